@@ -1,0 +1,114 @@
+//! COPY FROM STDIN: the one time a client sends data that is not a question.
+use crate::client::Flow;
+use crate::decode;
+use crate::encode;
+use crate::event::{ClientEvent, ServerEvent};
+use crate::pending::{Entry, Subject};
+use crate::session::Session;
+use crate::state::Expect;
+use crate::Violation;
+
+/// COPY FROM STDIN in progress.
+pub(crate) struct CopyIn {
+    pub action: Option<u64>,
+    pub is_text: bool,
+    pub bytes: u64,
+    pub rows: u64,
+}
+
+impl Session {
+    pub(crate) fn copy_in_begins(&mut self, message: &[u8], body: &[u8]) -> Result<(), Violation> {
+        let (format, columns) = decode::copy_response(body)?;
+        if self.pending.has_more_than_syncs() {
+            return Err(Violation::unexpected(
+                "messages other than COPY data were sent after a COPY FROM STDIN",
+            ));
+        }
+        let syncs = self.pending.take_syncs();
+        self.settled += syncs as u64;
+        self.say(message);
+        let Some(head) = self.pending.head_mut() else {
+            return Ok(());
+        };
+        let (action, index) = (head.action, head.index);
+        if self.is_withholding {
+            // The client was told an error and will send nothing: the gateway ends the COPY in its place.
+            head.expect = Expect::CopyInDone;
+            self.to_server.extend_from_slice(&encode::message(
+                b'f',
+                b"an earlier result of the same query was withheld\0",
+            ));
+            if syncs > 0 {
+                // The client's Sync was ignored; it gets its answer from this one.
+                self.to_server
+                    .extend_from_slice(&encode::message(b'S', b""));
+                self.settled -= 1;
+                let segment = self.segment - 1;
+                self.push(Entry::new(Expect::Sync, Subject::Nothing, None, segment));
+            }
+            return Ok(());
+        }
+        head.expect = Expect::CopyIn;
+        self.doubtful_syncs = syncs;
+        self.copy_in = Some(CopyIn {
+            action,
+            is_text: format == 0,
+            bytes: 0,
+            rows: 0,
+        });
+        self.server_events.push_back(ServerEvent::CopyIn {
+            action,
+            index,
+            format,
+            columns,
+        });
+        Ok(())
+    }
+
+    pub(crate) fn copy_in_message(
+        &mut self,
+        kind: u8,
+        message: &[u8],
+        body: &[u8],
+    ) -> Result<Flow, Violation> {
+        let Some(copy) = &mut self.copy_in else {
+            return Ok(Flow::Next);
+        };
+        match kind {
+            b'd' => {
+                copy.bytes += body.len() as u64;
+                if copy.is_text {
+                    copy.rows += body.iter().filter(|byte| **byte == b'\n').count() as u64;
+                }
+                self.to_server.extend_from_slice(message);
+                Ok(Flow::Next)
+            }
+            b'c' | b'f' => {
+                if kind == b'c' {
+                    decode::empty(body, "CopyDone")?;
+                } else {
+                    decode::only_string(body, "CopyFail")?;
+                }
+                let (action, bytes) = (copy.action, copy.bytes);
+                let rows = copy.is_text.then_some(copy.rows);
+                self.client_events.push_back(ClientEvent::CopyInEnd {
+                    action,
+                    ok: kind == b'c',
+                    bytes,
+                    rows,
+                });
+                self.copy_in = None;
+                if let Some(head) = self.pending.head_mut() {
+                    head.expect = Expect::CopyInDone;
+                }
+                self.to_server.extend_from_slice(message);
+                Ok(Flow::Next)
+            }
+            // The server ignores both while it reads COPY data.
+            b'S' | b'H' => Ok(Flow::Next),
+            _ => Err(Violation::unexpected(
+                "a client may send only COPY data while the server reads it",
+            )),
+        }
+    }
+}

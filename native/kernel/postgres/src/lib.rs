@@ -1,0 +1,38 @@
+//! PostgreSQL wire protocol (version 3.0 and 3.2): framing and session state without I/O.
+//!
+//! This is the only code of the product that reads or writes PostgreSQL messages. It is fed bytes and gives bytes and events;
+//! sockets, clocks and decisions belong to its host. Read `state` for the rules of the conversation, then `session`.
+#![forbid(unsafe_code)]
+
+mod client;
+mod copy_in;
+mod decode;
+mod delivery;
+pub mod encode;
+mod event;
+mod framing;
+pub mod masking;
+mod names;
+mod pending;
+mod questions;
+mod record;
+mod results;
+mod server;
+mod session;
+mod startup;
+mod state;
+mod statement;
+mod texts;
+mod verdicts;
+mod violation;
+mod wire;
+
+pub use decode::{error_fields, Field, Parameter};
+pub use encode::Fields;
+pub use event::{
+    ActionStatus, BoundParameter, ClientEvent, DescribedBy, ResultEnd, ServerEvent, Withheld,
+};
+pub use framing::{FrameReader, HEADER_BYTES, READ_AHEAD_BYTES};
+pub use session::{Limits, ResolveError, Session};
+pub use startup::{parse_startup, Startup, MAX_STARTUP_BYTES};
+pub use violation::{Code, Violation};

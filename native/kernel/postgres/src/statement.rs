@@ -1,0 +1,161 @@
+//! Prepared statements and portals as the session knows them.
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::decode::{Field, Parameter};
+use crate::masking::{Masking, RowMasker};
+
+/// What was decided about the rows of a statement, good as long as the server describes them in the same way.
+#[derive(Clone)]
+pub(crate) struct Plan {
+    pub fields: Vec<Field>,
+    pub masking: Arc<dyn Masking>,
+    pub row_limit: Option<u64>,
+}
+
+/// A statement made by Parse.
+pub(crate) struct Statement {
+    pub name: String,
+    pub sql: String,
+    /// The action its Parse was labelled with.
+    pub action: u64,
+    /// Types given in Parse, replaced by those of ParameterDescription when the server has told them.
+    param_oids: Mutex<Vec<u32>>,
+    plan: Mutex<Option<Plan>>,
+    /// Set when SQL may have put something else under this name.
+    void: AtomicBool,
+}
+
+/// How the rows of a portal are masked, from its own RowDescription.
+pub(crate) enum Rows {
+    /// The server said NoData.
+    None,
+    Planned(Planned),
+}
+
+/// A plan together with the formats of one portal, and a masker ready for it.
+pub(crate) struct Planned {
+    pub plan: Plan,
+    pub formats: Vec<u16>,
+    /// Rows delivered by earlier Executes of the portal: the limit is one for all of them.
+    pub delivered: u64,
+    /// The masker for these formats, between two uses.
+    pub masker: Option<Box<dyn RowMasker>>,
+}
+
+/// A portal made by Bind.
+pub(crate) struct Portal {
+    pub name: String,
+    pub statement: Arc<Statement>,
+    pub params: Vec<Parameter>,
+    rows: Mutex<Option<Rows>>,
+    void: AtomicBool,
+}
+
+/// A lock that no panic can leave half-written: every value behind it is replaced whole.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Statement {
+    pub fn new(name: String, sql: String, action: u64, param_oids: Vec<u32>) -> Statement {
+        let (param_oids, plan) = (Mutex::new(param_oids), Mutex::new(None));
+        Statement {
+            name,
+            sql,
+            action,
+            param_oids,
+            plan,
+            void: AtomicBool::new(false),
+        }
+    }
+
+    pub fn param_oids(&self) -> Vec<u32> {
+        lock(&self.param_oids).clone()
+    }
+
+    pub fn set_param_oids(&self, oids: Vec<u32>) {
+        *lock(&self.param_oids) = oids;
+    }
+
+    /// The plan, if the server still describes the rows as it did when the plan was made.
+    pub fn plan_for(&self, fields: &[Field]) -> Option<Plan> {
+        lock(&self.plan)
+            .as_ref()
+            .filter(|plan| plan.fields == fields)
+            .cloned()
+    }
+
+    pub fn set_plan(&self, plan: Option<Plan>) {
+        *lock(&self.plan) = plan;
+    }
+}
+
+impl Portal {
+    pub fn new(name: String, statement: Arc<Statement>, params: Vec<Parameter>) -> Portal {
+        Portal {
+            name,
+            statement,
+            params,
+            rows: Mutex::new(None),
+            void: AtomicBool::new(false),
+        }
+    }
+
+    pub fn set_rows(&self, rows: Rows) {
+        *lock(&self.rows) = Some(rows);
+    }
+
+    pub fn is_described(&self) -> bool {
+        lock(&self.rows).is_some()
+    }
+
+    /// Calls `read` with how the rows are masked, none when that is not known.
+    pub fn with_rows<T>(&self, read: impl FnOnce(Option<&mut Rows>) -> T) -> T {
+        read(lock(&self.rows).as_mut())
+    }
+}
+
+/// Something a name stands for.
+pub(crate) trait Nameable {
+    /// Bytes it keeps in memory, for the bound on all of them together.
+    fn weight(&self) -> usize;
+    /// Marks it as no longer what its name stands for at the server.
+    fn void(&self);
+    fn is_void(&self) -> bool;
+}
+
+impl Nameable for Statement {
+    fn weight(&self) -> usize {
+        self.name.len() + self.sql.len()
+    }
+
+    fn void(&self) {
+        self.void.store(true, Ordering::Relaxed);
+    }
+
+    fn is_void(&self) -> bool {
+        self.void.load(Ordering::Relaxed)
+    }
+}
+
+impl Nameable for Portal {
+    fn weight(&self) -> usize {
+        // The statement's text counts too: a portal keeps it after the statement was closed.
+        self.name.len()
+            + self.statement.sql.len()
+            + self
+                .params
+                .iter()
+                .map(|param| param.value.as_ref().map_or(0, Vec::len))
+                .sum::<usize>()
+    }
+
+    fn void(&self) {
+        self.void.store(true, Ordering::Relaxed);
+    }
+
+    fn is_void(&self) -> bool {
+        self.void.load(Ordering::Relaxed) || self.statement.is_void()
+    }
+}

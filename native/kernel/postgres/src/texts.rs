@@ -1,0 +1,178 @@
+//! What a server says beside its results: errors, notices, settings, notifications. All of it can carry data.
+use std::collections::BTreeMap;
+
+use crate::decode;
+use crate::encode::{self, Fields};
+use crate::event::ServerEvent;
+use crate::session::Session;
+use crate::Violation;
+
+/// Settings the judged text depends on: with another value the server would read other words than were judged.
+const PINNED_SETTINGS: [(&str, &str); 2] = [
+    ("client_encoding", "UTF8"),
+    ("standard_conforming_strings", "on"),
+];
+
+/// Classes of SQLSTATE whose messages name objects, limits and states of the server, never values of rows.
+const CLASSES_WITHOUT_DATA: [&[u8]; 14] = [
+    b"08", b"0A", b"25", b"26", b"28", b"34", b"3D", b"3F", b"40", b"42", b"53", b"54", b"55",
+    b"57",
+];
+
+/// What stands in for a message that could quote a value, such as that of a failed cast or a violated constraint.
+const HIDDEN_TEXT: &[u8] =
+    b"text withheld by the gateway: the transaction touches sensitive columns";
+
+/// An ErrorResponse or NoticeResponse after masking.
+pub(crate) struct MaskedFields {
+    message: Vec<u8>,
+    fields: Fields,
+    detected: BTreeMap<String, u64>,
+}
+
+impl Session {
+    pub(crate) fn error(&mut self, body: &[u8]) -> Result<(), Violation> {
+        let action = self.pending.head().and_then(|entry| entry.action);
+        let MaskedFields {
+            message,
+            fields,
+            detected,
+        } = self.mask_fields(b'E', body)?;
+        self.server_events.push_back(ServerEvent::Error {
+            action,
+            fields,
+            detected,
+        });
+        // The answer to a question the client did not ask: without it the client could not make sense of what is missing.
+        if !self.is_withholding {
+            self.to_client.extend_from_slice(&message);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn notice(&mut self, body: &[u8]) -> Result<(), Violation> {
+        let MaskedFields {
+            message,
+            fields,
+            detected,
+        } = self.mask_fields(b'N', body)?;
+        self.server_events
+            .push_back(ServerEvent::Notice { fields, detected });
+        self.to_client.extend_from_slice(&message);
+        Ok(())
+    }
+
+    /// Masks every field that holds text of the data or of statements; severity, code, positions and source lines stay.
+    fn mask_fields(&self, kind: u8, body: &[u8]) -> Result<MaskedFields, Violation> {
+        let mut detected = BTreeMap::new();
+        let (mut out, mut fields) = (Vec::with_capacity(body.len() + 5), Vec::new());
+        let start = encode::begin(&mut out, kind);
+        let given = decode::fields(body)?;
+        let sqlstate = find_sqlstate(&given).map(<[u8]>::to_vec);
+        let is_hidden = self.is_hiding_texts && may_quote_data(kind, sqlstate.as_deref());
+        for (code, text) in given {
+            // Detail, hint, context and inner query can quote values as well as the message can; without them nothing is missing.
+            if is_hidden && matches!(code, b'D' | b'H' | b'W' | b'q') {
+                continue;
+            }
+            let is_fixed = matches!(code, b'S' | b'V' | b'C' | b'P' | b'p' | b'F' | b'L' | b'R');
+            let text = if is_fixed {
+                text.to_vec()
+            } else if is_hidden && code == b'M' {
+                HIDDEN_TEXT.to_vec()
+            } else {
+                self.mask_text(text, &mut detected)
+            };
+            push_field(&mut out, &mut fields, code, &text);
+        }
+        if let (true, b'E', Some(code)) = (is_hidden, kind, &sqlstate) {
+            push_field(&mut out, &mut fields, b'H', &explain_hidden(code));
+        }
+        out.push(0);
+        encode::finish(&mut out, start);
+        Ok(MaskedFields {
+            message: out,
+            fields,
+            detected,
+        })
+    }
+
+    pub(crate) fn parameter_status(&mut self, body: &[u8]) -> Result<(), Violation> {
+        let (name, value) = decode::parameter_status(body)?;
+        if let Some((_, pinned)) = PINNED_SETTINGS.iter().find(|(pinned, _)| *pinned == name) {
+            if value != *pinned {
+                let message = format!(
+                    "the setting {name} was changed; statements are judged with the value {pinned}"
+                );
+                return Err(Violation::unexpected(message));
+            }
+        }
+        let masked = self.mask_text(value.as_bytes(), &mut BTreeMap::new());
+        let value = String::from_utf8_lossy(&masked).into_owned();
+        self.to_client
+            .extend_from_slice(&encode::parameter_status(name, &value));
+        self.server_events.push_back(ServerEvent::ParameterStatus {
+            name: name.to_owned(),
+            value,
+        });
+        Ok(())
+    }
+
+    pub(crate) fn notification(&mut self, body: &[u8]) -> Result<(), Violation> {
+        let (pid, channel, payload) = decode::notification(body)?;
+        let mut detected = BTreeMap::new();
+        let payload = self.mask_text(payload, &mut detected);
+        let start = encode::begin(&mut self.to_client, b'A');
+        self.to_client.extend_from_slice(&pid.to_be_bytes());
+        self.to_client.extend_from_slice(channel.as_bytes());
+        self.to_client.push(0);
+        self.to_client.extend_from_slice(&payload);
+        self.to_client.push(0);
+        encode::finish(&mut self.to_client, start);
+        let (channel, payload) = (
+            channel.to_owned(),
+            String::from_utf8_lossy(&payload).into_owned(),
+        );
+        self.server_events.push_back(ServerEvent::Notification {
+            pid,
+            channel,
+            payload,
+            detected,
+        });
+        Ok(())
+    }
+}
+
+fn push_field(out: &mut Vec<u8>, fields: &mut Fields, code: u8, text: &[u8]) {
+    out.push(code);
+    out.extend_from_slice(text);
+    out.push(0);
+    fields.push((code, String::from_utf8_lossy(text).into_owned()));
+}
+
+/// What a person can do with an error whose message is hidden: most clients show the code only when asked to.
+fn explain_hidden(sqlstate: &[u8]) -> Vec<u8> {
+    [
+        b"SQLSTATE ",
+        sqlstate,
+        b" says what went wrong; appendix A of the PostgreSQL manual lists the codes.",
+    ]
+    .concat()
+}
+
+fn find_sqlstate<'a>(fields: &[(u8, &'a [u8])]) -> Option<&'a [u8]> {
+    fields
+        .iter()
+        .find(|(code, _)| *code == b'C')
+        .map(|(_, text)| *text)
+}
+
+/// Whether the message of an error or notice can quote values of rows: any but those of the classes above.
+fn may_quote_data(kind: u8, sqlstate: Option<&[u8]>) -> bool {
+    kind == b'N'
+        || !sqlstate.is_some_and(|code| {
+            CLASSES_WITHOUT_DATA
+                .iter()
+                .any(|class| code.starts_with(class))
+        })
+}

@@ -1,0 +1,228 @@
+//! INSERT, UPDATE, DELETE and MERGE: what they change, read on the way, and return.
+
+use std::rc::Rc;
+
+use pg_query::protobuf as pb;
+use pg_query::NodeEnum;
+
+use super::scope::{Frame, Outs, Relation};
+use super::{names, Walker};
+use crate::effects::Effect;
+use crate::facts::{Access, Column, Name, Usage};
+
+impl Walker {
+    /// INSERT, UPDATE, DELETE or MERGE; the outputs are those of RETURNING.
+    pub(super) fn change(&mut self, statement: &NodeEnum, bare: Usage) -> Outs {
+        if !self.enter() {
+            return Outs::default();
+        }
+        self.frames.push(Frame::default());
+        self.effect(Effect::Write);
+        let outs = match statement {
+            NodeEnum::InsertStmt(insert) => self.insert(insert, bare),
+            NodeEnum::UpdateStmt(update) => self.update(update, bare),
+            NodeEnum::DeleteStmt(delete) => self.delete(delete, bare),
+            NodeEnum::MergeStmt(merge) => self.merge(merge, bare),
+            _ => {
+                self.unknown();
+                Outs::default()
+            }
+        };
+        self.frames.pop();
+        self.leave();
+        outs
+    }
+
+    pub(super) fn insert(&mut self, insert: &pb::InsertStmt, bare: Usage) -> Outs {
+        self.with_clause(insert.with_clause.as_ref());
+        if let Some(NodeEnum::SelectStmt(select)) = insert
+            .select_stmt
+            .as_deref()
+            .and_then(|node| node.node.as_ref())
+        {
+            if select.values_lists.is_empty() {
+                self.flag("insert_select");
+            }
+            self.stores_values = true;
+            // What is selected is stored elsewhere, so no output column is merely delivered.
+            self.select(select, Usage::Other);
+        }
+        let target = self.change_target(insert.relation.as_ref());
+        self.assignments(&insert.cols, target.as_ref());
+        if let Some(conflict) = insert.on_conflict_clause.as_deref() {
+            self.source(
+                "excluded".to_owned(),
+                Relation::Derived(Rc::new(Outs::opaque(Vec::new()))),
+                true,
+            );
+            if let Some(infer) = conflict.infer.as_deref() {
+                self.list(&infer.index_elems, Usage::Predicate);
+                self.optional(infer.where_clause.as_deref(), Usage::Predicate);
+            }
+            if conflict.action == pb::OnConflictAction::OnconflictUpdate as i32 {
+                self.flag("on_conflict_update");
+            }
+            self.assignments(&conflict.target_list, target.as_ref());
+            self.optional(conflict.where_clause.as_deref(), Usage::Predicate);
+        }
+        self.returning(insert.returning_clause.as_ref(), target.as_ref(), bare)
+    }
+
+    pub(super) fn update(&mut self, update: &pb::UpdateStmt, bare: Usage) -> Outs {
+        self.with_clause(update.with_clause.as_ref());
+        let target = self.change_target(update.relation.as_ref());
+        self.reads_also(&update.from_clause);
+        self.assignments(&update.target_list, target.as_ref());
+        self.filter(update.where_clause.as_deref(), target.as_ref());
+        self.returning(update.returning_clause.as_ref(), target.as_ref(), bare)
+    }
+
+    pub(super) fn delete(&mut self, delete: &pb::DeleteStmt, bare: Usage) -> Outs {
+        self.with_clause(delete.with_clause.as_ref());
+        let target = self.change_target(delete.relation.as_ref());
+        self.reads_also(&delete.using_clause);
+        self.filter(delete.where_clause.as_deref(), target.as_ref());
+        self.returning(delete.returning_clause.as_ref(), target.as_ref(), bare)
+    }
+
+    pub(super) fn merge(&mut self, merge: &pb::MergeStmt, bare: Usage) -> Outs {
+        self.with_clause(merge.with_clause.as_ref());
+        let target = self.change_target(merge.relation.as_ref());
+        self.effect(Effect::Read);
+        if let Some(source) = merge.source_relation.as_deref() {
+            self.source_item(source);
+        }
+        if let Some(condition) = merge.join_condition.as_deref() {
+            self.selection(condition, target.as_ref());
+        }
+        for node in &merge.merge_when_clauses {
+            let Some(NodeEnum::MergeWhenClause(when)) = &node.node else {
+                self.unknown();
+                continue;
+            };
+            self.merge_when(when, target.as_ref());
+        }
+        self.returning(merge.returning_clause.as_ref(), target.as_ref(), bare)
+    }
+
+    pub(super) fn merge_when(&mut self, when: &pb::MergeWhenClause, target: Option<&Name>) {
+        self.optional(when.condition.as_deref(), Usage::Predicate);
+        self.assignments(&when.target_list, target);
+        self.list(&when.values, Usage::Other);
+    }
+
+    pub(super) fn reads_also(&mut self, items: &[pb::Node]) {
+        if !items.is_empty() {
+            self.effect(Effect::Read);
+        }
+        self.sources(items);
+    }
+
+    /// The WHERE of an UPDATE or DELETE. One that names no column of the relation selects all of its rows or none.
+    pub(super) fn filter(&mut self, filter: Option<&pb::Node>, target: Option<&Name>) {
+        self.changes += 1;
+        let Some(filter) = filter else {
+            return self.flag("unfiltered_write");
+        };
+        self.filtered += 1;
+        if !matches!(filter.node, Some(NodeEnum::CurrentOfExpr(_))) {
+            self.selection(filter, target);
+        }
+    }
+
+    fn selection(&mut self, condition: &pb::Node, target: Option<&Name>) {
+        let used = self.tapped(|walker| walker.node(condition, Usage::Predicate));
+        if used.is_empty() {
+            self.flag("where_without_column");
+        }
+        let names_target = used.iter().any(|column| {
+            target.is_none_or(|target| {
+                column.table.is_none()
+                    || (column.table.as_ref() == Some(&target.name)
+                        && column.schema == target.schema)
+            })
+        });
+        if !names_target {
+            self.flag("unfiltered_write");
+        }
+    }
+
+    /// The relation that changes: always a relation, even where a CTE has its name.
+    pub(super) fn change_target(&mut self, range: Option<&pb::RangeVar>) -> Option<Name> {
+        let Some(range) = range else {
+            self.unknown();
+            return None;
+        };
+        self.table(range, Access::Write);
+        let name = range
+            .alias
+            .as_ref()
+            .map_or(&range.relname, |alias| &alias.aliasname)
+            .clone();
+        let table = names::range(range);
+        self.source(
+            name,
+            Relation::Table {
+                table: table.clone(),
+                renamed: Vec::new(),
+            },
+            false,
+        );
+        Some(table)
+    }
+
+    pub(super) fn assignments(&mut self, targets: &[pb::Node], table: Option<&Name>) {
+        for node in targets {
+            let Some(NodeEnum::ResTarget(target)) = &node.node else {
+                self.unknown();
+                continue;
+            };
+            self.work += 1;
+            self.statement.assigned.insert(Column {
+                schema: table.and_then(|table| table.schema.clone()),
+                table: table.map(|table| table.name.clone()),
+                name: target.name.clone(),
+            });
+            self.list(&target.indirection, Usage::Other);
+            self.optional(target.val.as_deref(), Usage::Other);
+        }
+    }
+
+    pub(super) fn returning(
+        &mut self,
+        clause: Option<&pb::ReturningClause>,
+        target: Option<&Name>,
+        bare: Usage,
+    ) -> Outs {
+        let Some(clause) = clause.filter(|clause| !clause.exprs.is_empty()) else {
+            return Outs {
+                positional: true,
+                ..Outs::default()
+            };
+        };
+        self.effect(Effect::Read);
+        self.flag("returning");
+        if let Some(table) = target {
+            let mut aliases = vec!["old".to_owned(), "new".to_owned()];
+            for node in &clause.options {
+                match &node.node {
+                    Some(NodeEnum::ReturningOption(option)) => aliases.push(option.value.clone()),
+                    _ => self.unknown(),
+                }
+            }
+            for alias in aliases {
+                if super::scope::visible(&self.frames, &alias).is_none() {
+                    self.source(
+                        alias,
+                        Relation::Table {
+                            table: table.clone(),
+                            renamed: Vec::new(),
+                        },
+                        true,
+                    );
+                }
+            }
+        }
+        self.targets(&clause.exprs, bare)
+    }
+}

@@ -1,0 +1,337 @@
+//! The parts of commands that define things: tables, views, functions, rights, and the objects they name.
+
+use pg_query::protobuf as pb;
+use pg_query::NodeEnum as N;
+
+use super::copy::{is_on, text_of};
+use super::{names, Walker};
+use crate::effects::Effect as E;
+use crate::facts::{Access, Usage};
+
+/// Languages a function body of which cannot leave the database's own rules.
+const TRUSTED_LANGUAGES: [&str; 2] = ["sql", "plpgsql"];
+
+impl Walker {
+    pub(super) fn does(&mut self, verb: &'static str, effects: &[E]) {
+        self.verb(verb);
+        self.effects(effects);
+    }
+
+    pub(super) fn object(&mut self, kind: i32) {
+        if self.statement.object.is_none() {
+            self.statement.object = Some(object_name(kind));
+        }
+    }
+
+    pub(super) fn optional_table(&mut self, range: Option<&pb::RangeVar>, access: Access) {
+        if let Some(range) = range {
+            self.table(range, access);
+        }
+    }
+
+    pub(super) fn relations(&mut self, nodes: &[pb::Node], access: Access) {
+        for node in nodes {
+            match &node.node {
+                Some(N::RangeVar(range)) => self.table(range, access),
+                _ => self.unknown(),
+            }
+        }
+    }
+
+    /// Types and functions an ALTER is about; relations come as a RangeVar instead.
+    pub(super) fn named_object(&mut self, object: Option<&pb::Node>) {
+        if let Some(N::ObjectWithArgs(object)) = object.and_then(|object| object.node.as_ref()) {
+            self.list(&object.objargs, Usage::Other);
+        }
+    }
+
+    /// The object of COMMENT and SECURITY LABEL, which names relations as lists of strings.
+    pub(super) fn described_object(&mut self, kind: i32, object: Option<&pb::Node>) {
+        self.object(kind);
+        let Some(N::List(list)) = object.and_then(|object| object.node.as_ref()) else {
+            return;
+        };
+        let parts = names::strings(&list.items);
+        if is_relation(kind) {
+            self.table_name(&parts, Access::Define);
+        } else if kind == pb::ObjectType::ObjectColumn as i32 && parts.len() > 1 {
+            self.table_name(&parts[..parts.len() - 1], Access::Define);
+        }
+    }
+
+    pub(super) fn create_table(&mut self, verb: &'static str, create: &pb::CreateStmt) {
+        self.does(verb, &[E::Define]);
+        self.optional_table(create.relation.as_ref(), Access::Define);
+        self.list(&create.table_elts, Usage::Other);
+        self.relations(&create.inh_relations, Access::Define);
+        if let Some(bound) = &create.partbound {
+            self.partition_bound(bound);
+        }
+        if let Some(spec) = &create.partspec {
+            self.list(&spec.part_params, Usage::Other);
+        }
+        self.optional_type(create.of_typename.as_ref());
+        self.list(&create.constraints, Usage::Other);
+        self.list(&create.nnconstraints, Usage::Other);
+        self.list(&create.options, Usage::Other);
+    }
+
+    pub(super) fn partition_bound(&mut self, bound: &pb::PartitionBoundSpec) {
+        self.list(&bound.listdatums, Usage::Other);
+        self.list(&bound.lowerdatums, Usage::Other);
+        self.list(&bound.upperdatums, Usage::Other);
+    }
+
+    pub(super) fn column_def(&mut self, column: &pb::ColumnDef) {
+        self.optional_type(column.type_name.as_ref());
+        self.optional(column.raw_default.as_deref(), Usage::Other);
+        self.optional(column.cooked_default.as_deref(), Usage::Other);
+        self.optional_table(column.identity_sequence.as_ref(), Access::Define);
+        self.list(&column.constraints, Usage::Other);
+    }
+
+    pub(super) fn constraint(&mut self, constraint: &pb::Constraint) {
+        self.optional(constraint.raw_expr.as_deref(), Usage::Other);
+        self.list(&constraint.exclusions, Usage::Other);
+        self.optional(constraint.where_clause.as_deref(), Usage::Other);
+        self.optional_table(constraint.pktable.as_ref(), Access::Define);
+        self.list(&constraint.options, Usage::Other);
+    }
+
+    pub(super) fn alter_table(&mut self, alter: &pb::AlterTableStmt) {
+        self.does("alter_table", &[E::Define]);
+        self.object(alter.objtype);
+        self.optional_table(alter.relation.as_ref(), Access::Define);
+        self.list(&alter.cmds, Usage::Other);
+    }
+
+    pub(super) fn alter_table_command(&mut self, command: &pb::AlterTableCmd) {
+        use pb::AlterTableType as T;
+        let kind = T::try_from(command.subtype).unwrap_or(T::Undefined);
+        match kind {
+            T::AtChangeOwner
+            | T::AtEnableRowSecurity
+            | T::AtDisableRowSecurity
+            | T::AtForceRowSecurity
+            | T::AtNoForceRowSecurity
+            | T::AtDisableTrig
+            | T::AtDisableTrigAll
+            | T::AtDisableTrigUser
+            | T::AtEnableReplicaTrig
+            | T::AtEnableAlwaysTrig
+            | T::AtDisableRule
+            | T::AtEnableReplicaRule
+            | T::AtEnableAlwaysRule => self.effect(E::Privilege),
+            // These rewrite rows.
+            T::AtAlterColumnType | T::AtDropColumn | T::AtSetExpression => self.effect(E::Write),
+            T::Undefined => self.unknown(),
+            _ => {}
+        }
+        if matches!(kind, T::AtAddInherit | T::AtDropInherit) {
+            if let Some(N::RangeVar(range)) =
+                command.def.as_deref().and_then(|def| def.node.as_ref())
+            {
+                return self.table(range, Access::Define);
+            }
+        }
+        self.optional(command.def.as_deref(), Usage::Other);
+    }
+
+    pub(super) fn view(&mut self, view: &pb::ViewStmt) {
+        self.does("create_view", &[E::Define]);
+        self.optional_table(view.view.as_ref(), Access::Define);
+        self.later(|walker| walker.optional(view.query.as_deref(), Usage::Other));
+    }
+
+    /// Walks what is stored now and runs later: its names count, its effects are not those of this statement.
+    pub(super) fn later(&mut self, walk: impl FnOnce(&mut Self)) {
+        let before = self.statement.effects;
+        walk(self);
+        let unknown = self.statement.effects.contains(E::Unknown);
+        self.statement.effects = before;
+        if unknown {
+            self.unknown();
+        }
+    }
+
+    pub(super) fn index(&mut self, index: &pb::IndexStmt) {
+        self.does("create_index", &[E::Define]);
+        self.optional_table(index.relation.as_ref(), Access::Define);
+        self.list(&index.index_params, Usage::Other);
+        self.list(&index.index_including_params, Usage::Other);
+        self.optional(index.where_clause.as_deref(), Usage::Predicate);
+    }
+
+    pub(super) fn drop(&mut self, drop: &pb::DropStmt) {
+        self.does("drop", &[E::Define]);
+        self.object(drop.remove_type);
+        if is_relation(drop.remove_type) {
+            for node in &drop.objects {
+                match &node.node {
+                    Some(N::List(list)) => {
+                        self.table_name(&names::strings(&list.items), Access::Define)
+                    }
+                    _ => self.unknown(),
+                }
+            }
+        } else if [
+            pb::ObjectType::ObjectPolicy as i32,
+            pb::ObjectType::ObjectTrigger as i32,
+            pb::ObjectType::ObjectRule as i32,
+        ]
+        .contains(&drop.remove_type)
+        {
+            // The object is named behind its relation.
+            self.effect(E::Privilege);
+            for node in &drop.objects {
+                if let Some(N::List(list)) = &node.node {
+                    let parts = names::strings(&list.items);
+                    self.table_name(&parts[..parts.len().saturating_sub(1)], Access::Define);
+                }
+            }
+        }
+    }
+
+    pub(super) fn grant(&mut self, grant: &pb::GrantStmt) {
+        self.does(
+            if grant.is_grant { "grant" } else { "revoke" },
+            &[E::Privilege],
+        );
+        self.object(grant.objtype);
+        for node in &grant.objects {
+            match &node.node {
+                Some(N::RangeVar(range)) => self.table(range, Access::Define),
+                Some(other) => self.visit(other, Usage::Other),
+                None => self.unknown(),
+            }
+        }
+    }
+
+    pub(super) fn policy(
+        &mut self,
+        table: Option<&pb::RangeVar>,
+        conditions: [Option<&pb::Node>; 2],
+    ) {
+        self.optional_table(table, Access::Define);
+        self.later(|walker| {
+            conditions
+                .into_iter()
+                .for_each(|condition| walker.optional(condition, Usage::Predicate))
+        });
+    }
+
+    pub(super) fn create_function(&mut self, create: &pb::CreateFunctionStmt) {
+        self.does(
+            if create.is_procedure {
+                "create_procedure"
+            } else {
+                "create_function"
+            },
+            &[E::Define],
+        );
+        self.list(&create.parameters, Usage::Other);
+        self.optional_type(create.return_type.as_ref());
+        for node in &create.options {
+            let Some(N::DefElem(option)) = &node.node else {
+                self.unknown();
+                continue;
+            };
+            match option.defname.as_str() {
+                "language" => self.language(text_of(option.arg.as_deref()).as_deref()),
+                "security" if is_on(option) => {
+                    self.effect(E::Privilege);
+                    self.flag("security_definer");
+                }
+                _ => {}
+            }
+        }
+        self.later(|walker| walker.optional(create.sql_body.as_deref(), Usage::Other));
+    }
+
+    /// Code in a language that can reach outside the database.
+    pub(super) fn language(&mut self, language: Option<&str>) {
+        let Some(language) = language else { return };
+        if !TRUSTED_LANGUAGES.contains(&language.to_lowercase().as_str()) {
+            self.effect(E::Program);
+            self.flag("other_language");
+        }
+    }
+
+    pub(super) fn publication_table(&mut self, table: &pb::PublicationTable) {
+        self.optional_table(table.relation.as_ref(), Access::Define);
+        self.later(|walker| walker.optional(table.where_clause.as_deref(), Usage::Predicate));
+    }
+}
+
+fn is_relation(kind: i32) -> bool {
+    use pb::ObjectType as O;
+    [
+        O::ObjectTable,
+        O::ObjectView,
+        O::ObjectMatview,
+        O::ObjectIndex,
+        O::ObjectSequence,
+        O::ObjectForeignTable,
+    ]
+    .into_iter()
+    .any(|known| known as i32 == kind)
+}
+
+/// The name of a kind of object, as in "table" or "foreign_server".
+fn object_name(kind: i32) -> &'static str {
+    use pb::ObjectType as O;
+    match O::try_from(kind).unwrap_or(O::Undefined) {
+        O::Undefined => "unknown",
+        O::ObjectAccessMethod => "access_method",
+        O::ObjectAggregate => "aggregate",
+        O::ObjectAmop | O::ObjectAmproc => "operator_family_member",
+        O::ObjectAttribute => "attribute",
+        O::ObjectCast => "cast",
+        O::ObjectColumn => "column",
+        O::ObjectCollation => "collation",
+        O::ObjectConversion => "conversion",
+        O::ObjectDatabase => "database",
+        O::ObjectDefault => "default",
+        O::ObjectDefacl => "default_privileges",
+        O::ObjectDomain => "domain",
+        O::ObjectDomconstraint => "domain_constraint",
+        O::ObjectEventTrigger => "event_trigger",
+        O::ObjectExtension => "extension",
+        O::ObjectFdw => "foreign_data_wrapper",
+        O::ObjectForeignServer => "foreign_server",
+        O::ObjectForeignTable => "foreign_table",
+        O::ObjectFunction => "function",
+        O::ObjectIndex => "index",
+        O::ObjectLanguage => "language",
+        O::ObjectLargeobject => "large_object",
+        O::ObjectMatview => "materialized_view",
+        O::ObjectOpclass => "operator_class",
+        O::ObjectOperator => "operator",
+        O::ObjectOpfamily => "operator_family",
+        O::ObjectParameterAcl => "parameter",
+        O::ObjectPolicy => "policy",
+        O::ObjectProcedure => "procedure",
+        O::ObjectPublication | O::ObjectPublicationNamespace | O::ObjectPublicationRel => {
+            "publication"
+        }
+        O::ObjectRole => "role",
+        O::ObjectRoutine => "routine",
+        O::ObjectRule => "rule",
+        O::ObjectSchema => "schema",
+        O::ObjectSequence => "sequence",
+        O::ObjectSubscription => "subscription",
+        O::ObjectStatisticExt => "statistics",
+        O::ObjectTabconstraint => "constraint",
+        O::ObjectTable => "table",
+        O::ObjectTablespace => "tablespace",
+        O::ObjectTransform => "transform",
+        O::ObjectTrigger => "trigger",
+        O::ObjectTsconfiguration
+        | O::ObjectTsdictionary
+        | O::ObjectTsparser
+        | O::ObjectTstemplate => "text_search",
+        O::ObjectType => "type",
+        O::ObjectUserMapping => "user_mapping",
+        O::ObjectView => "view",
+    }
+}

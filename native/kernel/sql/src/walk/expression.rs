@@ -1,0 +1,258 @@
+//! Expressions whose walk needs more than visiting their parts.
+
+use pg_query::protobuf as pb;
+use pg_query::NodeEnum as N;
+
+use super::{names, Walker};
+use crate::effects::Effect;
+use crate::facts::{Function, Name, Usage};
+
+impl Walker {
+    pub(super) fn optional_type(&mut self, name: Option<&pb::TypeName>) {
+        if let Some(name) = name {
+            self.type_name(name);
+        }
+    }
+
+    pub(super) fn column_ref(&mut self, reference: &pb::ColumnRef, usage: Usage) {
+        let (fields, star) = names::fields(&reference.fields);
+        // A bare output column is handled with the output list; anywhere else the value goes into something.
+        let usage = if usage == Usage::Output {
+            Usage::Other
+        } else {
+            usage
+        };
+        if star {
+            self.flag("whole_row");
+            let columns = self.star(&fields).all_columns();
+            self.columns(&columns, usage);
+            return;
+        }
+        self.reference(&fields, usage);
+    }
+
+    /// Operators. The left side of a chain (a || b || …) is followed in a loop, so that a long chain is not deep.
+    pub(super) fn a_expr(&mut self, expression: &pb::AExpr, usage: Usage) {
+        let mut current = expression;
+        loop {
+            self.work += 1;
+            self.operator_names(&current.name);
+            self.optional(current.rexpr.as_deref(), usage);
+            match current.lexpr.as_deref().map(|left| &left.node) {
+                Some(Some(N::AExpr(left))) if self.failure.is_none() => current = left,
+                Some(Some(left)) => return self.visit(left, usage),
+                Some(None) => return self.unknown(),
+                None => return,
+            }
+        }
+    }
+
+    pub(super) fn func_call(&mut self, call: &pb::FuncCall, usage: Usage) {
+        let parts = names::strings(&call.funcname);
+        match names::qualified(&parts) {
+            Some(Name { schema, name }) => {
+                self.notable_call(schema.as_deref(), &name, &call.args);
+                self.statement.functions.insert(Function {
+                    schema,
+                    name,
+                    args: call.args.len(),
+                });
+            }
+            None => self.unknown(),
+        }
+        self.list(&call.args, usage);
+        self.list(&call.agg_order, Usage::Predicate);
+        self.optional(call.agg_filter.as_deref(), Usage::Predicate);
+        if let Some(window) = call.over.as_deref() {
+            self.window(window);
+        }
+    }
+
+    /// `set_config` changes a setting; its name is known when it is a constant.
+    fn notable_call(&mut self, schema: Option<&str>, name: &str, args: &[pb::Node]) {
+        if name != "set_config" || schema.is_some_and(|schema| schema != "pg_catalog") {
+            return;
+        }
+        self.effect(Effect::Session);
+        self.flag("set_config");
+        let setting = match args.first().and_then(|arg| arg.node.as_ref()) {
+            Some(N::AConst(pb::AConst {
+                val: Some(pb::a_const::Val::Sval(text)),
+                ..
+            })) => text.sval.to_lowercase(),
+            // Which one is decided when it runs, so it may be any.
+            _ => "all".to_owned(),
+        };
+        self.set_var(&setting);
+    }
+
+    pub(super) fn window(&mut self, window: &pb::WindowDef) {
+        self.list(&window.partition_clause, Usage::Predicate);
+        self.list(&window.order_clause, Usage::Predicate);
+        self.optional(window.start_offset.as_deref(), Usage::Other);
+        self.optional(window.end_offset.as_deref(), Usage::Other);
+    }
+
+    pub(super) fn sub_link(&mut self, link: &pb::SubLink, usage: Usage) {
+        self.operator_names(&link.oper_name);
+        // With an operator (IN, ANY, ALL) both sides are compared.
+        let usage = if link.testexpr.is_some() {
+            Usage::Predicate
+        } else {
+            usage
+        };
+        self.optional(link.testexpr.as_deref(), usage);
+        self.optional(link.subselect.as_deref(), usage);
+    }
+
+    /// `(expression).field`, `(expression)[index]`, `(expression).*`.
+    pub(super) fn indirection(&mut self, indirection: &pb::AIndirection, usage: Usage) {
+        let usage = if usage == Usage::Output {
+            Usage::Other
+        } else {
+            usage
+        };
+        let (fields, star) = names::fields(&indirection.indirection);
+        if let Some(alias) = self.row_of(indirection) {
+            if let (Some(name), false) = (fields.first(), star) {
+                self.reference(&[alias, name.clone()], usage);
+            } else {
+                let columns = self.star(&[alias]).all_columns();
+                self.columns(&columns, usage);
+            }
+        } else {
+            self.optional(indirection.arg.as_deref(), usage);
+            if let (
+                Some(name),
+                Some(N::SubLink(_) | N::FuncCall(_) | N::RowExpr(_) | N::TypeCast(_)),
+            ) = (
+                fields.first(),
+                indirection.arg.as_deref().and_then(|arg| arg.node.as_ref()),
+            ) {
+                // `(row).name` calls the function `name` when the row has no such field.
+                self.flag("attribute_call");
+                self.statement.attributes.insert(name.clone());
+            }
+        }
+        for item in indirection
+            .indirection
+            .iter()
+            .filter(|item| matches!(item.node, Some(N::AIndices(_))))
+        {
+            self.node(item, usage);
+        }
+    }
+
+    /// The alias, when the base of the indirection is a relation in scope.
+    fn row_of(&self, indirection: &pb::AIndirection) -> Option<String> {
+        let Some(N::ColumnRef(reference)) =
+            indirection.arg.as_deref().and_then(|arg| arg.node.as_ref())
+        else {
+            return None;
+        };
+        let (fields, false) = names::fields(&reference.fields) else {
+            return None;
+        };
+        let [alias] = fields.as_slice() else {
+            return None;
+        };
+        super::scope::visible(&self.frames, alias).map(|_| alias.clone())
+    }
+
+    pub(super) fn index_element(&mut self, element: &pb::IndexElem, usage: Usage) {
+        if !element.name.is_empty() {
+            let name = element.name.clone();
+            self.reference(&[name], usage);
+        }
+        self.optional(element.expr.as_deref(), usage);
+        self.list(&element.opclassopts, Usage::Other);
+    }
+
+    pub(super) fn locking(&mut self, lock: &pb::LockingClause) {
+        use pb::LockClauseStrength as Strength;
+        self.effect(Effect::Lock);
+        let shared = [
+            Strength::LcsForshare as i32,
+            Strength::LcsForkeyshare as i32,
+        ]
+        .contains(&lock.strength);
+        self.flag(if shared { "for_share" } else { "for_update" });
+    }
+
+    pub(super) fn json_optional(&mut self, value: Option<&pb::JsonValueExpr>, usage: Usage) {
+        if let Some(value) = value {
+            self.json_value(value, usage);
+        }
+    }
+
+    pub(super) fn json_value(&mut self, value: &pb::JsonValueExpr, usage: Usage) {
+        self.optional(value.raw_expr.as_deref(), usage);
+        self.optional(value.formatted_expr.as_deref(), usage);
+    }
+
+    pub(super) fn json_output(&mut self, output: Option<&pb::JsonOutput>) {
+        if let Some(output) = output {
+            self.optional_type(output.type_name.as_ref());
+        }
+    }
+
+    pub(super) fn json_behavior(&mut self, behavior: Option<&pb::JsonBehavior>) {
+        if let Some(behavior) = behavior {
+            self.optional(behavior.expr.as_deref(), Usage::Other);
+        }
+    }
+
+    pub(super) fn json_function(&mut self, function: &pb::JsonFuncExpr, usage: Usage) {
+        self.json_optional(function.context_item.as_deref(), usage);
+        self.optional(function.pathspec.as_deref(), usage);
+        self.list(&function.passing, usage);
+        self.json_output(function.output.as_ref());
+        self.json_behavior(function.on_empty.as_deref());
+        self.json_behavior(function.on_error.as_deref());
+    }
+
+    pub(super) fn json_aggregate(
+        &mut self,
+        aggregate: Option<&pb::JsonAggConstructor>,
+        _usage: Usage,
+    ) {
+        let Some(aggregate) = aggregate else { return };
+        self.json_output(aggregate.output.as_ref());
+        self.optional(aggregate.agg_filter.as_deref(), Usage::Predicate);
+        self.list(&aggregate.agg_order, Usage::Predicate);
+        if let Some(window) = aggregate.over.as_deref() {
+            self.window(window);
+        }
+    }
+
+    pub(super) fn json_table(&mut self, table: &pb::JsonTable) {
+        self.json_optional(table.context_item.as_deref(), Usage::Other);
+        if let Some(path) = table.pathspec.as_deref() {
+            self.optional(path.string.as_deref(), Usage::Other);
+        }
+        self.list(&table.passing, Usage::Other);
+        self.list(&table.columns, Usage::Other);
+        self.json_behavior(table.on_error.as_deref());
+    }
+
+    pub(super) fn json_table_column(&mut self, column: &pb::JsonTableColumn) {
+        self.optional_type(column.type_name.as_ref());
+        if let Some(path) = column.pathspec.as_deref() {
+            self.optional(path.string.as_deref(), Usage::Other);
+        }
+        self.list(&column.columns, Usage::Other);
+        self.json_behavior(column.on_empty.as_deref());
+        self.json_behavior(column.on_error.as_deref());
+    }
+
+    pub(super) fn range_table_func(&mut self, table: &pb::RangeTableFunc) {
+        self.optional(table.docexpr.as_deref(), Usage::Other);
+        self.optional(table.rowexpr.as_deref(), Usage::Other);
+        self.list(&table.namespaces, Usage::Other);
+        self.list(&table.columns, Usage::Other);
+    }
+
+    pub(super) fn set_var(&mut self, name: &str) {
+        self.statement.set_vars.insert(name.to_lowercase());
+    }
+}

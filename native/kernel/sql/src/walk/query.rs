@@ -1,0 +1,422 @@
+//! SELECT: clauses, set operations, output lists.
+
+use pg_query::protobuf as pb;
+use pg_query::NodeEnum;
+
+use super::scope::{Frame, Outs, MAX_OUTPUTS};
+use super::with::Recursion;
+use super::{names, Walker};
+use crate::effects::Effect;
+use crate::facts::{Column, Output, OutputKind, Usage};
+
+impl Walker {
+    /// Walks a query; `bare` is what its bare output columns are used for.
+    pub(super) fn select(&mut self, select: &pb::SelectStmt, bare: Usage) -> Outs {
+        let recursion = self.recursion.take();
+        let stored = std::mem::take(&mut self.stores_values);
+        if !self.enter() {
+            return Outs::default();
+        }
+        self.frames.push(Frame::default());
+        self.with_clause(select.with_clause.as_ref());
+        let outs = if select.larg.is_some() || select.rarg.is_some() {
+            self.set_operation(select, bare, recursion)
+        } else {
+            self.simple_select(select, bare, stored)
+        };
+        self.frames.pop();
+        self.leave();
+        outs
+    }
+
+    pub(super) fn simple_select(
+        &mut self,
+        select: &pb::SelectStmt,
+        bare: Usage,
+        stored: bool,
+    ) -> Outs {
+        // The VALUES of an INSERT are not delivered to anybody.
+        if select.values_lists.is_empty() || !stored {
+            self.effect(Effect::Read);
+        }
+        if let Some(into) = select.into_clause.as_deref() {
+            self.flag("select_into");
+            self.effects(&[Effect::Define, Effect::Write]);
+            self.select_target(into);
+        }
+        // A query that fills a relation delivers nothing.
+        let bare = if select.into_clause.is_some() {
+            Usage::Other
+        } else {
+            bare
+        };
+        self.sources(&select.from_clause);
+        let outs = if select.values_lists.is_empty() {
+            self.targets(&select.target_list, bare)
+        } else {
+            self.values(&select.values_lists)
+        };
+        self.optional(select.where_clause.as_deref(), Usage::Predicate);
+        self.grouping(&select.group_clause, &outs);
+        self.optional(select.having_clause.as_deref(), Usage::Predicate);
+        self.list(&select.window_clause, Usage::Predicate);
+        if !select.distinct_clause.is_empty() {
+            // Plain DISTINCT compares every output; DISTINCT ON its own list.
+            self.grouping(&select.distinct_clause, &outs);
+            if select
+                .distinct_clause
+                .iter()
+                .all(|node| node.node.is_none())
+            {
+                self.columns(&outs.all_columns(), Usage::Predicate);
+            }
+        }
+        self.tail(select, &outs);
+        outs
+    }
+
+    /// ORDER BY, LIMIT and FOR UPDATE.
+    pub(super) fn tail(&mut self, select: &pb::SelectStmt, outs: &Outs) {
+        for node in &select.sort_clause {
+            match &node.node {
+                Some(NodeEnum::SortBy(sort)) => {
+                    self.operator_names(&sort.use_op);
+                    if let Some(key) = sort.node.as_deref() {
+                        self.sort_key(key, outs);
+                    }
+                }
+                _ => self.node(node, Usage::Predicate),
+            }
+        }
+        self.optional(select.limit_offset.as_deref(), Usage::Other);
+        self.optional(select.limit_count.as_deref(), Usage::Other);
+        if !select.locking_clause.is_empty() {
+            self.list(&select.locking_clause, Usage::Other);
+        }
+    }
+
+    pub(super) fn sort_key(&mut self, key: &pb::Node, outs: &Outs) {
+        if let Some(columns) = output_reference(key, outs) {
+            self.columns(&columns, Usage::Predicate);
+            return;
+        }
+        self.node(key, Usage::Predicate);
+    }
+
+    /// GROUP BY and DISTINCT ON: an input column is preferred to an output of that name, so both are taken.
+    pub(super) fn grouping(&mut self, keys: &[pb::Node], outs: &Outs) {
+        for key in keys {
+            if let Some(columns) = output_reference(key, outs) {
+                self.columns(&columns, Usage::Predicate);
+            }
+            if key.node.is_some() {
+                self.node(key, Usage::Predicate);
+            }
+        }
+    }
+
+    pub(super) fn set_operation(
+        &mut self,
+        select: &pb::SelectStmt,
+        bare: Usage,
+        recursion: Option<Recursion>,
+    ) -> Outs {
+        let mut arms = Vec::new();
+        let mut compares = false;
+        let mut current = select;
+        loop {
+            // Only UNION ALL delivers rows without comparing them.
+            compares |= !(current.op == pb::SetOperation::SetopUnion as i32 && current.all);
+            arms.extend(current.rarg.as_deref());
+            match current.larg.as_deref() {
+                Some(left) if is_plain_chain(left) => current = left,
+                Some(left) => {
+                    arms.push(left);
+                    break;
+                }
+                None => break,
+            }
+        }
+        let mut merged: Option<Outs> = None;
+        for arm in arms.into_iter().rev() {
+            let outs = self.select(arm, bare);
+            if let (None, Some(recursion)) = (&merged, &recursion) {
+                self.settle_recursion(recursion, &outs);
+            }
+            merged = Some(match merged {
+                None => outs,
+                Some(left) => unite(left, &outs),
+            });
+        }
+        let outs = merged.unwrap_or_default();
+        if compares {
+            self.columns(&outs.all_columns(), Usage::Predicate);
+        }
+        self.tail(select, &outs);
+        outs
+    }
+
+    pub(super) fn values(&mut self, rows: &[pb::Node]) -> Outs {
+        let mut columns: Vec<Vec<Column>> = Vec::new();
+        for row in rows {
+            let Some(NodeEnum::List(list)) = &row.node else {
+                self.unknown();
+                continue;
+            };
+            for (index, item) in list.items.iter().take(MAX_OUTPUTS).enumerate() {
+                let found = self.tapped(|walker| walker.node(item, Usage::Other));
+                if columns.len() <= index {
+                    columns.push(Vec::new());
+                }
+                columns[index].extend(found);
+            }
+        }
+        let entries = columns
+            .into_iter()
+            .enumerate()
+            .map(|(index, columns)| Output {
+                name: Some(format!("column{}", index + 1)),
+                kind: OutputKind::Expression,
+                columns,
+            })
+            .collect();
+        Outs {
+            entries,
+            positional: true,
+        }
+    }
+
+    /// An output list; records what it uses and says what it delivers.
+    pub(super) fn targets(&mut self, targets: &[pb::Node], bare: Usage) -> Outs {
+        let mut outs = Outs {
+            entries: Vec::with_capacity(targets.len()),
+            positional: true,
+        };
+        for node in targets {
+            let Some(NodeEnum::ResTarget(target)) = &node.node else {
+                self.unknown();
+                continue;
+            };
+            let Some(value) = target.val.as_deref() else {
+                continue;
+            };
+            let label = Some(target.name.clone()).filter(|name| !name.is_empty());
+            self.target(value, label, bare, &mut outs);
+            if outs.entries.len() > MAX_OUTPUTS {
+                return Outs::opaque(outs.all_columns());
+            }
+        }
+        outs
+    }
+
+    pub(super) fn target(
+        &mut self,
+        value: &pb::Node,
+        label: Option<String>,
+        bare: Usage,
+        outs: &mut Outs,
+    ) {
+        if let Some(NodeEnum::ColumnRef(reference)) = &value.node {
+            let (fields, star) = names::fields(&reference.fields);
+            if star {
+                let expanded = self.star(&fields);
+                self.flag("star");
+                for entry in &expanded.entries {
+                    let as_is = matches!(entry.kind, OutputKind::Column | OutputKind::Star);
+                    let usage = if as_is || bare != Usage::Output {
+                        bare
+                    } else {
+                        Usage::Other
+                    };
+                    self.columns(&entry.columns, usage);
+                }
+                outs.positional &= expanded.positional;
+                outs.entries.extend(expanded.entries);
+                return;
+            }
+            let meaning = self.reference(&fields, bare);
+            let kind = if meaning.whole_row {
+                OutputKind::Unknown
+            } else {
+                meaning.kind
+            };
+            outs.entries.push(Output {
+                name: label.or_else(|| fields.last().cloned()),
+                kind,
+                columns: meaning.columns,
+            });
+            return;
+        }
+        if let Some((columns, name)) = self.row_field(value, bare) {
+            match name {
+                Some(name) => outs.entries.push(Output {
+                    name: label.or(Some(name)),
+                    kind: OutputKind::Column,
+                    columns,
+                }),
+                None => {
+                    outs.positional = false;
+                    outs.entries.push(Output {
+                        name: None,
+                        kind: OutputKind::Unknown,
+                        columns,
+                    });
+                }
+            }
+            return;
+        }
+        let columns = self.tapped(|walker| walker.node(value, Usage::Other));
+        // `(f(x)).*` becomes an unknown number of columns.
+        let spread = matches!(&value.node, Some(NodeEnum::AIndirection(field)) if names::fields(&field.indirection).1);
+        outs.positional &= !spread;
+        let name = label.or_else(|| names::label_of(value));
+        let kind = if spread {
+            OutputKind::Unknown
+        } else {
+            OutputKind::Expression
+        };
+        outs.entries.push(Output {
+            name: name.filter(|_| !spread),
+            kind,
+            columns,
+        });
+    }
+
+    /// `(relation).field` and `(relation).*`: columns of a relation in scope, delivered as they are.
+    pub(super) fn row_field(
+        &mut self,
+        value: &pb::Node,
+        bare: Usage,
+    ) -> Option<(Vec<Column>, Option<String>)> {
+        let Some(NodeEnum::AIndirection(indirection)) = &value.node else {
+            return None;
+        };
+        let Some(NodeEnum::ColumnRef(reference)) =
+            indirection.arg.as_deref().and_then(|arg| arg.node.as_ref())
+        else {
+            return None;
+        };
+        let (row, false) = names::fields(&reference.fields) else {
+            return None;
+        };
+        let [alias] = row.as_slice() else { return None };
+        let (fields, star) = names::fields(&indirection.indirection);
+        if fields.len() + usize::from(star) != indirection.indirection.len() || fields.len() > 1 {
+            return None;
+        }
+        super::scope::visible(&self.frames, alias)?;
+        match fields.first() {
+            Some(name) if !star => {
+                let meaning = self.reference(&[alias.clone(), name.clone()], bare);
+                Some((meaning.columns, Some(name.clone())))
+            }
+            _ => {
+                let expanded = self.star(&row);
+                let columns = expanded.all_columns();
+                self.flag("star");
+                self.columns(&columns, bare);
+                Some((columns, None))
+            }
+        }
+    }
+
+    pub(super) fn star(&mut self, qualifier: &[String]) -> Outs {
+        match qualifier {
+            [] => self.frames.last().map(Frame::star).unwrap_or_default(),
+            [.., alias] => match super::scope::visible(&self.frames, alias) {
+                Some(source) => Outs {
+                    entries: source.star(),
+                    positional: source.is_positional(),
+                },
+                None => Outs::opaque(vec![Column {
+                    schema: qualifier
+                        .len()
+                        .checked_sub(2)
+                        .map(|index| qualifier[index].clone()),
+                    table: Some(alias.clone()),
+                    name: "*".to_owned(),
+                }]),
+            },
+        }
+    }
+}
+
+/// ORDER BY 2, ORDER BY name-of-an-output.
+fn output_reference(key: &pb::Node, outs: &Outs) -> Option<Vec<Column>> {
+    match &key.node {
+        Some(NodeEnum::AConst(constant)) => {
+            let Some(pb::a_const::Val::Ival(number)) = &constant.val else {
+                return None;
+            };
+            let index = usize::try_from(number.ival).ok()?.checked_sub(1)?;
+            let starred = outs
+                .entries
+                .iter()
+                .take(index + 1)
+                .any(|entry| matches!(entry.kind, OutputKind::Star | OutputKind::Unknown));
+            match outs.entries.get(index) {
+                Some(entry) if outs.positional && !starred => Some(entry.columns.clone()),
+                _ => Some(outs.all_columns()),
+            }
+        }
+        Some(NodeEnum::ColumnRef(reference)) => {
+            let (fields, false) = names::fields(&reference.fields) else {
+                return None;
+            };
+            let [name] = fields.as_slice() else {
+                return None;
+            };
+            let named: Vec<Column> = outs
+                .entries
+                .iter()
+                .filter(|entry| entry.name.as_deref() == Some(name))
+                .flat_map(|entry| entry.columns.clone())
+                .collect();
+            outs.entries
+                .iter()
+                .any(|entry| entry.name.as_deref() == Some(name))
+                .then_some(named)
+        }
+        _ => None,
+    }
+}
+
+/// A set operation without clauses of its own is one more level of the same chain.
+fn is_plain_chain(select: &pb::SelectStmt) -> bool {
+    select.larg.is_some()
+        && select.with_clause.is_none()
+        && select.sort_clause.is_empty()
+        && select.limit_count.is_none()
+        && select.limit_offset.is_none()
+        && select.locking_clause.is_empty()
+}
+
+fn unite(left: Outs, right: &Outs) -> Outs {
+    let exact = |outs: &Outs| {
+        outs.positional
+            && outs
+                .entries
+                .iter()
+                .all(|entry| !matches!(entry.kind, OutputKind::Star | OutputKind::Unknown))
+    };
+    if !exact(&left) || !exact(right) || left.entries.len() != right.entries.len() {
+        let mut columns = left.all_columns();
+        columns.extend(right.all_columns());
+        columns.sort_unstable();
+        columns.dedup();
+        return Outs::opaque(columns);
+    }
+    let mut entries = left.entries;
+    for (entry, other) in entries.iter_mut().zip(&right.entries) {
+        if entry.kind != other.kind {
+            entry.kind = OutputKind::Expression;
+        }
+        entry.columns.extend(other.columns.iter().cloned());
+        entry.columns.sort_unstable();
+        entry.columns.dedup();
+    }
+    Outs {
+        entries,
+        positional: true,
+    }
+}

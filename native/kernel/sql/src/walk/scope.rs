@@ -1,0 +1,414 @@
+//! Names in scope: which relations a query reads from, what its subqueries deliver, and what a column reference can mean.
+//!
+//! Where the text alone does not decide, the answer is the larger set: a column that could be one of several is reported
+//! without a relation, and a column of a subquery that cannot be matched by name is reported as all of them.
+
+use std::rc::Rc;
+
+use crate::facts::{Column, Name, Output, OutputKind};
+
+/// PostgreSQL allows no more entries in an output list (`MaxTupleAttributeNumber`).
+pub(super) const MAX_OUTPUTS: usize = 1_664;
+
+/// What a subquery, CTE or function delivers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outs {
+    pub entries: Vec<Output>,
+    /// Entry n is result column n; false once a star or a merged join column makes the positions unsure.
+    pub positional: bool,
+}
+
+impl Outs {
+    /// One entry of which nothing but its origin is known.
+    pub fn opaque(columns: Vec<Column>) -> Outs {
+        Outs {
+            entries: vec![Output {
+                name: None,
+                kind: OutputKind::Unknown,
+                columns,
+            }],
+            positional: false,
+        }
+    }
+
+    /// Every column in any entry.
+    pub fn all_columns(&self) -> Vec<Column> {
+        let mut columns: Vec<Column> = self
+            .entries
+            .iter()
+            .flat_map(|entry| entry.columns.iter().cloned())
+            .collect();
+        columns.sort_unstable();
+        columns.dedup();
+        columns
+    }
+
+    /// The same, under the column names an alias gives.
+    pub fn renamed(mut self, names: &[String]) -> Outs {
+        if names.is_empty() {
+            return self;
+        }
+        let starred = self
+            .entries
+            .iter()
+            .take(names.len())
+            .any(|entry| matches!(entry.kind, OutputKind::Star | OutputKind::Unknown));
+        if !self.positional || starred || names.len() > self.entries.len() {
+            return Outs::opaque(self.all_columns());
+        }
+        for (entry, name) in self.entries.iter_mut().zip(names) {
+            entry.name = Some(name.clone());
+        }
+        self
+    }
+
+    /// What a reference by name reaches; `None` when no entry can have that name.
+    pub fn find(&self, name: &str) -> Option<Found> {
+        let exact: Vec<&Output> = self
+            .entries
+            .iter()
+            .filter(|entry| entry.name.as_deref() == Some(name))
+            .collect();
+        if !exact.is_empty() {
+            return Some(Found {
+                columns: exact
+                    .iter()
+                    .flat_map(|entry| entry.columns.iter().cloned())
+                    .collect(),
+                kind: exact
+                    .iter()
+                    .fold(OutputKind::Column, |kind, entry| worse(kind, entry.kind)),
+            });
+        }
+        let mut found = None;
+        let stars = self
+            .entries
+            .iter()
+            .filter(|entry| entry.kind == OutputKind::Star)
+            .count();
+        for entry in self.entries.iter().filter(|entry| entry.name.is_none()) {
+            let found = found.get_or_insert(Found::default());
+            if entry.kind == OutputKind::Star {
+                found
+                    .columns
+                    .extend(entry.columns.iter().map(|star| Column {
+                        schema: star.schema.clone().filter(|_| stars == 1),
+                        table: star.table.clone().filter(|_| stars == 1),
+                        name: name.to_owned(),
+                    }));
+            } else {
+                found.kind = worse(found.kind, entry.kind);
+                found.columns.extend(entry.columns.iter().cloned());
+            }
+        }
+        found
+    }
+}
+
+/// The columns behind a name, and what their value is by then.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub columns: Vec<Column>,
+    pub kind: OutputKind,
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        Found {
+            columns: Vec::new(),
+            kind: OutputKind::Column,
+        }
+    }
+}
+
+/// The one of two kinds that says less.
+fn worse(one: OutputKind, other: OutputKind) -> OutputKind {
+    let rank = |kind| match kind {
+        OutputKind::Column | OutputKind::Star => 0,
+        OutputKind::Expression => 1,
+        OutputKind::Unknown => 2,
+    };
+    if rank(other) > rank(one) {
+        other
+    } else {
+        one
+    }
+}
+
+/// Something a FROM list, a target or a join brings into scope.
+#[derive(Clone, Debug)]
+pub(super) enum Relation {
+    /// A relation of the database; `renamed` holds the names an alias gives to its first columns.
+    Table { table: Name, renamed: Vec<String> },
+    /// A subquery, CTE, function, VALUES list or aliased join.
+    Derived(Rc<Outs>),
+}
+
+/// A relation under the name it is visible by.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    pub alias: String,
+    pub relation: Relation,
+    /// Reachable with its alias only: not part of `*`, nor of unqualified names (`excluded`, `old`, `new`, join aliases).
+    pub hidden: bool,
+}
+
+impl Source {
+    /// What `alias.name` reaches; `None` when there can be no such column.
+    pub fn find(&self, name: &str) -> Option<Found> {
+        match &self.relation {
+            Relation::Table { table, renamed } if renamed.iter().any(|alias| alias == name) => {
+                Some(Found {
+                    columns: vec![star_of(table)],
+                    kind: OutputKind::Column,
+                })
+            }
+            Relation::Table { table, .. } => {
+                let column = Column {
+                    schema: table.schema.clone(),
+                    table: Some(table.name.clone()),
+                    name: name.to_owned(),
+                };
+                Some(Found {
+                    columns: vec![column],
+                    kind: OutputKind::Column,
+                })
+            }
+            Relation::Derived(outs) => outs.find(name),
+        }
+    }
+
+    /// What `alias.*` expands to.
+    pub fn star(&self) -> Vec<Output> {
+        match &self.relation {
+            Relation::Table { table, renamed } => {
+                let kind = if renamed.is_empty() {
+                    OutputKind::Star
+                } else {
+                    OutputKind::Unknown
+                };
+                vec![Output {
+                    name: None,
+                    kind,
+                    columns: vec![star_of(table)],
+                }]
+            }
+            Relation::Derived(outs) => outs.entries.clone(),
+        }
+    }
+
+    /// Whether `alias.*` has known positions.
+    pub fn is_positional(&self) -> bool {
+        matches!(&self.relation, Relation::Derived(outs) if outs.positional)
+    }
+}
+
+/// Every column of a relation.
+pub(super) fn star_of(table: &Name) -> Column {
+    Column {
+        schema: table.schema.clone(),
+        table: Some(table.name.clone()),
+        name: "*".to_owned(),
+    }
+}
+
+/// A CTE by name.
+#[derive(Clone, Debug)]
+pub(super) struct Cte {
+    pub name: String,
+    /// Absent while its own body or one before it is walked.
+    pub outs: Option<Rc<Outs>>,
+    /// It was referenced while `outs` was absent, so every use of it must be assumed.
+    pub used_early: bool,
+}
+
+/// One level of a query.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Frame {
+    pub sources: Vec<Source>,
+    pub ctes: Vec<Cte>,
+    /// A NATURAL or USING join merges columns, so star positions are unsure.
+    pub merges: bool,
+}
+
+impl Frame {
+    /// What `*` expands to.
+    pub fn star(&self) -> Outs {
+        let visible: Vec<&Source> = self
+            .sources
+            .iter()
+            .filter(|source| !source.hidden)
+            .collect();
+        let positional = !self.merges && visible.iter().all(|source| source.is_positional());
+        let mut entries = Vec::new();
+        for source in visible {
+            entries.extend(source.star());
+            if entries.len() > MAX_OUTPUTS {
+                return Outs::opaque(
+                    Outs {
+                        entries,
+                        positional,
+                    }
+                    .all_columns(),
+                );
+            }
+        }
+        Outs {
+            entries,
+            positional,
+        }
+    }
+}
+
+/// What a column reference can mean.
+#[derive(Debug)]
+pub(super) struct Meaning {
+    pub columns: Vec<Column>,
+    /// It is a relation or may be one, so its value may be the whole row.
+    pub whole_row: bool,
+    /// No column can have that name: PostgreSQL would call a function of that name with the row.
+    pub call: Option<String>,
+    /// What the value is: a column as it is, computed from columns, or not known.
+    pub kind: OutputKind,
+}
+
+impl Default for Meaning {
+    fn default() -> Self {
+        Meaning {
+            columns: Vec::new(),
+            whole_row: false,
+            call: None,
+            kind: OutputKind::Column,
+        }
+    }
+}
+
+/// Resolves a reference through the frames, innermost last.
+pub(super) fn resolve(frames: &[Frame], fields: &[String]) -> Meaning {
+    match fields {
+        [] => Meaning::default(),
+        [name] => unqualified(frames, name),
+        [qualifier, name] => qualified(frames, qualifier, name),
+        [.., schema, table, name] => dotted(frames, schema, table, name),
+    }
+}
+
+fn unqualified(frames: &[Frame], name: &str) -> Meaning {
+    let mut meaning = Meaning::default();
+    if let Some(source) = visible(frames, name) {
+        // PostgreSQL prefers a column of that name and takes the whole row otherwise.
+        meaning.whole_row = true;
+        meaning
+            .columns
+            .extend(source.star().into_iter().flat_map(|entry| entry.columns));
+    }
+    let tables = frames
+        .iter()
+        .flat_map(|frame| &frame.sources)
+        .filter(|source| !source.hidden)
+        .collect::<Vec<_>>();
+    for (level, frame) in frames.iter().enumerate().rev() {
+        let mut found = false;
+        for source in frame.sources.iter().filter(|source| !source.hidden) {
+            if let (Relation::Derived(_), Some(reached)) = (&source.relation, source.find(name)) {
+                meaning.columns.extend(reached.columns);
+                meaning.kind = worse(meaning.kind, reached.kind);
+                found = true;
+            }
+        }
+        let only_derived = frame
+            .sources
+            .iter()
+            .all(|source| matches!(source.relation, Relation::Derived(_)));
+        if found && level + 1 == frames.len() && only_derived && !meaning.whole_row {
+            return meaning;
+        }
+    }
+    match tables.as_slice() {
+        [only] => {
+            let reached = only.find(name).unwrap_or_default();
+            meaning.columns.extend(reached.columns);
+            meaning.kind = worse(meaning.kind, reached.kind);
+        }
+        _ => meaning.columns.push(Column {
+            schema: None,
+            table: None,
+            name: name.to_owned(),
+        }),
+    }
+    // A renamed column of a table can be meant by any unqualified name.
+    for source in tables {
+        if let Relation::Table { table, renamed } = &source.relation {
+            if renamed.iter().any(|alias| alias == name) {
+                meaning.columns.push(star_of(table));
+            }
+        }
+    }
+    meaning
+}
+
+fn qualified(frames: &[Frame], qualifier: &str, name: &str) -> Meaning {
+    let Some(source) = visible(frames, qualifier) else {
+        // Not a relation in scope: a field of a composite column, or an error of the server's.
+        let mut meaning = unqualified(frames, qualifier);
+        meaning.kind = OutputKind::Unknown;
+        meaning.columns.push(Column {
+            schema: None,
+            table: Some(qualifier.to_owned()),
+            name: name.to_owned(),
+        });
+        return meaning;
+    };
+    match source.find(name) {
+        Some(found) => Meaning {
+            columns: found.columns,
+            kind: found.kind,
+            ..Meaning::default()
+        },
+        None => Meaning {
+            columns: source
+                .star()
+                .into_iter()
+                .flat_map(|entry| entry.columns)
+                .collect(),
+            whole_row: true,
+            call: Some(name.to_owned()),
+            kind: OutputKind::Unknown,
+        },
+    }
+}
+
+fn dotted(frames: &[Frame], schema: &str, table: &str, name: &str) -> Meaning {
+    let in_scope = frames.iter().flat_map(|frame| &frame.sources).any(|source| {
+        matches!(&source.relation, Relation::Table { table: known, .. } if known.name == table && known.schema.as_deref() == Some(schema))
+    });
+    let mut columns = vec![Column {
+        schema: Some(schema.to_owned()),
+        table: Some(table.to_owned()),
+        name: name.to_owned(),
+    }];
+    if !in_scope {
+        // relation.column.field: the column is the middle part.
+        columns.extend(qualified(frames, schema, table).columns);
+    }
+    Meaning {
+        columns,
+        kind: if in_scope {
+            OutputKind::Column
+        } else {
+            OutputKind::Unknown
+        },
+        ..Meaning::default()
+    }
+}
+
+/// The innermost source visible under a name.
+pub(super) fn visible<'a>(frames: &'a [Frame], alias: &str) -> Option<&'a Source> {
+    frames.iter().rev().find_map(|frame| {
+        frame
+            .sources
+            .iter()
+            .rev()
+            .find(|source| source.alias == alias)
+    })
+}

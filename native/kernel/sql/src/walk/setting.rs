@@ -1,0 +1,91 @@
+//! SET, RESET and the modes of transactions: which settings a statement changes.
+
+use pg_query::protobuf as pb;
+use pg_query::NodeEnum as N;
+
+use super::Walker;
+use crate::effects::Effect as E;
+
+/// Settings that decide who a statement runs as.
+const ROLE_SETTINGS: [&str; 2] = ["role", "session_authorization"];
+
+impl Walker {
+    pub(super) fn set(&mut self, set: &pb::VariableSetStmt) {
+        use pb::VariableSetKind as K;
+        let kind = K::try_from(set.kind).unwrap_or(K::Undefined);
+        let verb = if matches!(kind, K::VarReset | K::VarResetAll) {
+            "reset"
+        } else {
+            "set"
+        };
+        self.does(verb, &[E::Session]);
+        self.setting(set, kind);
+        if set.is_local {
+            self.flag("set_local");
+        }
+        if self
+            .statement
+            .set_vars
+            .iter()
+            .any(|name| ROLE_SETTINGS.contains(&name.as_str()))
+        {
+            self.effect(E::Privilege);
+            self.flag("set_role");
+        }
+        if kind == K::Undefined {
+            self.unknown();
+        }
+    }
+
+    pub(super) fn setting(&mut self, set: &pb::VariableSetStmt, kind: pb::VariableSetKind) {
+        if kind == pb::VariableSetKind::VarResetAll {
+            self.set_var("all");
+        } else if kind == pb::VariableSetKind::VarSetMulti {
+            // SET TRANSACTION, SET SESSION CHARACTERISTICS AS TRANSACTION: one setting per mode.
+            self.transaction_modes(&set.args);
+        } else {
+            self.set_var(&set.name);
+        }
+    }
+
+    /// A setting stored for a role, a database or the server.
+    pub(super) fn stored_setting(&mut self, set: Option<&pb::VariableSetStmt>) {
+        match set {
+            Some(set) => self.setting(
+                set,
+                pb::VariableSetKind::try_from(set.kind).unwrap_or(pb::VariableSetKind::Undefined),
+            ),
+            None => self.unknown(),
+        }
+    }
+
+    pub(super) fn transaction_modes(&mut self, modes: &[pb::Node]) {
+        for node in modes {
+            match &node.node {
+                Some(N::DefElem(mode)) => self.set_var(&mode.defname),
+                // SET TRANSACTION SNAPSHOT
+                Some(N::AConst(_)) => self.set_var("transaction_snapshot"),
+                _ => self.unknown(),
+            }
+        }
+    }
+
+    pub(super) fn transaction(&mut self, transaction: &pb::TransactionStmt) {
+        use pb::TransactionStmtKind as K;
+        let (verb, effects): (_, &[E]) = match K::try_from(transaction.kind) {
+            Ok(K::TransStmtBegin | K::TransStmtStart) => ("begin", &[E::Session]),
+            Ok(K::TransStmtCommit) => ("commit", &[E::Session]),
+            Ok(K::TransStmtRollback) => ("rollback", &[E::Session]),
+            Ok(K::TransStmtSavepoint) => ("savepoint", &[E::Session]),
+            Ok(K::TransStmtRelease) => ("release", &[E::Session]),
+            Ok(K::TransStmtRollbackTo) => ("rollback_to", &[E::Session]),
+            // A prepared transaction outlives the session and holds its locks.
+            Ok(K::TransStmtPrepare) => ("prepare_transaction", &[E::Session, E::Lock]),
+            Ok(K::TransStmtCommitPrepared) => ("commit_prepared", &[E::Session, E::Write]),
+            Ok(K::TransStmtRollbackPrepared) => ("rollback_prepared", &[E::Session, E::Write]),
+            Ok(K::Undefined) | Err(_) => ("transaction", &[E::Unknown]),
+        };
+        self.does(verb, effects);
+        self.transaction_modes(&transaction.options);
+    }
+}

@@ -1,0 +1,244 @@
+//! FROM, USING and joins: what each brings into scope.
+
+use std::rc::Rc;
+
+use pg_query::protobuf as pb;
+use pg_query::NodeEnum;
+
+use super::scope::{Frame, Outs, Relation, Source};
+use super::{names, Walker};
+use crate::facts::{Access, Column, Output, OutputKind, Usage};
+
+impl Walker {
+    pub(super) fn sources(&mut self, items: &[pb::Node]) {
+        for item in items {
+            self.source_item(item);
+        }
+    }
+
+    /// One entry of FROM, USING or a join; adds what it brings into scope.
+    pub(super) fn source_item(&mut self, item: &pb::Node) {
+        if !self.enter() {
+            return;
+        }
+        match &item.node {
+            Some(NodeEnum::RangeVar(range)) => self.range(range),
+            Some(NodeEnum::RangeSubselect(subselect)) => {
+                let outs = match subselect
+                    .subquery
+                    .as_deref()
+                    .and_then(|query| query.node.as_ref())
+                {
+                    Some(NodeEnum::SelectStmt(select)) => {
+                        self.subquery_source(select, subselect.lateral)
+                    }
+                    _ => {
+                        self.unknown();
+                        Outs::default()
+                    }
+                };
+                self.derived(subselect.alias.as_ref(), outs);
+            }
+            Some(NodeEnum::JoinExpr(join)) => self.join(join),
+            Some(NodeEnum::RangeFunction(function)) => self.range_function(function),
+            Some(NodeEnum::RangeTableFunc(table)) => {
+                let columns = self.tapped(|walker| walker.range_table_func(table));
+                self.derived(table.alias.as_ref(), Outs::opaque(columns));
+            }
+            Some(NodeEnum::JsonTable(table)) => {
+                let columns = self.tapped(|walker| walker.json_table(table));
+                self.derived(table.alias.as_ref(), Outs::opaque(columns));
+            }
+            Some(NodeEnum::RangeTableSample(sample)) => {
+                if let Some(relation) = sample.relation.as_deref() {
+                    self.source_item(relation);
+                }
+                self.function(&sample.method, sample.args.len());
+                self.list(&sample.args, Usage::Other);
+                self.optional(sample.repeatable.as_deref(), Usage::Other);
+            }
+            _ => self.unknown(),
+        }
+        self.leave();
+    }
+
+    /// A subquery in FROM sees its neighbours only when it is LATERAL.
+    pub(super) fn subquery_source(&mut self, select: &pb::SelectStmt, lateral: bool) -> Outs {
+        let neighbours = match self.frames.last_mut() {
+            Some(frame) if !lateral => std::mem::take(&mut frame.sources),
+            _ => Vec::new(),
+        };
+        let outs = self.select(select, Usage::Output);
+        if let Some(frame) = self.frames.last_mut().filter(|_| !lateral) {
+            frame.sources = neighbours;
+        }
+        outs
+    }
+
+    pub(super) fn range(&mut self, range: &pb::RangeVar) {
+        let alias = range.alias.as_ref();
+        let name = alias
+            .map_or(&range.relname, |alias| &alias.aliasname)
+            .clone();
+        let renamed = alias
+            .map(|alias| names::strings(&alias.colnames))
+            .unwrap_or_default();
+        if range.schemaname.is_empty() {
+            if let Some(outs) = self.cte(&range.relname) {
+                let outs = outs.as_ref().clone().renamed(&renamed);
+                self.source(name, Relation::Derived(Rc::new(outs)), false);
+                return;
+            }
+        }
+        self.table(range, Access::Read);
+        self.source(
+            name,
+            Relation::Table {
+                table: names::range(range),
+                renamed,
+            },
+            false,
+        );
+    }
+
+    pub(super) fn cte(&mut self, name: &str) -> Option<Rc<Outs>> {
+        for frame in self.frames.iter_mut().rev() {
+            if let Some(cte) = frame.ctes.iter_mut().rev().find(|cte| cte.name == name) {
+                if cte.outs.is_none() {
+                    cte.used_early = true;
+                }
+                return Some(
+                    cte.outs
+                        .clone()
+                        .unwrap_or_else(|| Rc::new(Outs::opaque(Vec::new()))),
+                );
+            }
+        }
+        None
+    }
+
+    pub(super) fn derived(&mut self, alias: Option<&pb::Alias>, outs: Outs) {
+        let outs = outs.renamed(
+            &alias
+                .map(|alias| names::strings(&alias.colnames))
+                .unwrap_or_default(),
+        );
+        self.source(
+            alias
+                .map(|alias| alias.aliasname.clone())
+                .unwrap_or_default(),
+            Relation::Derived(Rc::new(outs)),
+            false,
+        );
+    }
+
+    pub(super) fn source(&mut self, alias: String, relation: Relation, hidden: bool) {
+        self.work += 1;
+        if let Some(frame) = self.frames.last_mut() {
+            frame.sources.push(Source {
+                alias,
+                relation,
+                hidden,
+            });
+        }
+    }
+
+    pub(super) fn range_function(&mut self, function: &pb::RangeFunction) {
+        let columns = self.tapped(|walker| {
+            for item in &function.functions {
+                // Each item is a list of the call and its column definitions, which may be missing.
+                match &item.node {
+                    Some(NodeEnum::List(list)) => {
+                        for part in list.items.iter().filter(|part| part.node.is_some()) {
+                            walker.node(part, Usage::Other);
+                        }
+                    }
+                    _ => walker.node(item, Usage::Other),
+                }
+            }
+            walker.list(&function.coldeflist, Usage::Other);
+        });
+        let alias = function.alias.as_ref();
+        let name = alias
+            .map(|alias| alias.aliasname.clone())
+            .or_else(|| function.functions.first().and_then(names::call_of));
+        self.source(
+            name.unwrap_or_default(),
+            Relation::Derived(Rc::new(Outs::opaque(columns))),
+            false,
+        );
+    }
+
+    pub(super) fn join(&mut self, join: &pb::JoinExpr) {
+        let before = self.frames.last().map_or(0, |frame| frame.sources.len());
+        for side in [join.larg.as_deref(), join.rarg.as_deref()]
+            .into_iter()
+            .flatten()
+        {
+            self.source_item(side);
+        }
+        let sides: Vec<Source> = self
+            .frames
+            .last()
+            .map(|frame| frame.sources[before..].to_vec())
+            .unwrap_or_default();
+        let merged = names::strings(&join.using_clause);
+        for side in &sides {
+            if join.is_natural {
+                let columns: Vec<Column> = side
+                    .star()
+                    .into_iter()
+                    .flat_map(|entry| entry.columns)
+                    .collect();
+                self.columns(&columns, Usage::Predicate);
+            }
+            for name in &merged {
+                self.columns(
+                    &side.find(name).unwrap_or_default().columns,
+                    Usage::Predicate,
+                );
+            }
+        }
+        self.optional(join.quals.as_deref(), Usage::Predicate);
+        if join.is_natural || !merged.is_empty() {
+            if let Some(frame) = self.frames.last_mut() {
+                frame.merges = true;
+            }
+        }
+        if let Some(alias) = &join.join_using_alias {
+            let merge = |name: &String| Output {
+                name: Some(name.clone()),
+                kind: OutputKind::Column,
+                columns: sides
+                    .iter()
+                    .filter_map(|side| side.find(name))
+                    .flat_map(|found| found.columns)
+                    .collect(),
+            };
+            let outs = Outs {
+                entries: merged.iter().map(merge).collect(),
+                positional: true,
+            };
+            self.source(
+                alias.aliasname.clone(),
+                Relation::Derived(Rc::new(outs)),
+                true,
+            );
+        }
+        if let Some(alias) = &join.alias {
+            let whole = Frame {
+                sources: sides,
+                ..Frame::default()
+            }
+            .star();
+            let outs = Outs {
+                positional: whole.positional && merged.is_empty() && !join.is_natural,
+                ..whole
+            };
+            if let Some(frame) = self.frames.last_mut() {
+                frame.sources.truncate(before);
+            }
+            self.derived(Some(alias), outs);
+        }
+    }
+}

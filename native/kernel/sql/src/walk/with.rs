@@ -1,0 +1,138 @@
+//! WITH: common table expressions, recursive ones included.
+
+use std::rc::Rc;
+
+use pg_query::protobuf as pb;
+use pg_query::NodeEnum;
+
+use super::scope::{Cte, Outs};
+use super::{names, Walker};
+use crate::facts::{Output, OutputKind, Usage};
+
+/// The CTE whose body is being walked, when it may read from itself.
+#[derive(Debug)]
+pub(super) struct Recursion {
+    pub name: String,
+    pub aliases: Vec<String>,
+}
+
+impl Walker {
+    pub(super) fn with_clause(&mut self, with: Option<&pb::WithClause>) {
+        let Some(with) = with else { return };
+        if with.recursive {
+            for node in &with.ctes {
+                if let Some(NodeEnum::CommonTableExpr(cte)) = &node.node {
+                    self.add_cte(Cte {
+                        name: cte.ctename.clone(),
+                        outs: None,
+                        used_early: false,
+                    });
+                }
+            }
+        }
+        for node in &with.ctes {
+            let Some(NodeEnum::CommonTableExpr(cte)) = &node.node else {
+                self.unknown();
+                continue;
+            };
+            self.common_table(cte, with.recursive);
+        }
+    }
+
+    pub(super) fn common_table(&mut self, cte: &pb::CommonTableExpr, recursive: bool) {
+        let aliases = names::strings(&cte.aliascolnames);
+        self.recursion = recursive.then(|| Recursion {
+            name: cte.ctename.clone(),
+            aliases: aliases.clone(),
+        });
+        let outs = match cte
+            .ctequery
+            .as_deref()
+            .and_then(|query| query.node.as_ref())
+        {
+            Some(query) => self.cte_body(query),
+            None => {
+                self.unknown();
+                Outs::default()
+            }
+        };
+        self.recursion = None;
+        let mut outs = outs.renamed(&aliases);
+        if let Some(cycle) = cte.cycle_clause.as_deref() {
+            self.optional(cycle.cycle_mark_value.as_deref(), Usage::Other);
+            self.optional(cycle.cycle_mark_default.as_deref(), Usage::Other);
+        }
+        if cte.cycle_clause.is_some() || cte.search_clause.is_some() {
+            // Both add columns made of the row's own values.
+            self.columns(&outs.all_columns(), Usage::Other);
+            let columns = outs.all_columns();
+            outs.entries.push(Output {
+                name: None,
+                kind: OutputKind::Unknown,
+                columns,
+            });
+        }
+        let known = self.frames.last_mut().and_then(|frame| {
+            frame
+                .ctes
+                .iter_mut()
+                .rev()
+                .find(|known| recursive && known.name == cte.ctename)
+        });
+        match known {
+            Some(known) => {
+                let early = known.used_early;
+                known.outs = Some(Rc::new(outs.clone()));
+                if early {
+                    self.columns(&outs.all_columns(), Usage::Other);
+                    self.columns(&outs.all_columns(), Usage::Predicate);
+                }
+            }
+            None => self.add_cte(Cte {
+                name: cte.ctename.clone(),
+                outs: Some(Rc::new(outs)),
+                used_early: false,
+            }),
+        }
+    }
+
+    pub(super) fn cte_body(&mut self, query: &NodeEnum) -> Outs {
+        match query {
+            NodeEnum::SelectStmt(select) => self.select(select, Usage::Output),
+            NodeEnum::InsertStmt(_)
+            | NodeEnum::UpdateStmt(_)
+            | NodeEnum::DeleteStmt(_)
+            | NodeEnum::MergeStmt(_) => {
+                self.flag("cte_write");
+                self.change(query, Usage::Output)
+            }
+            _ => {
+                self.unknown();
+                self.visit(query, Usage::Other);
+                Outs::default()
+            }
+        }
+    }
+
+    pub(super) fn add_cte(&mut self, cte: Cte) {
+        if let Some(frame) = self.frames.last_mut() {
+            frame.ctes.push(cte);
+        }
+    }
+
+    /// The first arm of a recursive CTE fixes what the others read from it.
+    pub(super) fn settle_recursion(&mut self, recursion: &Recursion, outs: &Outs) {
+        let settled = Rc::new(outs.clone().renamed(&recursion.aliases));
+        for frame in self.frames.iter_mut().rev() {
+            if let Some(cte) = frame
+                .ctes
+                .iter_mut()
+                .rev()
+                .find(|cte| cte.name == recursion.name && cte.outs.is_none())
+            {
+                cte.outs = Some(settled);
+                return;
+            }
+        }
+    }
+}

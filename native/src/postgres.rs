@@ -1,0 +1,306 @@
+//! Python face of `sealgate-postgres`: converts events and fields, binds the maskers of `sealgate-mask`.
+mod events;
+mod maskers;
+mod messages;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pyo3::create_exception;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use sealgate_postgres::masking::TextMasker;
+use sealgate_postgres::{
+    FrameReader as KernelReader, Limits, ResolveError, Session as KernelSession, Violation,
+};
+
+use crate::mask::{extract_key, extract_masks, Detectors};
+use events::{client_event, server_event};
+use maskers::{copy_masker, Masks, Texts};
+use messages::fields_of;
+
+/// Below this many bytes the work is shorter than handing the interpreter lock over.
+const DETACH_BYTES: usize = 4096;
+
+create_exception!(
+    sealgate_native.postgres,
+    ProtocolViolation,
+    PyValueError,
+    "The bytes break the protocol or a limit; `code` is malformed, too_large or unexpected. There is no way back."
+);
+
+fn raise(py: Python<'_>, violation: &Violation) -> PyErr {
+    let error = ProtocolViolation::new_err(violation.message.clone());
+    match error.value(py).setattr("code", violation.code.name()) {
+        Ok(()) => error,
+        Err(other) => other,
+    }
+}
+
+fn raise_resolve(py: Python<'_>, error: &ResolveError) -> PyErr {
+    match error {
+        ResolveError::Violation(violation) => raise(py, violation),
+        ResolveError::Rejected(message) => PyValueError::new_err(message.clone()),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Messages out of a byte stream, for the login phases.
+#[pyclass(frozen, module = "sealgate_native.postgres")]
+struct FrameReader {
+    inner: Mutex<KernelReader>,
+}
+
+#[pymethods]
+impl FrameReader {
+    #[new]
+    fn new(max_message_bytes: usize) -> FrameReader {
+        FrameReader {
+            inner: Mutex::new(KernelReader::new(max_message_bytes)),
+        }
+    }
+
+    fn receive(&self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
+        lock(&self.inner)
+            .receive(data)
+            .map_err(|violation| raise(py, &violation))
+    }
+
+    fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<(String, Bound<'py, PyBytes>)>> {
+        let message = lock(&self.inner)
+            .next_message()
+            .map_err(|violation| raise(py, &violation))?;
+        Ok(message.map(|(kind, body)| (char::from(kind).to_string(), PyBytes::new(py, &body))))
+    }
+
+    fn take_rest<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let rest = lock(&self.inner)
+            .take_rest()
+            .map_err(|violation| raise(py, &violation))?;
+        Ok(PyBytes::new(py, &rest))
+    }
+}
+
+/// One session between a client and a server.
+#[pyclass(frozen, module = "sealgate_native.postgres")]
+struct Session {
+    inner: Mutex<KernelSession>,
+}
+
+impl Session {
+    fn receive(
+        &self,
+        py: Python<'_>,
+        data: &[u8],
+        into: fn(&mut KernelSession, &[u8]) -> Result<(), Violation>,
+    ) -> PyResult<()> {
+        let result = if data.len() < DETACH_BYTES {
+            into(&mut lock(&self.inner), data)
+        } else {
+            py.detach(|| into(&mut lock(&self.inner), data))
+        };
+        result.map_err(|violation| raise(py, &violation))
+    }
+}
+
+#[pymethods]
+impl Session {
+    #[new]
+    #[pyo3(signature = (*, max_message_bytes, max_statements, max_portals, max_pending, error_detectors, record_limit_bytes))]
+    fn new(
+        max_message_bytes: usize,
+        max_statements: usize,
+        max_portals: usize,
+        max_pending: usize,
+        error_detectors: Option<&Detectors>,
+        record_limit_bytes: usize,
+    ) -> Session {
+        let text_masker = |detectors: &Detectors| {
+            Arc::new(Texts {
+                detectors: Arc::clone(&detectors.inner),
+            }) as Arc<dyn TextMasker>
+        };
+        let masker = error_detectors.map(text_masker);
+        let limits = Limits {
+            max_message_bytes,
+            max_statements,
+            max_portals,
+            max_pending,
+            record_limit_bytes,
+        };
+        Session {
+            inner: Mutex::new(KernelSession::new(limits, masker)),
+        }
+    }
+
+    fn receive_client(&self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
+        self.receive(py, data, KernelSession::receive_client)
+    }
+
+    fn receive_server(&self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
+        self.receive(py, data, KernelSession::receive_server)
+    }
+
+    fn next_client_event<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let event = lock(&self.inner)
+            .next_client_event()
+            .map_err(|violation| raise(py, &violation))?;
+        event.map(|event| client_event(py, event)).transpose()
+    }
+
+    fn next_server_event<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let event = lock(&self.inner)
+            .next_server_event()
+            .map_err(|violation| raise(py, &violation))?;
+        event.map(|event| server_event(py, event)).transpose()
+    }
+
+    fn forward(&self, py: Python<'_>, id: u64, action: u64) -> PyResult<bool> {
+        lock(&self.inner)
+            .forward(id, action)
+            .map_err(|error| raise_resolve(py, &error))
+    }
+
+    fn hide_texts(&self) {
+        lock(&self.inner).hide_texts();
+    }
+
+    fn refuse(&self, py: Python<'_>, id: u64, fields: &Bound<'_, PyDict>) -> PyResult<()> {
+        let fields = fields_of(fields)?;
+        lock(&self.inner)
+            .refuse(id, &fields)
+            .map_err(|error| raise_resolve(py, &error))
+    }
+
+    #[pyo3(signature = (id, masks, detectors, key, row_limit = None))]
+    fn resolve_rows(
+        &self,
+        py: Python<'_>,
+        id: u64,
+        masks: Vec<Bound<'_, PyDict>>,
+        detectors: Option<&Detectors>,
+        key: &[u8],
+        row_limit: Option<u64>,
+    ) -> PyResult<()> {
+        let detectors = detectors.map(|detectors| Arc::clone(&detectors.inner));
+        let masking = Arc::new(Masks {
+            masks: extract_masks(&masks)?,
+            detectors,
+            key: extract_key(key)?,
+        });
+        py.detach(|| lock(&self.inner).resolve_rows(id, masking, row_limit))
+            .map_err(|error| raise_resolve(py, &error))
+    }
+
+    #[pyo3(signature = (id, masks, detectors, key, options = None))]
+    fn resolve_copy(
+        &self,
+        py: Python<'_>,
+        id: u64,
+        masks: Vec<Bound<'_, PyDict>>,
+        detectors: Option<&Detectors>,
+        key: &[u8],
+        options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
+        let detectors = detectors.map(|detectors| Arc::clone(&detectors.inner));
+        let (masks, key) = (extract_masks(&masks)?, extract_key(key)?);
+        let Some(shape) = lock(&self.inner).waiting_copy(id) else {
+            return Err(PyValueError::new_err(format!(
+                "no COPY of the server waits to be resolved as {id}"
+            )));
+        };
+        let masker = copy_masker(shape, masks, detectors, key, options)?;
+        py.detach(|| lock(&self.inner).resolve_copy(id, masker))
+            .map_err(|error| raise_resolve(py, &error))
+    }
+
+    fn withhold(&self, py: Python<'_>, id: u64, fields: &Bound<'_, PyDict>) -> PyResult<()> {
+        let fields = fields_of(fields)?;
+        py.detach(|| lock(&self.inner).withhold(id, &fields))
+            .map_err(|error| raise_resolve(py, &error))
+    }
+
+    fn forget_plans(&self, py: Python<'_>) -> PyResult<()> {
+        lock(&self.inner)
+            .forget_plans()
+            .map_err(|violation| raise(py, &violation))
+    }
+
+    fn take_to_client<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = lock(&self.inner)
+            .take_to_client()
+            .map_err(|violation| raise(py, &violation))?;
+        Ok(PyBytes::new(py, &bytes))
+    }
+
+    fn take_to_server<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = lock(&self.inner)
+            .take_to_server()
+            .map_err(|violation| raise(py, &violation))?;
+        Ok(PyBytes::new(py, &bytes))
+    }
+
+    #[getter]
+    fn transaction_status(&self) -> String {
+        char::from(lock(&self.inner).transaction_status()).to_string()
+    }
+
+    #[getter]
+    fn pending(&self) -> usize {
+        lock(&self.inner).pending()
+    }
+
+    #[getter]
+    fn has_client_events(&self) -> bool {
+        lock(&self.inner).has_client_events()
+    }
+
+    #[getter]
+    fn is_holding(&self) -> bool {
+        lock(&self.inner).is_holding()
+    }
+
+    #[getter]
+    fn client_buffered(&self) -> usize {
+        lock(&self.inner).client_buffered()
+    }
+
+    #[getter]
+    fn server_buffered(&self) -> usize {
+        lock(&self.inner).server_buffered()
+    }
+
+    #[getter]
+    fn is_failed(&self) -> bool {
+        lock(&self.inner).failure().is_some()
+    }
+}
+
+/// Adds the submodule `sealgate_native.postgres`.
+pub fn register(py: Python<'_>, parent: &Bound<'_, PyModule>) -> PyResult<()> {
+    let module = PyModule::new(py, "postgres")?;
+    module.add("ProtocolViolation", py.get_type::<ProtocolViolation>())?;
+    module.add_class::<FrameReader>()?;
+    module.add_class::<Session>()?;
+    module.add_function(wrap_pyfunction!(messages::parse_startup, &module)?)?;
+    module.add_function(wrap_pyfunction!(messages::encode_message, &module)?)?;
+    module.add_function(wrap_pyfunction!(messages::encode_error, &module)?)?;
+    module.add_function(wrap_pyfunction!(messages::encode_notice, &module)?)?;
+    module.add_function(wrap_pyfunction!(messages::encode_ready, &module)?)?;
+    module.add_function(wrap_pyfunction!(
+        messages::encode_parameter_status,
+        &module
+    )?)?;
+    module.add_function(wrap_pyfunction!(messages::encode_backend_key, &module)?)?;
+    module.add_function(wrap_pyfunction!(messages::encode_startup, &module)?)?;
+    module.add_function(wrap_pyfunction!(messages::encode_query, &module)?)?;
+    module.add_function(wrap_pyfunction!(messages::encode_negotiate, &module)?)?;
+    module.add_function(wrap_pyfunction!(messages::decode_error, &module)?)?;
+    parent.add_submodule(&module)?;
+    py.import("sys")?
+        .getattr("modules")?
+        .set_item("sealgate_native.postgres", &module)
+}
