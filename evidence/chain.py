@@ -1,0 +1,64 @@
+"""A session's chain of records: where the next one goes, and what the session still owes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from evidence.record import FINAL_STATUSES, expects_outcome
+
+
+@dataclass(slots=True)
+class Chain:
+    """The state of one session's chain of records: where the next record goes, and what it still owes.
+
+    Attributes:
+        sseq: number of the next record in the session.
+        sprev: leaf hash of the last one, hex; empty before the first.
+        pending: decisions that released an action and have no final outcome yet.
+        transcript: transcript mode of the session; empty for the log's own chain.
+        last_chunk: number of the last transcript chunk that a record names; -1 before the first.
+    """
+
+    sid: str
+    sseq: int = 0
+    sprev: str = ""
+    pending: dict[str, None] = field(default_factory=dict)
+    transcript: str = ""
+    last_chunk: int = -1
+    closed: bool = False
+
+    def follow(self, kind: str, fields: Mapping[str, Any], leaf_hash: str) -> None:
+        """Take one record into account. Never fails on fields that passed `record.check`: the record is queued by then."""
+        self.sseq += 1
+        self.sprev = leaf_hash
+        if kind == "decision":
+            if expects_outcome(fields):
+                self.pending[fields["decision_id"]] = None
+        elif kind == "outcome":
+            if fields["status"] in FINAL_STATUSES:
+                self.pending.pop(fields["decision_id"], None)
+        elif kind == "session.open":
+            self.transcript = fields["transcript"]
+        elif kind == "transcript.chunk":
+            self.last_chunk = fields["chunk"].get("n", -1)
+        elif kind == "session.close":
+            self.closed = True
+
+    def as_state(self) -> dict[str, Any]:
+        """The chain as a segment's STATE item holds it."""
+        return {
+            "sid": self.sid,
+            "sseq": self.sseq,
+            "sprev": self.sprev,
+            "pending": list(self.pending),
+            "transcript": self.transcript,
+            "last_chunk": self.last_chunk,
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Chain:
+        """The chain a STATE item describes."""
+        pending = dict.fromkeys(state["pending"])
+        return cls(state["sid"], state["sseq"], state["sprev"], pending, state["transcript"], state["last_chunk"])

@@ -1,0 +1,498 @@
+"""The log: appends records, acknowledges them once they are durable, and fails closed for good when it cannot.
+
+    append ──▶ number, chain, encode ──▶ queue ──▶ writer thread: one sync per batch ──▶ acknowledged
+                (caller, under a lock)                                             └──▶ publishing thread: tiles, checkpoint
+
+`Log.open` recovers what a crash left and starts both threads. A `SessionLog` is one session's view: its chain of records, its data
+key, its chunks. All methods may be called from any thread; `append` needs a running event loop, `submit` does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from evidence import wal as wal_module
+from evidence.canonical import encode_leaf
+from evidence.chain import Chain
+from evidence.disk import Disk
+from evidence.errors import DataKeyError, EvidenceBusyError, EvidenceWriteError, RecordError
+from evidence.failure import chain_before, describe_failure, describe_loss
+from evidence.keys import parse_recipients
+from evidence.merkle import hash_leaf
+from evidence.note import NoteSigner
+from evidence.publish import MAX_BACKLOG_BYTES, Publisher, Subscriber
+from evidence.record import LOG_SID, VERSION, TranscriptMode, check, format_time
+from evidence.recover import Recovered, ensure_ballast, lock_log, recover
+from evidence.session import SessionLog, make_session_id
+from evidence.settings import LogSettings
+from evidence.tiles import TileWriter
+from evidence.transcript import FLUSH_BYTES, FLUSH_S
+from evidence.waiters import complete, refuse
+from evidence.wal import LEAF, STATE, Entry, SegmentHeader, Wal, encode_item
+
+_ORIGIN: Final = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
+
+__all__ = ["LAST_WORDS_BYTES", "Log", "LogSettings", "Receipt"]
+
+_LOGGER: Final = logging.getLogger("sealgate.evidence")
+
+LAST_WORDS_BYTES: Final = 64 << 10
+"""Size of the segment that takes the records written after a failure."""
+
+
+@dataclass(slots=True)
+class Receipt:
+    """Proof to the caller that a record is durable: its index in the log, its leaf hash, its number in its session."""
+
+    index: int
+    leaf_hash: bytes
+    session_seq: int
+
+
+class Log:
+    """One append-only log: one origin, one writer process. Make it with `Log.open`."""
+
+    def __init__(
+        self,
+        path: Path,
+        signer: NoteSigner,
+        found: Recovered,
+        *,
+        recipients: Sequence[str],
+        openings_recipients: Sequence[str],
+        settings: LogSettings,
+        disk: Disk,
+        clock: Callable[[], int],
+        lock_descriptor: int,
+    ) -> None:
+        self.path = path
+        self.origin = signer.name
+        self.verifier_key = signer.verifier_key
+        self.recipients = tuple(recipients)
+        self.openings_recipients = tuple(openings_recipients)
+        self.wrapping_recipients = parse_recipients(recipients)
+        self.wrapping_openings_recipients = parse_recipients(openings_recipients)
+        self._settings = settings
+        self._disk = disk
+        self._clock = clock
+        self._lock_descriptor = lock_descriptor
+        self._started_ns = time.monotonic_ns()
+        self._size = found.size
+        """Index of the next record; guarded by the queue's lock, like the chains."""
+        self._chains = found.chains
+        self._log_chain = found.chains[LOG_SID]
+        self._sessions: dict[str, SessionLog] = {}
+        self._failure: BaseException | None = None
+        self._failure_callbacks: list[Callable[[EvidenceWriteError], None]] = []
+        self._last_record_s = time.monotonic()
+        self._closed = False
+        self._close_lock = threading.Lock()
+        tiles = TileWriter(path, disk, found.edge.copy(), list(found.bundle))
+        self._publisher = Publisher(
+            path,
+            disk,
+            signer,
+            tiles,
+            segment_number=found.next_segment - 1,
+            last_signed=found.last_signed,
+            guard=settings.guard,
+            interval_s=settings.checkpoint_interval_s,
+            on_tick=self._tick,
+            on_failure=self._fail,
+        )
+        self._wal = Wal(
+            path / "wal",
+            self.origin,
+            disk,
+            start=SegmentHeader(found.next_segment, found.size, found.next_batch),
+            segment_bytes=settings.segment_bytes,
+            on_durable=self._acknowledge,
+            on_failure=self._give_up,
+        )
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        *,
+        origin: str,
+        log_key: Ed25519PrivateKey,
+        recipients: Sequence[str],
+        openings_recipients: Sequence[str] = (),
+        settings: LogSettings | None = None,
+        clock: Callable[[], int] = time.time_ns,
+        disk: Disk | None = None,
+    ) -> Log:
+        """Open the log `directory/origin`, recovering what a crash left; blocks until the opening record is signed.
+
+        Args:
+            directory: the evidence directory, which may hold several logs.
+            origin: name of the log, `<gateway>/<half-year>/w<k>`: lower-case parts separated by slashes.
+            log_key: signs checkpoints under the origin as name.
+            recipients: age recipients for the sessions' data keys; at least one.
+            openings_recipients: age recipients for the salts that open commitments; without any, nobody can open them.
+            settings: how the log behaves.
+            clock: nanoseconds since the epoch, for `ts`.
+            disk: the file operations; tests give one that fails.
+
+        Raises:
+            LogLockedError: another process has this log open.
+            RecoveryError: signed or acknowledged records are missing or changed.
+            EvidenceWriteError: the opening records could not be made durable.
+        """
+        if not _ORIGIN.fullmatch(origin):
+            raise RecordError("an origin is lower-case parts separated by slashes", why=repr(origin), fix="e.g. gw-a/2026h2/w0")
+        if not recipients:
+            raise DataKeyError("a log needs at least one recipient for data keys", fix="set evidence.recipients")
+        disk = disk or Disk()
+        settings = settings or LogSettings()
+        signer = NoteSigner(origin, log_key)
+        path = directory / origin
+        try:
+            disk.make_directory(path / "wal")
+            descriptor = lock_log(path)
+        except OSError as error:
+            raise describe_failure(error) from error
+        try:
+            found = recover(path, signer.verifier_key, settings.guard)
+            ensure_ballast(path, disk, settings.ballast_bytes)
+            log = cls(
+                path,
+                signer,
+                found,
+                recipients=recipients,
+                openings_recipients=openings_recipients,
+                settings=settings,
+                disk=disk,
+                clock=clock,
+                lock_descriptor=descriptor,
+            )
+        except OSError as error:
+            os.close(descriptor)
+            raise describe_failure(error) from error
+        except BaseException:
+            os.close(descriptor)
+            raise
+        log._start(found)
+        return log
+
+    def append(self, kind: str, fields: Mapping[str, Any]) -> asyncio.Future[Receipt]:
+        """Append a record of the log itself (policy.loaded, trust.rotated, ...); the future completes once it is durable."""
+        return self.append_to(self._log_chain, kind, fields)
+
+    def submit(self, kind: str, fields: Mapping[str, Any]) -> Future[Receipt]:
+        """Like `append`, for threads without an event loop."""
+        return self.submit_to(self._log_chain, kind, fields)
+
+    def open_session(
+        self, fields: Mapping[str, Any], transcript: TranscriptMode = "head", *, sid: str | None = None
+    ) -> SessionLog:
+        """Start a session: make its data key, wrap it for the recipients, and append `session.open`.
+
+        The record need not be waited for: every later record of the session is durable no earlier than it.
+
+        Args:
+            fields: what session.open says about the session (subject, connection, client, ...).
+            transcript: transcript mode of the session.
+            sid: the session's id, 1 to 64 of A-Z a-z 0-9 _ -; made up when not given.
+        """
+        session = SessionLog(self, sid or make_session_id(), fields, transcript)
+        self._sessions[session.sid] = session
+        return session
+
+    def append_to(
+        self, chain: Chain, kind: str, fields: Mapping[str, Any], attachments: tuple[tuple[int, str, int, bytes], ...] = ()
+    ) -> asyncio.Future[Receipt]:
+        """Append to a chain from a coroutine; used by `SessionLog`."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Receipt] = loop.create_future()
+        self._append(chain, kind, fields, future, loop, attachments)
+        return future
+
+    def submit_to(
+        self, chain: Chain, kind: str, fields: Mapping[str, Any], attachments: tuple[tuple[int, str, int, bytes], ...] = ()
+    ) -> Future[Receipt]:
+        """Append to a chain from a thread; used by `SessionLog`."""
+        future: Future[Receipt] = Future()
+        future.set_running_or_notify_cancel()
+        self._append(chain, kind, fields, future, None, attachments)
+        return future
+
+    def attach(self, kind: int, name: str, number: int, data: bytes) -> None:
+        """Queue a chunk; it is durable no later than the next record of any session."""
+        with self._wal.lock:
+            self._check_writable()
+            parts = wal_module.encode_named(kind, name, number, data)
+            self._enqueue(Entry(parts, len(parts[0]) + len(data), attachments=((kind, name, number, data),)))
+
+    def add_session(self, chain: Chain) -> None:
+        """Take a new session's chain into the state that recovery starts from.
+
+        Raises:
+            RecordError: the session id is in use.
+        """
+        with self._wal.lock:
+            if chain.sid in self._chains:
+                raise RecordError(f"session {chain.sid} is open already", fix="give each session an id of its own")
+            self._chains[chain.sid] = chain
+
+    def remove_session(self, sid: str) -> None:
+        """Forget a closed session."""
+        with self._wal.lock:
+            self._chains.pop(sid, None)
+        self._sessions.pop(sid, None)
+
+    def _append(
+        self,
+        chain: Chain,
+        kind: str,
+        fields: Mapping[str, Any],
+        waiter: Any,
+        loop: Any,
+        attachments: tuple[tuple[int, str, int, bytes], ...] = (),
+    ) -> Receipt:
+        check(kind, fields)
+        with self._wal.lock:
+            self._check_writable()
+            if chain.closed:
+                raise RecordError(f"session {chain.sid} is closed", why=f"a {kind} record came after session.close")
+            leaf = encode_leaf(self._envelop(chain, kind, fields))
+            digest = hash_leaf(leaf)
+            receipt = Receipt(self._size, digest, chain.sseq)
+            parts: tuple[bytes, ...] = encode_item(LEAF, leaf)
+            size = len(parts[0]) + len(leaf)
+            for attachment in attachments:
+                parts = wal_module.encode_named(*attachment) + parts
+                size += len(parts[0]) + len(parts[1])
+            self._enqueue(Entry(parts, size, leaf, digest, receipt, waiter, loop, attachments))
+            self._size += 1
+            chain.follow(kind, fields, digest.hex())
+        self._last_record_s = time.monotonic()
+        return receipt
+
+    def _envelop(self, chain: Chain, kind: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        document = {
+            **fields,
+            "v": VERSION,
+            "type": kind,
+            "seq": self._size,
+            "sid": chain.sid,
+            "sseq": chain.sseq,
+            "ts": format_time(self._clock()),
+            "mono_us": (time.monotonic_ns() - self._started_ns) // 1000,
+        }
+        if chain.sprev:
+            document["sprev"] = chain.sprev
+        if kind == "session.close":
+            document["records"] = chain.sseq + 1
+        return document
+
+    def _enqueue(self, entry: Entry) -> None:
+        if self._publisher.backlog_bytes > MAX_BACKLOG_BYTES:
+            raise EvidenceBusyError("publishing is behind", why="the disk takes tiles too slowly", fix="refuse this action")
+        if self._wal.needs_segment(entry.size):
+            # The state as of the segment's first record, so that recovery never reads further back than this segment.
+            chains = [chain.as_state() for chain in self._chains.values() if chain.sseq]
+            state = encode_item(STATE, orjson.dumps(chains))
+            entry.parts = state + entry.parts
+            entry.size += sum(map(len, state))
+            entry.starts_segment = True
+        self._wal.enqueue(entry)
+
+    def shred_session(self, sid: str, fields: Mapping[str, Any]) -> Receipt:
+        """Destroy a closed session's keys, after recording why; blocks. Its chunks stay, unreadable for good.
+
+        Args:
+            sid: the session.
+            fields: at least `rule`, the retention rule or order that asks for it.
+
+        Raises:
+            RecordError: the session is still open.
+        """
+        if sid in self._chains:
+            raise RecordError(f"session {sid} is open", fix="close it before destroying its keys")
+        with self._wal.lock:
+            self._wal.plan_segment()
+        receipt = self.submit("retention.shred", {**fields, "session": sid}).result()
+        # The write-ahead log may hold the wrapped keys too. The record began a new segment, so this removes those before it.
+        self.checkpoint()
+        for path in (self.path / "keys" / f"{sid}.dek", self.path / "sessions" / sid / "openings.enc"):
+            if path.exists():
+                path.unlink()
+                self._disk.sync_directory(path.parent)
+        return receipt
+
+    def checkpoint(self) -> bytes:
+        """Sign everything durable now and return the note; blocks for a few disk syncs. Never call it on an event loop."""
+        return self._publisher.request().result()
+
+    def request_checkpoint(self) -> Future[bytes]:
+        """Ask for a checkpoint over everything durable now; the future gives the note."""
+        return self._publisher.request()
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Have every newly published record as (index, bytes), on the publishing thread; returns what ends it."""
+        return self._publisher.subscribe(subscriber)
+
+    def on_failure(self, callback: Callable[[EvidenceWriteError], None]) -> None:
+        """Call back, on an internal thread, when the log fails: open streams must then be cut."""
+        self._failure_callbacks.append(callback)
+
+    @property
+    def failure(self) -> EvidenceWriteError | None:
+        """Why the log has failed, or None while it works."""
+        return None if self._failure is None else describe_failure(self._failure)
+
+    @property
+    def size(self) -> int:
+        """Durable records."""
+        return self._wal.durable_size
+
+    def metrics(self) -> dict[str, int]:
+        """Counters for monitoring: records, bytes, syncs, segments, queue length, refusals, sizes, backlog, failure."""
+        counters = self._wal.counters
+        return {
+            "records": counters.records,
+            "bytes": counters.bytes,
+            "syncs": counters.syncs,
+            "sync_ns": counters.sync_ns,
+            "segments": counters.segments,
+            "queue": counters.queue,
+            "refused": counters.refused,
+            "size": self._wal.durable_size,
+            "checkpoint_size": self._publisher.checkpoint_size,
+            "checkpoints": self._publisher.checkpoints,
+            "backlog_bytes": self._publisher.backlog_bytes,
+            "open_sessions": len(self._sessions),
+            "failed": int(self._failure is not None),
+        }
+
+    def _start(self, found: Recovered) -> None:
+        unknown = sum(len(chain.pending) for chain in found.chains.values())
+        recovered = [chain for chain in found.chains.values() if chain.sid != LOG_SID]
+        torn = len(found.torn or b"")
+        counts = {"sessions": len(recovered), "outcomes": unknown, "cut_bytes": torn, "records": found.size}
+        if found.entries:
+            self._publisher.put(found.entries)
+        last = self.submit("log.open", {"origin": self.origin, "recovered": counts})
+        if found.torn:
+            gap = {"reason": "torn-tail", "bytes": torn, "sha256": hashlib.sha256(found.torn).hexdigest()}
+            last = self.submit("gap", gap)
+        for chain in recovered:
+            last = self._settle(chain)
+            self._chains.pop(chain.sid)
+        self._wal.start()
+        self._publisher.start()
+        try:
+            last.result()
+            self.checkpoint()
+        except EvidenceWriteError as error:
+            self.close()
+            raise self.failure or error from self._failure
+
+    def _settle(self, chain: Chain) -> Future[Receipt]:
+        """Write what a session that a crash ended still owes: unknown outcomes, what may be lost of its transcript, its close."""
+        for decision_id in list(chain.pending):
+            self.submit_to(chain, "outcome", {"decision_id": decision_id, "status": "unknown"})
+        if chain.transcript in {"head", "full"}:
+            # What was delivered after the last chunk left no trace; chunks leave at these bounds, so no more than that is missing.
+            bounds = {"max_bytes": FLUSH_BYTES, "max_ms": int(FLUSH_S * 1000)}
+            after = {"after_chunk": chain.last_chunk} if chain.last_chunk >= 0 else {}
+            self.submit_to(chain, "gap", {"reason": "transcript-tail", **after, **bounds})
+        return self.submit_to(chain, "session.close", {"reason": "recovered"})
+
+    def _tick(self) -> float:
+        """Periodic work on the publishing thread; returns the seconds until it is wanted again."""
+        for session in list(self._sessions.values()):
+            session.flush_due()
+        idle_s = time.monotonic() - self._last_record_s
+        if idle_s < self._settings.heartbeat_s:
+            return min(self._settings.heartbeat_s - idle_s, FLUSH_S)
+        if self._failure is None and not self._closed:
+            with contextlib.suppress(EvidenceWriteError):  # an append refused here is refused to everybody, and reported there
+                self.submit("heartbeat", {"sessions": len(self._sessions)})
+        return FLUSH_S
+
+    def _check_writable(self) -> None:
+        if self._failure is not None:
+            raise describe_failure(self._failure) from self._failure
+        if self._closed:
+            raise EvidenceWriteError("the evidence log is closed", fix="open it again")
+
+    def _acknowledge(self, batch: list[Entry]) -> None:
+        """Tell everybody that a batch is durable, publishing first: whoever awaited a record may ask for a checkpoint over it."""
+        self._publisher.put(batch)
+        complete(batch)
+
+    def _fail(self, error: BaseException) -> None:
+        """Stop the log because publishing failed; the writer thread does the rest."""
+        self._failure = self._failure or error
+        self._wal.stop(error)
+
+    def _give_up(self, error: BaseException, batch: list[Entry]) -> None:
+        """The log has failed for good: refuse everything, and leave a last record if the disk takes one. Writer thread."""
+        with self._wal.lock:
+            self._failure = self._failure or error
+            durable = self._wal.durable_size
+            handed_over = [*batch, *self._wal.drain()]
+        unwritten = [entry for entry in handed_over if entry.receipt is None or entry.receipt.index >= durable]
+        failure = describe_failure(self._failure)
+        refuse(unwritten, failure)
+        for callback in self._failure_callbacks:
+            try:
+                callback(failure)
+            except Exception:
+                _LOGGER.exception("a callback for the log's failure failed itself")
+        try:
+            self._write_last_words(unwritten)
+        except (OSError, EvidenceWriteError):
+            return  # The disk takes nothing more; the missing end of the log is what an auditor will see.
+
+    def _write_last_words(self, unwritten: list[Entry]) -> None:
+        """Record the failure in a fresh segment: the old one is in an unknown state, and the ballast makes room."""
+        (self.path / "ballast").unlink(missing_ok=True)
+        chain = chain_before(self._log_chain, unwritten)
+        size = self._size = self._wal.durable_size
+        entries = []
+        for kind, fields in describe_loss(self._failure, unwritten):
+            leaf = encode_leaf(self._envelop(chain, kind, fields))
+            digest = hash_leaf(leaf)
+            chain.follow(kind, fields, digest.hex())
+            self._size += 1
+            entries.append(Entry(encode_item(LEAF, leaf), len(leaf), leaf, digest))
+        body = b"".join(part for entry in entries for part in entry.parts)
+        self._wal.open_segment(size, LAST_WORDS_BYTES).append(body, size, len(entries))
+        self._wal.durable_size += len(entries)
+        self._publisher.put(entries)
+        self._publisher.request()
+
+    def close(self) -> None:
+        """Close open sessions, sign everything, stop both threads and release the log. Blocks; safe to call twice."""
+        with self._close_lock:
+            if self._lock_descriptor < 0:
+                return
+            if self._failure is None:
+                for session in list(self._sessions.values()):
+                    session.submit_close({"reason": "shutdown"})
+            with self._wal.lock:
+                self._closed = True
+            self._wal.stop()
+            self._wal.join()
+            self._publisher.stop()
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = -1

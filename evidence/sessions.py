@@ -1,0 +1,211 @@
+"""Recorded sessions: list them, show one, and replay one step by step as it happened.
+
+What is replayed came from systems and agents nobody vouches for. It reaches a terminal only through `neutralise`, which shows every
+control and direction character as an escape: a recorded escape sequence must not act on the reviewer's screen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from evidence.errors import EvidenceError, StoreError
+from evidence.keys import ChunkSealer
+from evidence.query import Hit, Query, search
+from evidence.record import LOG_SID
+from evidence.store import LogReader
+from evidence.verify_log import find_logs
+
+MAX_SHOWN_CHARS: Final = 4_000
+"""Of one step's content; the rest is counted. A replay is for reading, the chunk itself can be exported."""
+
+_SID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")  # session ids become part of file names
+
+_DANGEROUS: Final = re.compile(
+    # C0 but newline and tab, DEL, C1, zero-width and direction marks, line and paragraph separators, direction overrides and
+    # isolates, byte order mark, tags: what a terminal or a reader's eye would act on.
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+
+
+@dataclass(slots=True)
+class SessionSummary:
+    """One session in a list. Times as recorded; `closed` is empty while it is open or was never closed."""
+
+    sid: str
+    origin: str
+    opened: str
+    closed: str = ""
+    subject: str = ""
+    connection: str = ""
+    reason: str = ""
+    records: int = 0
+    effects: Counter[str] = field(default_factory=Counter)
+
+    def as_record(self) -> dict[str, Any]:
+        """The summary as JSON."""
+        return {
+            "sid": self.sid,
+            "origin": self.origin,
+            "opened": self.opened,
+            "closed": self.closed,
+            "subject": self.subject,
+            "connection": self.connection,
+            "reason": self.reason,
+            "records": self.records,
+            "effects": dict(self.effects),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a replay: seconds since the session began, record type, a line about it, its content if it can be read."""
+
+    at_s: float
+    kind: str
+    title: str
+    content: str = ""
+
+    def as_record(self) -> dict[str, Any]:
+        """The step as JSON."""
+        return {"at_s": self.at_s, "kind": self.kind, "title": self.title, "content": self.content}
+
+
+def list_sessions(directory: Path, query: Query | None = None) -> list[SessionSummary]:
+    """Sessions with a record that matches, in the order they were opened."""
+    found: dict[tuple[str, str], SessionSummary] = {}
+    matching: set[tuple[str, str]] = set()
+    condition = query or Query()
+    for hit in search(directory, Query()):
+        sid = str(hit.record.get("sid"))
+        if sid == LOG_SID:
+            continue
+        key = hit.origin, sid
+        _summarise(found.setdefault(key, SessionSummary(sid, hit.origin, str(hit.record.get("ts", "")))), hit.record)
+        if condition.matches(hit.record):
+            matching.add(key)
+    return [summary for key, summary in found.items() if key in matching]
+
+
+def read_session(directory: Path, sid: str) -> list[Hit]:
+    """All records of one session.
+
+    Raises:
+        StoreError: there is no such session.
+    """
+    hits = list(search(directory, Query(session=sid))) if _SID.fullmatch(sid) else []
+    if not hits:
+        raise StoreError(f"there is no session {sid!r}", fix="list the sessions")
+    return hits
+
+
+def replay(directory: Path, sid: str, identities: Sequence[str] = ()) -> Iterator[Step]:
+    """The steps of one session; with an age identity that opens its key, inputs and transcripts too."""
+    hits = read_session(directory, sid)
+    chunks = _Chunks(directory, hits[0].origin, sid, identities)
+    begin = _moment(hits[0].record)
+    for hit in hits:
+        record = hit.record
+        reference = _reference(record)
+        content = chunks.read(reference) if reference else ""
+        moment = _moment(record)
+        at_s = (moment - begin).total_seconds() if moment and begin else 0.0
+        yield Step(at_s, str(record.get("type", "")), neutralise(_describe(record)), content)
+
+
+def neutralise(text: str | bytes) -> str:
+    r"""Text in which nothing acts: control, direction and invisible characters as escapes, bytes that are not UTF-8 as \xNN."""
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "backslashreplace")
+    return _DANGEROUS.sub(lambda match: _escape(match[0]), text)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"  # noqa: PLR2004 - widths
+
+
+class _Chunks:
+    """Opens the chunks of one session, or says why they stay closed."""
+
+    def __init__(self, directory: Path, origin: str, sid: str, identities: Sequence[str]) -> None:
+        self._sid = sid
+        self._cipher: ChunkSealer | None = None
+        self._why = "sealed; give an age identity to read it"
+        paths = [
+            path for path in find_logs(directory) if (path / "keys" / f"{sid}.dek").exists() or (path / "sessions" / sid).exists()
+        ]
+        self._reader = LogReader(paths[0]) if paths else None
+        if self._reader is None or not identities:
+            return
+        try:
+            self._cipher = ChunkSealer(self._reader.unwrap_data_key(sid, identities), origin, sid)
+        except EvidenceError as error:
+            self._why = error.what
+
+    def read(self, reference: Mapping[str, Any]) -> str:
+        """The neutralised content of a chunk."""
+        size = reference.get("bytes", "?")
+        if self._cipher is None or self._reader is None:
+            return f"[{size} bytes: {neutralise(self._why)}]"
+        try:
+            number = int(reference["n"])
+            plain = self._cipher.open(number, self._reader.read_chunk(self._sid, number))
+        except (EvidenceError, KeyError, ValueError, TypeError) as error:
+            return f"[{size} bytes: {neutralise(str(error))}]"
+        shown = neutralise(plain)
+        return (
+            shown
+            if len(shown) <= MAX_SHOWN_CHARS
+            else f"{shown[:MAX_SHOWN_CHARS]}\n[{len(shown) - MAX_SHOWN_CHARS} more characters]"
+        )
+
+
+def _summarise(summary: SessionSummary, record: Mapping[str, Any]) -> None:
+    summary.records += 1
+    kind = record.get("type")
+    subject = record.get("subject")
+    name = subject.get("id") if isinstance(subject, Mapping) else subject
+    summary.subject = summary.subject or neutralise(str(name or ""))
+    summary.connection = summary.connection or neutralise(str(record.get("connection", "")))
+    if kind == "decision" and isinstance(record.get("decision"), Mapping):
+        summary.effects[str(record["decision"].get("effect"))] += 1
+    elif kind == "session.close":
+        summary.closed, summary.reason = str(record.get("ts", "")), neutralise(str(record.get("reason", "")))
+
+
+def _reference(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The chunk a record names, if any."""
+    for name in ("input", "chunk", "transcript"):
+        value = record.get(name)
+        if isinstance(value, Mapping) and "n" in value:
+            return value
+    return None
+
+
+def _describe(record: Mapping[str, Any]) -> str:
+    """One line about a record, for people."""
+    kind = record.get("type")
+    decision = record.get("decision")
+    if kind == "decision" and isinstance(decision, Mapping):
+        action = record.get("action") if isinstance(record.get("action"), Mapping) else {}
+        rules = ", ".join(str(reason.get("rule")) for reason in decision.get("reasons", ()) if isinstance(reason, Mapping))
+        effects = "+".join(map(str, (action or {}).get("effects", ())))
+        return f"{decision.get('effect')} {(action or {}).get('name', '')} {effects} [{rules}] {record.get('decision_id')}"
+    hidden = {"v", "type", "seq", "sid", "sseq", "sprev", "ts", "mono_us"}
+    rest = {name: value for name, value in record.items() if name not in hidden}
+    return orjson.dumps(rest, option=orjson.OPT_SORT_KEYS).decode() if rest else ""
+
+
+def _moment(record: Mapping[str, Any]) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(record.get("ts")))
+    except ValueError:
+        return None

@@ -1,0 +1,463 @@
+"""The write-ahead log: what makes a record durable, with one disk sync for everything that arrived during the one before.
+
+A segment (`wal/<number>.wal`) is a pre-allocated file: a header, then batches, then zeros. A batch is what one sync covers, under
+one checksum, so that it exists wholly or not at all. Records, the session chunks they name, and key files travel in the same batch,
+in order: a chunk is durable no later than the record that names it, and an action costs one sync however much it carries.
+
+Batch N + 1 is written only after batch N was synced. So a damaged batch with a good one behind it was acknowledged once, and its
+damage is not a torn write. `docs/evidence-format.md`, section 7.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Final
+
+from evidence.disk import Disk
+from evidence.errors import EvidenceBusyError, RecoveryError
+
+MAX_BATCH_ENTRIES: Final = 256
+"""Entries under one sync: enough to hide the sync's cost, few enough that a batch stays far below a millisecond of copying."""
+
+MAX_BATCH_BYTES: Final = 1 << 20
+"""Bytes under one sync; one entry alone may be larger."""
+
+MAX_QUEUE_BYTES: Final = 64 << 20
+"""What may wait for a slow disk before records are refused: bounds memory, and makes a stuck disk visible."""
+
+SEGMENT_BYTES: Final = 64 << 20
+"""Size of a segment. Small enough to scan within a second at start, large enough that starting one is rare."""
+
+LEAF: Final = 1
+CHUNK: Final = 2
+FILE: Final = 3
+STATE: Final = 4
+
+_SEGMENT_MAGIC: Final = b"\xffSGWAL1\n"
+_SEGMENT_HEADER: Final = struct.Struct(">8sQQQ16sI")
+_BATCH_MAGIC: Final = b"\xffSGB"  # 0xff never occurs in UTF-8, so no record text can look like a batch
+_BATCH_HEADER: Final = struct.Struct(">4sQQIII")
+_ITEM_HEADER: Final = struct.Struct(">BI")
+
+HEADER_BYTES: Final = 64
+"""Room for the segment header."""
+
+BATCH_OVERHEAD: Final = _BATCH_HEADER.size
+
+
+def encode_item(kind: int, data: bytes) -> tuple[bytes, bytes]:
+    """One item of a batch, as the parts to write: kind and length, then the bytes themselves, uncopied."""
+    return _ITEM_HEADER.pack(kind, len(data)), data
+
+
+def encode_named(kind: int, name: str, number: int, data: bytes) -> tuple[bytes, bytes]:
+    """A CHUNK (session id, chunk number, ciphertext) or FILE (path, 0, content) item, as the parts to write."""
+    encoded = name.encode()
+    head = len(encoded).to_bytes(2) + encoded + number.to_bytes(8)
+    return _ITEM_HEADER.pack(kind, len(head) + len(data)) + head, data
+
+
+def decode_named(body: bytes) -> tuple[str, int, bytes]:
+    """The name, number and bytes of a CHUNK or FILE item."""
+    end = 2 + int.from_bytes(body[:2])
+    return body[2:end].decode(), int.from_bytes(body[end : end + 8]), body[end + 8 :]
+
+
+class Entry:
+    """One request to the log on its way to disk: items, and who waits for them.
+
+    Attributes:
+        parts: items as they go to disk, at most one of them a LEAF. Parts share their bytes with `leaf` and `attachments`: an entry
+            is held until it is published, and at full speed copies would cost more than encoding.
+        size: bytes of all parts.
+        leaf: the record's bytes, or None for an entry that only carries chunks, files or state.
+        waiter: a future to complete with `receipt`; `loop` is its event loop, or None for a `concurrent.futures.Future`.
+        attachments: CHUNK and FILE items for whoever publishes them, as (kind, name, number, data).
+        starts_segment: this entry must be the first of a new segment.
+    """
+
+    __slots__ = ("attachments", "leaf", "leaf_hash", "loop", "parts", "receipt", "size", "starts_segment", "waiter")
+
+    def __init__(
+        self,
+        parts: tuple[bytes, ...],
+        size: int,
+        leaf: bytes | None = None,
+        leaf_hash: bytes = b"",
+        receipt: Any = None,
+        waiter: Any = None,
+        loop: Any = None,
+        attachments: tuple[tuple[int, str, int, bytes], ...] = (),
+        *,
+        starts_segment: bool = False,
+    ) -> None:
+        self.parts = parts
+        self.size = size
+        self.leaf = leaf
+        self.leaf_hash = leaf_hash
+        self.receipt = receipt
+        self.waiter = waiter
+        self.loop = loop
+        self.attachments = attachments
+        self.starts_segment = starts_segment
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the writer did so far; read without a lock, for metrics. `sync_ns` is time spent writing and syncing."""
+
+    records: int = 0
+    bytes: int = 0
+    syncs: int = 0
+    segments: int = 0
+    sync_ns: int = 0
+    queue: int = 0
+    refused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentHeader:
+    """Where a segment stands in the log."""
+
+    number: int
+    first_index: int
+    first_batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch read back: its number, the index of its first record, and its items as (kind, body)."""
+
+    number: int
+    first_index: int
+    leaf_count: int
+    items: tuple[tuple[int, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScannedSegment:
+    """A segment read back: its batches, and the bytes behind the last good one that are not zero."""
+
+    path: Path
+    header: SegmentHeader
+    batches: tuple[Batch, ...]
+    torn: bytes
+
+    @property
+    def end_index(self) -> int:
+        """Index after the last record of this segment."""
+        return self.batches[-1].first_index + self.batches[-1].leaf_count if self.batches else self.header.first_index
+
+    @property
+    def end_batch(self) -> int:
+        """Number after the last batch of this segment."""
+        return self.header.first_batch + len(self.batches)
+
+
+class SegmentWriter:
+    """Writes batches into one segment. Owned by the writer thread."""
+
+    def __init__(self, directory: Path, disk: Disk, origin: str, header: SegmentHeader, size: int) -> None:
+        self._disk = disk
+        self.header = header
+        self.path = segment_path(directory, header.number)
+        temporary = self.path.with_suffix(".tmp")
+        self._descriptor = disk.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        try:
+            disk.allocate(self._descriptor, size)
+            disk.write_all(self._descriptor, _encode_header(header, origin), 0)
+            disk.sync(self._descriptor)
+            disk.replace(temporary, self.path)
+            disk.sync_directory(directory)
+        except OSError:
+            os.close(self._descriptor)
+            temporary.unlink(missing_ok=True)
+            raise
+        self._offset = HEADER_BYTES
+        self._batch = header.first_batch
+
+    def append(self, body: bytes, first_index: int, leaf_count: int) -> None:
+        """Write one batch and make it durable. After an error the segment must not be used again."""
+        data = encode_batch(self._batch, first_index, leaf_count, body)
+        self._disk.write_all(self._descriptor, data, self._offset)
+        self._disk.sync_data(self._descriptor)
+        self._offset += len(data)
+        self._batch += 1
+
+    @property
+    def next_batch(self) -> int:
+        """Number of the next batch."""
+        return self._batch
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
+class Wal:
+    """The writer thread, and the queue in front of it.
+
+    `lock` guards the queue. Whoever numbers records holds it while numbering and calling `enqueue`, so that the order in the queue
+    is the order of the numbers. The writer thread alone touches segments.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        origin: str,
+        disk: Disk,
+        *,
+        start: SegmentHeader,
+        segment_bytes: int = SEGMENT_BYTES,
+        on_durable: Callable[[list[Entry]], None],
+        on_failure: Callable[[BaseException, list[Entry]], None],
+    ) -> None:
+        self.lock = threading.Lock()
+        self.counters = Counters()
+        self.durable_size = start.first_index
+        """Records on disk; written by the writer thread only."""
+        self._directory = directory
+        self._origin = origin
+        self._disk = disk
+        self._segment_bytes = segment_bytes
+        self._on_durable = on_durable
+        self._on_failure = on_failure
+        self._queue: list[Entry] = []
+        self._queue_bytes = 0
+        self._cuts = 0
+        """Entries in the queue that start a segment."""
+        self._planned = segment_bytes
+        """Bytes the segment being planned would hold; full at the start, so that the first entry starts one."""
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._rung = False
+        self._stop: BaseException | bool = False
+        self._next_number = start.number
+        self._next_batch = start.first_batch
+        self._segment: SegmentWriter | None = None
+        self._thread = threading.Thread(target=self._run, name="evidence-wal", daemon=True)
+
+    def start(self) -> None:
+        """Start the writer thread."""
+        self._thread.start()
+
+    def needs_segment(self, size: int) -> bool:
+        """Whether an entry of `size` bytes must start a new segment. The caller holds `lock`, and then says so in the entry."""
+        return self._planned + size + BATCH_OVERHEAD > self._segment_bytes
+
+    def plan_segment(self) -> None:
+        """Have the next entry start a new segment. The caller holds `lock`."""
+        self._planned = self._segment_bytes
+
+    def enqueue(self, entry: Entry) -> None:
+        """Queue an entry; only an entry with a record wakes the writer, chunks travel with it. The caller holds `lock`.
+
+        Raises:
+            EvidenceBusyError: too much is waiting for the disk.
+        """
+        size = entry.size + BATCH_OVERHEAD
+        if self._queue_bytes + size > MAX_QUEUE_BYTES and self._queue:
+            self.counters.refused += 1
+            raise EvidenceBusyError(
+                "the evidence disk is behind",
+                why=f"{self._queue_bytes:,} bytes wait for it",
+                fix="refuse this action; look at the disk's sync time",
+            )
+        if entry.starts_segment:
+            self._cuts += 1
+            self._planned = HEADER_BYTES
+        self._planned += size
+        self._queue.append(entry)
+        self._queue_bytes += size
+        if not self._rung and entry.leaf is not None:
+            self._rung = True
+            self._bell.put(None)
+
+    def drain(self) -> list[Entry]:
+        """Take everything that was not written yet, without writing it. The caller holds `lock`."""
+        queue, self._queue, self._queue_bytes, self._cuts = self._queue, [], 0, 0
+        return queue
+
+    def stop(self, reason: BaseException | None = None) -> None:
+        """Ask the writer to finish: after writing what is queued, or at once when there is a reason to give up."""
+        if not isinstance(self._stop, BaseException):  # a reason to give up stands, whoever asks later
+            self._stop = reason or True
+        self._bell.put(None)
+
+    def join(self) -> None:
+        """Wait for the writer thread."""
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _run(self) -> None:
+        batch: list[Entry] = []
+        try:
+            while True:
+                if isinstance(self._stop, BaseException):
+                    raise self._stop
+                with self.lock:
+                    batch = self._take()
+                if batch:
+                    self._commit(batch)
+                    batch = []
+                elif self._stop:
+                    break
+                else:
+                    self._bell.get()
+        except BaseException as error:  # noqa: BLE001 - whatever stops this thread must stop the log, not leave it waiting
+            self._on_failure(error, batch)
+        finally:
+            if self._segment is not None:
+                self._segment.close()
+
+    def _take(self) -> list[Entry]:
+        """The next batch: everything queued, up to the caps and to an entry that starts a segment. Holds `lock`."""
+        queue = self._queue
+        if not queue:
+            self._rung = False
+            return []
+        if len(queue) <= MAX_BATCH_ENTRIES and self._queue_bytes <= MAX_BATCH_BYTES and not self._cuts:
+            self._queue, self._queue_bytes = [], 0
+            return queue
+        count, size = 1, queue[0].size + BATCH_OVERHEAD
+        while count < min(len(queue), MAX_BATCH_ENTRIES) and not queue[count].starts_segment:
+            step = queue[count].size + BATCH_OVERHEAD
+            if size + step > MAX_BATCH_BYTES:
+                break
+            count, size = count + 1, size + step
+        self._cuts -= queue[0].starts_segment
+        self._queue_bytes -= size
+        self._queue = queue[count:]
+        return queue[:count]
+
+    def _commit(self, batch: list[Entry]) -> None:
+        body = b"".join([part for entry in batch for part in entry.parts])
+        leaf_count = sum(entry.leaf is not None for entry in batch)
+        if batch[0].starts_segment:
+            self.open_segment(self.durable_size, max(self._segment_bytes, HEADER_BYTES + BATCH_OVERHEAD + len(body)))
+        assert self._segment is not None  # noqa: S101 - the first entry of all starts a segment
+        counters = self.counters
+        started_ns = time.monotonic_ns()
+        self._segment.append(body, self.durable_size, leaf_count)
+        counters.sync_ns += time.monotonic_ns() - started_ns
+        self.durable_size += leaf_count
+        counters.records += leaf_count
+        counters.bytes += len(body)
+        counters.syncs += 1
+        counters.queue = len(self._queue)
+        self._on_durable(batch)
+
+    def open_segment(self, first_index: int, size: int) -> SegmentWriter:
+        """Start the next segment; the one before ends here, whatever bytes may follow in it. Writer thread only."""
+        if self._segment is not None:
+            self._next_batch = self._segment.next_batch
+            self._segment.close()
+            self._segment = None
+        header = SegmentHeader(self._next_number, first_index, self._next_batch)
+        self._segment = SegmentWriter(self._directory, self._disk, self._origin, header, size)
+        self._next_number += 1
+        self.counters.segments += 1
+        return self._segment
+
+
+def segment_path(directory: Path, number: int) -> Path:
+    """Where segment `number` lies."""
+    return directory / f"{number:010d}.wal"
+
+
+def list_segments(directory: Path) -> list[Path]:
+    """The segments of a log, oldest first."""
+    return sorted(directory.glob("*.wal"))
+
+
+def encode_batch(number: int, first_index: int, leaf_count: int, body: bytes) -> bytes:
+    """A batch as it lies on disk; the checksum covers the header's numbers and the body."""
+    head = _BATCH_HEADER.pack(_BATCH_MAGIC, number, first_index, leaf_count, len(body), 0)[:-4]
+    return b"".join((head, zlib.crc32(body, zlib.crc32(head)).to_bytes(4), body))
+
+
+def scan_segment(path: Path, origin: str) -> ScannedSegment:
+    """Read a segment back up to its first batch that is not whole.
+
+    Raises:
+        RecoveryError: not a segment of this log, or damage to a batch that had been acknowledged.
+    """
+    data = path.read_bytes()
+    header = _decode_header(path, data, origin)
+    batches: list[Batch] = []
+    offset, number, index = HEADER_BYTES, header.first_batch, header.first_index
+    while (found := _read_batch(data, offset)) is not None and (found[0].number, found[0].first_index) == (number, index):
+        batch, offset = found
+        batches.append(batch)
+        number, index = number + 1, index + batch.leaf_count
+    torn = data[offset:].rstrip(b"\x00")
+    later = _find_batch(data, offset + 1, number) if torn else None
+    if later is not None:
+        raise RecoveryError(
+            f"segment {path.name} is damaged before acknowledged records",
+            why=f"batch {number} is not readable, yet batch {later} behind it is",
+            fix="restore the segment from a copy, or keep it for an investigation and start a new origin",
+        )
+    return ScannedSegment(path, header, tuple(batches), torn)
+
+
+def _encode_header(header: SegmentHeader, origin: str) -> bytes:
+    tag = hashlib.sha256(origin.encode()).digest()[:16]
+    head = _SEGMENT_HEADER.pack(_SEGMENT_MAGIC, header.number, header.first_index, header.first_batch, tag, 0)[:-4]
+    return (head + zlib.crc32(head).to_bytes(4)).ljust(HEADER_BYTES, b"\x00")
+
+
+def _decode_header(path: Path, data: bytes, origin: str) -> SegmentHeader:
+    fix = "restore it from a copy, or keep it for an investigation and start a new origin"
+    if len(data) < HEADER_BYTES:
+        raise RecoveryError(f"segment {path.name} is shorter than its header", fix=fix)
+    magic, number, first_index, first_batch, tag, checksum = _SEGMENT_HEADER.unpack_from(data)
+    if magic != _SEGMENT_MAGIC or zlib.crc32(data[: _SEGMENT_HEADER.size - 4]) != checksum:
+        raise RecoveryError(f"segment {path.name} has a damaged header", fix=fix)
+    if tag != hashlib.sha256(origin.encode()).digest()[:16] or path.name != segment_path(path.parent, number).name:
+        raise RecoveryError(f"segment {path.name} belongs to another log or place", fix="put back the segment of this log")
+    return SegmentHeader(number, first_index, first_batch)
+
+
+def _read_batch(data: bytes, offset: int) -> tuple[Batch, int] | None:
+    """The batch at an offset and where it ends, or None when there is no whole batch."""
+    start = offset + BATCH_OVERHEAD
+    if start > len(data):
+        return None
+    magic, number, first_index, leaf_count, length, checksum = _BATCH_HEADER.unpack_from(data, offset)
+    if magic != _BATCH_MAGIC or start + length > len(data):
+        return None
+    body = data[start : start + length]
+    if zlib.crc32(body, zlib.crc32(data[offset : start - 4])) != checksum:
+        return None
+    items = tuple(_read_items(body))
+    if sum(kind == LEAF for kind, _ in items) != leaf_count:
+        return None
+    return Batch(number, first_index, leaf_count, items), start + length
+
+
+def _read_items(body: bytes) -> Iterator[tuple[int, bytes]]:
+    offset = 0
+    while offset < len(body):
+        kind, length = _ITEM_HEADER.unpack_from(body, offset)
+        offset += _ITEM_HEADER.size
+        yield kind, body[offset : offset + length]
+        offset += length
+
+
+def _find_batch(data: bytes, offset: int, above: int) -> int | None:
+    """The number of a whole batch anywhere behind `offset` that was written after batch `above`."""
+    while (offset := data.find(_BATCH_MAGIC, offset)) >= 0:
+        found = _read_batch(data, offset)
+        if found is not None and found[0].number > above:
+            return found[0].number
+        offset += 1
+    return None
