@@ -1,0 +1,114 @@
+# METADATA
+# title: PostgreSQL helpers
+# description: What topics for PostgreSQL ask of statements; pure functions of their arguments.
+package sealgate.lib.postgres
+
+# METADATA
+# title: Statements with a verb
+# description: The statements whose verb is one of these.
+# custom:
+#   id: lib.postgres.with_verb
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own; topics that use it say why they deny.
+#   solution: See the rule that uses this helper.
+with_verb(statements, verbs) := [statement |
+	some statement in statements
+	statement.verb in verbs
+]
+
+# METADATA
+# title: Effect by verbs only
+# description: Each statement with this effect has one of these verbs; a harmless one never covers another.
+# custom:
+#   id: lib.postgres.every_effect_by
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own; topics that use it say why they deny.
+#   solution: See the rule that uses this helper.
+every_effect_by(statements, effect, verbs) if {
+	count(statements) > 0
+	every statement in statements {
+		_is_effect_by(statement, effect, verbs)
+	}
+}
+
+# METADATA
+# title: One statement's effect
+# description: A statement does not have the effect, or has it by one of these verbs.
+# custom:
+#   id: lib.postgres.is_effect_by
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own; topics that use it say why they deny.
+#   solution: See the rule that uses this helper.
+_is_effect_by(statement, effect, _) if not effect in statement.effects
+
+_is_effect_by(statement, _, verbs) if statement.verb in verbs
+
+# METADATA
+# title: Sensitive columns by use
+# description: Names of sensitive columns that a statement uses in one of these ways.
+# custom:
+#   id: lib.postgres.sensitive_columns
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own; topics that use it say why they deny.
+#   solution: See the rule that uses this helper.
+sensitive_columns(statement, uses) := {name |
+	some column in statement.columns
+	column.sensitive == true
+	column.use in uses
+	name := object.get(column, "name", "*")
+}
+
+# METADATA
+# title: Written tables
+# description: Tables a statement writes, as schema.name.
+# custom:
+#   id: lib.postgres.written_tables
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own; topics that use it say why they deny.
+#   solution: See the rule that uses this helper.
+written_tables(statement) := {name |
+	some table in statement.tables
+	table.access == "write"
+	name := sprintf("%v.%v", [object.get(table, "schema", "?"), table.name])
+}
+
+# METADATA
+# title: Assigned columns
+# description: Names of the columns a statement assigns.
+# custom:
+#   id: lib.postgres.assigned_columns
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own; topics that use it say why they deny.
+#   solution: See the rule that uses this helper.
+assigned_columns(statement) := {column.name | some column in statement.assigned}
+
+# METADATA
+# title: Flag
+# description: Whether a statement carries a flag.
+# custom:
+#   id: lib.postgres.has_flag
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own; topics that use it say why they deny.
+#   solution: See the rule that uses this helper.
+has_flag(statement, flag) if flag in statement.flags
+
+# METADATA
+# title: Member of a group
+# description: Whether the subject is in one of the groups a list of the site names.
+# custom:
+#   id: lib.postgres.in_groups
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own; topics that use it say why they deny.
+#   solution: See the rule that uses this helper.
+in_groups(groups, wanted) if {
+	some group in groups
+	group in wanted
+}

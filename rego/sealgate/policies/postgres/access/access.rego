@@ -1,0 +1,117 @@
+# METADATA
+# title: Access
+# description: What members of the site's groups may do at all. Everything not allowed here is denied by default.
+# schemas:
+#   - input: schema.postgres.request
+package sealgate.policies.postgres.access
+
+import data.sealgate.lib.postgres as lib
+
+# METADATA
+# title: Read data
+# description: Readers may read ordinary data.
+# custom:
+#   id: postgres.access.read
+#   severity: low
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-AC-6]
+#   failure_msg: The subject may not read data.
+#   solution: Ask for membership in a group that data.site.postgres.groups names for it.
+allow contains {"rule": "postgres.access.read", "effects": ["read"]} if {
+	input.phase == "request"
+	input.context.parse.status == "ok"
+	lib.in_groups(input.subject.groups, data.site.postgres.groups.readers)
+}
+
+# METADATA
+# title: Export data
+# description: Readers may export; bulk export asks for approval in its own topic.
+# custom:
+#   id: postgres.access.export
+#   severity: medium
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-AC-6]
+#   failure_msg: The subject may not export data.
+#   solution: Ask for membership in a group that data.site.postgres.groups names for it.
+allow contains {"rule": "postgres.access.export", "effects": ["export", "read"]} if {
+	input.phase == "request"
+	input.context.parse.status == "ok"
+	lib.in_groups(input.subject.groups, data.site.postgres.groups.readers)
+}
+
+# METADATA
+# title: Change rows
+# description: Writers may change rows, and lock rows they read to change them.
+# custom:
+#   id: postgres.access.write
+#   severity: medium
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-AC-6]
+#   failure_msg: The subject may not change rows.
+#   solution: Ask for membership in a group that data.site.postgres.groups names for it.
+allow contains {"rule": "postgres.access.write", "effects": ["write", "lock"]} if {
+	input.phase == "request"
+	input.context.parse.status == "ok"
+	lib.in_groups(input.subject.groups, data.site.postgres.groups.writers)
+	lib.every_effect_by(input.postgres.facts.statements, "write", _row_verbs)
+	lib.every_effect_by(input.postgres.facts.statements, "lock", _row_verbs)
+}
+
+# METADATA
+# title: Change the schema
+# description: Schema owners may create and alter objects.
+# custom:
+#   id: postgres.access.define
+#   severity: high
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-AC-6]
+#   failure_msg: The subject may not change the schema.
+#   solution: Ask for membership in a group that data.site.postgres.groups names for it.
+allow contains {"rule": "postgres.access.define", "effects": ["define"]} if {
+	input.phase == "request"
+	input.context.parse.status == "ok"
+	lib.in_groups(input.subject.groups, data.site.postgres.groups.schema_owners)
+}
+
+# METADATA
+# title: Control transactions
+# description: Readers and writers may open and close transactions and prepare statements.
+# custom:
+#   id: postgres.access.transaction
+#   severity: low
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-AC-6]
+#   failure_msg: The subject may not control transactions.
+#   solution: Ask for membership in a group that data.site.postgres.groups names for it.
+allow contains {"rule": "postgres.access.transaction", "effects": ["session", "read"]} if {
+	input.phase == "request"
+	input.context.parse.status == "ok"
+	lib.in_groups(input.subject.groups, data.site.postgres.groups.readers)
+	lib.every_effect_by(input.postgres.facts.statements, "session", _transaction_verbs | {"set", "reset"})
+}
+
+# METADATA
+# title: Row verbs
+# description: Statements that change or lock rows; VACUUM, REINDEX and other maintenance are not among them.
+# custom:
+#   id: postgres.access.row_verbs
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.access.write.
+_row_verbs := {"insert", "update", "delete", "merge", "select", "copy", "explain", "create_table_as"}
+
+# METADATA
+# title: Transaction verbs
+# description: Statements that only mark the borders of a transaction or of a prepared statement.
+# custom:
+#   id: postgres.access.transaction_verbs
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.access.transaction.
+_transaction_verbs := {
+	"begin",
+	"commit",
+	"rollback",
+	"savepoint",
+	"release",
+	"rollback_to",
+	"deallocate",
+	"close",
+}

@@ -1,0 +1,68 @@
+package sealgate.policies.postgres.access_test
+
+import data.sealgate.lib.postgres_test as given
+import data.sealgate.policies.postgres.access
+
+test_readers_may_read if {
+	"postgres.access.read" in given.rules(access.allow) with input as given.request([given.select_name], ["read"])
+}
+
+test_strangers_may_not if {
+	stranger := object.union(given.request([given.select_name], ["read"]), {"subject": {"groups": ["guests"]}})
+	count(access.allow) == 0 with input as stranger
+}
+
+test_a_subject_without_groups_may_not if {
+	plain := given.request([given.select_name], ["read"])
+	nobody := object.union(plain, {"subject": {"groups": []}})
+	count(access.allow) == 0 with input as nobody
+}
+
+test_nothing_is_allowed_that_was_not_parsed if {
+	plain := given.request([given.select_name], ["read"])
+	unparsed := object.union(plain, {"context": {"parse": {"status": "failed", "reason": "syntax error"}}})
+	count(access.allow) == 0 with input as unparsed
+}
+
+test_writers_may_write if {
+	update := given.statement("update", {"effects": ["write"], "has_where": true})
+	"postgres.access.write" in given.rules(access.allow) with input as given.request([update], ["write"])
+}
+
+test_maintenance_is_not_writing if {
+	every verb in {"vacuum", "analyze", "checkpoint", "reindex", "cluster", "refresh_materialized_view"} {
+		kept := given.statement(verb, {"effects": ["write", "lock"]})
+		not "postgres.access.write" in given.rules(access.allow) with input as given.request([kept], ["write", "lock"])
+	}
+}
+
+test_locking_a_table_is_not_writing if {
+	kept := given.statement("lock", {"effects": ["lock"]})
+	not "postgres.access.write" in given.rules(access.allow) with input as given.request([kept], ["lock"])
+}
+
+test_analysts_may_not_write if {
+	analyst := object.union(given.request([given.select_name], ["write"]), {"subject": {"groups": ["analysts"]}})
+	not "postgres.access.write" in given.rules(access.allow) with input as analyst
+}
+
+test_schema_owners_may_define if {
+	create := given.statement("create_table", {})
+	"postgres.access.define" in given.rules(access.allow) with input as given.request([create], ["define"])
+}
+
+test_transactions_are_allowed_with_what_is_in_them if {
+	begin := given.statement("begin", {"effects": ["session"]})
+	doc := given.request([begin, given.select_name], ["read", "session"])
+	"postgres.access.transaction" in given.rules(access.allow) with input as doc
+}
+
+test_a_harmless_statement_never_covers_another if {
+	begin := given.statement("begin", {"effects": ["session"]})
+	mixed := given.request([begin, given.statement("listen", {"effects": ["session"]})], ["session"])
+	not "postgres.access.transaction" in given.rules(access.allow) with input as mixed
+}
+
+test_responses_need_no_allow if {
+	count(access.allow) == 0 with input as given.response([])
+}

@@ -1,0 +1,102 @@
+# METADATA
+# title: Destructive statements
+# description: Statements that destroy data at once, or that reach out of the database.
+# schemas:
+#   - input: schema.postgres.request
+package sealgate.policies.postgres.destructive
+
+import data.sealgate.lib.postgres as lib
+
+# METADATA
+# title: Drop objects
+# description: DROP of any object is left to the people who own the schema, outside agents.
+# custom:
+#   id: postgres.destructive.drop
+#   severity: critical
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-CM-5]
+#   failure_msg: DROP is not allowed.
+#   solution: Ask the owners of the schema to drop it.
+deny contains {
+	"rule": "postgres.destructive.drop",
+	"message": "DROP destroys an object and everything in it; agents may not drop objects",
+	"severity": "critical",
+	"controls": ["FFIEC-AIO-VI.B", "NIST-AC-3", "NIST-CM-5"],
+} if {
+	input.phase == "request"
+	some statement in input.postgres.facts.statements
+	startswith(statement.verb, "drop")
+}
+
+# METADATA
+# title: Truncate tables
+# description: TRUNCATE removes every row without a WHERE.
+# custom:
+#   id: postgres.destructive.truncate
+#   severity: critical
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-CM-5]
+#   failure_msg: TRUNCATE is not allowed.
+#   solution: Delete the rows meant, with a WHERE clause.
+deny contains {
+	"rule": "postgres.destructive.truncate",
+	"message": "TRUNCATE removes every row; delete the rows you mean with a WHERE clause",
+	"severity": "critical",
+	"controls": ["FFIEC-AIO-VI.B", "NIST-AC-3", "NIST-CM-5"],
+} if {
+	input.phase == "request"
+	some statement in input.postgres.facts.statements
+	statement.verb == "truncate"
+}
+
+# METADATA
+# title: Change rows without a WHERE
+# description: DELETE and UPDATE must say which rows.
+# custom:
+#   id: postgres.destructive.unfiltered_write
+#   severity: critical
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-CM-5]
+#   failure_msg: DELETE and UPDATE need a WHERE clause.
+#   solution: Add a WHERE clause that names the rows meant.
+deny contains {
+	"rule": "postgres.destructive.unfiltered_write",
+	"message": "a DELETE or UPDATE without WHERE changes every row; name the rows you mean",
+	"severity": "critical",
+	"controls": ["FFIEC-AIO-VI.B", "NIST-AC-3", "NIST-CM-5"],
+} if {
+	input.phase == "request"
+	some statement in input.postgres.facts.statements
+	_is_unfiltered(statement)
+}
+
+# METADATA
+# title: Touch files or programs of the server
+# description: COPY to or from a file or PROGRAM, and functions that reach files, programs or the network.
+# custom:
+#   id: postgres.destructive.server_file
+#   severity: critical
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-CM-5]
+#   failure_msg: Files and programs of the server are out of reach.
+#   solution: Use COPY ... TO STDOUT or FROM STDIN.
+deny contains {
+	"rule": "postgres.destructive.server_file",
+	"message": message,
+	"severity": "critical",
+	"controls": ["FFIEC-AIO-VI.B", "NIST-AC-3", "NIST-CM-5"],
+} if {
+	input.phase == "request"
+	some effect in {"file", "program", "network"}
+	effect in input.action.effects
+	message := sprintf("the statement reaches a %v of the server; use COPY TO STDOUT or FROM STDIN", [effect])
+}
+
+# METADATA
+# title: Unfiltered change
+# description: Whether a statement, or one nested in it, deletes or updates without a WHERE clause.
+# custom:
+#   id: postgres.destructive.is_unfiltered
+#   severity: high
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.destructive.unfiltered_write.
+_is_unfiltered(statement) if lib.has_flag(statement, "unfiltered_write")
+
+_is_unfiltered(statement) if lib.has_flag(statement, "where_without_column")

@@ -1,0 +1,45 @@
+package sealgate.policies.postgres.destructive_test
+
+import data.sealgate.lib.postgres_test as given
+import data.sealgate.policies.postgres.destructive
+
+denied(statement, effects) := names if {
+	names := given.rules(destructive.deny) with input as given.request([statement], effects)
+}
+
+test_drop_is_denied if {
+	denied(given.statement("drop", {}), ["define"]) == {"postgres.destructive.drop"}
+	denied(given.statement("drop_table", {}), ["define"]) == {"postgres.destructive.drop"}
+}
+
+test_truncate_is_denied if {
+	denied(given.statement("truncate", {}), ["write"]) == {"postgres.destructive.truncate"}
+}
+
+test_delete_and_update_need_where if {
+	every flag in {"unfiltered_write", "where_without_column"} {
+		denied(given.statement("delete", {"flags": [flag]}), ["write"]) == {"postgres.destructive.unfiltered_write"}
+		denied(given.statement("update", {"flags": [flag]}), ["write"]) == {"postgres.destructive.unfiltered_write"}
+	}
+	denied(given.statement("delete", {"has_where": true}), ["write"]) == set()
+}
+
+test_a_nested_unfiltered_change_is_denied if {
+	nested := given.statement("select", {"flags": ["unfiltered_write"], "has_where": true})
+	denied(nested, ["read", "write"]) == {"postgres.destructive.unfiltered_write"}
+}
+
+test_one_good_statement_does_not_cover_a_bad_one if {
+	pair := given.request([given.select_name, given.statement("truncate", {})], ["read", "write"])
+	given.rules(destructive.deny) == {"postgres.destructive.truncate"} with input as pair
+}
+
+test_files_programs_and_network_are_denied if {
+	every effect in {"file", "program", "network"} {
+		denied(given.statement("copy", {}), [effect]) == {"postgres.destructive.server_file"}
+	}
+}
+
+test_select_is_not_destructive if {
+	denied(given.select_name, ["read"]) == set()
+}

@@ -1,0 +1,45 @@
+# METADATA
+# title: Bulk export
+# description: Many rows at once leave only with a reviewer's approval.
+# schemas:
+#   - input: schema.postgres.request
+package sealgate.policies.postgres.export
+
+# METADATA
+# title: Export in bulk
+# description: COPY ... TO STDOUT exports without a bound, so a reviewer sees it first.
+# custom:
+#   id: postgres.export.bulk
+#   severity: high
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-AC-5]
+#   failure_msg: A bulk export needs approval.
+#   solution: Ask a reviewer to approve the ticket, or select fewer rows.
+approve contains {
+	"rule": "postgres.export.bulk",
+	"groups": data.site.postgres.reviewers.export,
+	"count": 1,
+	"ttl_s": data.site.postgres.approval_ttl_s,
+	"scope": "action",
+} if {
+	input.phase == "request"
+	"export" in input.action.effects
+}
+
+# METADATA
+# title: Bound on selected rows
+# description: A SELECT delivers at most as many rows as the site allows without a review.
+# custom:
+#   id: postgres.export.row_limit
+#   severity: medium
+#   controls: [NIST-AC-3, NIST-AC-4]
+#   failure_msg: The result has more rows than may leave without review.
+#   solution: Select fewer rows, or export with COPY ... TO STDOUT, which asks a reviewer.
+obligations contains {
+	"rule": "postgres.export.row_limit",
+	"kind": "row_limit",
+	"rows": data.site.postgres.export_rows,
+} if {
+	input.phase == "request"
+	"read" in input.action.effects
+	not "export" in input.action.effects
+}

@@ -1,0 +1,30 @@
+# METADATA
+# title: Ledger
+# description: "Tables whose rows move money: every change is seen by a second person."
+# schemas:
+#   - input: schema.postgres.request
+package sealgate.policies.postgres.ledger
+
+import data.sealgate.lib.postgres as lib
+
+# METADATA
+# title: Change the ledger
+# description: INSERT, UPDATE, DELETE and MERGE on ledger tables need a reviewer.
+# custom:
+#   id: postgres.ledger.change
+#   severity: high
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-AC-5]
+#   failure_msg: A change to the ledger needs approval.
+#   solution: Ask a reviewer to approve the ticket, then run the same statement again.
+approve contains {
+	"rule": "postgres.ledger.change",
+	"groups": data.site.postgres.reviewers.ledger,
+	"count": 1,
+	"ttl_s": data.site.postgres.approval_ttl_s,
+	"scope": "action",
+} if {
+	input.phase == "request"
+	some statement in input.postgres.facts.statements
+	some table in lib.written_tables(statement)
+	table in data.site.postgres.ledger_tables
+}

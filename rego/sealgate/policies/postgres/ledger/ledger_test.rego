@@ -1,0 +1,24 @@
+package sealgate.policies.postgres.ledger_test
+
+import data.sealgate.lib.postgres_test as given
+import data.sealgate.policies.postgres.ledger
+
+test_changes_to_the_ledger_need_approval if {
+	every verb in {"insert", "update", "delete", "merge"} {
+		change := given.statement(verb, {"tables": [{"schema": "public", "name": "ledger", "access": "write"}]})
+		some requirement in ledger.approve with input as given.request([change], ["write"])
+		requirement.rule == "postgres.ledger.change"
+		requirement.groups == ["payments-approvers"]
+		requirement.count == 1
+	}
+}
+
+test_reading_the_ledger_needs_none if {
+	read := given.statement("select", {"tables": [{"schema": "public", "name": "ledger", "access": "read"}]})
+	count(ledger.approve) == 0 with input as given.request([read], ["read"])
+}
+
+test_other_tables_need_none if {
+	change := given.statement("insert", {"tables": [{"schema": "public", "name": "notes", "access": "write"}]})
+	count(ledger.approve) == 0 with input as given.request([change], ["write"])
+}

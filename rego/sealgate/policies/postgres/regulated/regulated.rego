@@ -1,0 +1,183 @@
+# METADATA
+# title: Regulated data
+# description: Sensitive columns are delivered masked and are used for nothing else.
+package sealgate.policies.postgres.regulated
+
+import data.sealgate.lib.postgres as lib
+
+# METADATA
+# title: Search by regulated data
+# description: A sensitive column in WHERE, JOIN, ORDER BY or GROUP BY tells its value without showing it.
+# custom:
+#   id: postgres.regulated.predicate
+#   severity: high
+#   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
+#   failure_msg: Sensitive columns may not be searched, sorted or grouped by.
+#   solution: Use another column, such as the key of the row.
+deny contains {
+	"rule": "postgres.regulated.predicate",
+	"message": message,
+	"severity": "high",
+	"controls": ["FFIEC-AIO-VI.B", "GLBA-501b", "NIST-AC-4"],
+} if {
+	input.phase == "request"
+	some statement in input.postgres.facts.statements
+	some name in lib.sensitive_columns(statement, {"predicate"})
+	message := sprintf("column %v is sensitive and may not be used to search, sort or group", [name])
+}
+
+# METADATA
+# title: Copy regulated data
+# description: A statement that writes what it reads would put sensitive values where no mask knows them.
+# custom:
+#   id: postgres.regulated.copied
+#   severity: high
+#   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
+#   failure_msg: Sensitive columns may not be copied into other tables.
+#   solution: Leave the sensitive columns out.
+deny contains {
+	"rule": "postgres.regulated.copied",
+	"message": message,
+	"severity": "high",
+	"controls": ["FFIEC-AIO-VI.B", "GLBA-501b", "NIST-AC-4"],
+} if {
+	input.phase == "request"
+	some effect in {"write", "define"}
+	effect in input.action.effects
+	some statement in input.postgres.facts.statements
+	some name in lib.sensitive_columns(statement, {"output", "other"})
+	not _only_returns(statement)
+	message := sprintf("column %v is sensitive and would be copied where no mask knows it", [name])
+}
+
+# METADATA
+# title: Time queries over regulated data
+# description: EXPLAIN ANALYZE counts rows, which tells values of sensitive columns one guess at a time.
+# custom:
+#   id: postgres.regulated.analyzed
+#   severity: medium
+#   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
+#   failure_msg: EXPLAIN ANALYZE over sensitive columns is not allowed.
+#   solution: Use EXPLAIN without ANALYZE.
+deny contains {
+	"rule": "postgres.regulated.analyzed",
+	"message": "EXPLAIN ANALYZE over sensitive columns tells their values by counting",
+	"severity": "medium",
+	"controls": ["FFIEC-AIO-VI.B", "GLBA-501b", "NIST-AC-4"],
+} if {
+	input.phase == "request"
+	some statement in input.postgres.facts.statements
+	statement.is_explain_analyze
+	count(lib.sensitive_columns(statement, {"output", "predicate", "other"})) > 0
+}
+
+# METADATA
+# title: Derive from regulated data
+# description: Where data.site.postgres.derived is refuse, expressions over sensitive columns are refused.
+# custom:
+#   id: postgres.regulated.derived
+#   severity: medium
+#   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
+#   failure_msg: Sensitive columns may not be used in expressions.
+#   solution: Select the column itself; it is delivered masked.
+deny contains {
+	"rule": "postgres.regulated.derived",
+	"message": message,
+	"severity": "medium",
+	"controls": ["FFIEC-AIO-VI.B", "GLBA-501b", "NIST-AC-4"],
+} if {
+	input.phase == "request"
+	data.site.postgres.derived == "refuse"
+	some statement in input.postgres.facts.statements
+	some name in lib.sensitive_columns(statement, {"other"})
+	message := sprintf("column %v is sensitive and may not be used in an expression", [name])
+}
+
+# METADATA
+# title: Mask regulated columns
+# description: A column that is, or may derive from, a sensitive one is delivered and recorded masked.
+# custom:
+#   id: postgres.regulated.column
+#   severity: high
+#   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
+#   failure_msg: The column is delivered masked.
+#   solution: Nothing to do; ask for an exception where the values themselves are needed.
+masks contains {
+	"rule": "postgres.regulated.column",
+	"selector": {"index": column.index},
+	"strategy": _strategy(column).strategy,
+	"params": _strategy(column).params,
+	"apply": "both",
+} if {
+	input.phase == "response"
+	some column in input.postgres.response.columns
+	column.sensitive
+}
+
+# METADATA
+# title: Mask what detectors find
+# description: Values that look regulated are masked wherever they stand, as a net under the masks by column.
+# custom:
+#   id: postgres.regulated.detected
+#   severity: medium
+#   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
+#   failure_msg: The value is delivered masked.
+#   solution: Nothing to do; report values that are masked by mistake.
+masks contains {
+	"rule": "postgres.regulated.detected",
+	"selector": {"detector": detector},
+	"strategy": "redact",
+	"apply": "both",
+} if {
+	input.phase == "response"
+	some detector in data.site.postgres.detectors
+}
+
+# METADATA
+# title: Only returns
+# description: Whether a change only hands back its own rows by RETURNING, which the response phase masks.
+# custom:
+#   id: postgres.regulated.only_returns
+#   severity: medium
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.regulated.copied.
+_only_returns(statement) if {
+	statement.verb in {"insert", "update", "delete"}
+	every table in statement.tables {
+		table.access != "read"
+	}
+	every column in statement.columns {
+		not _is_copied(column)
+	}
+}
+
+# METADATA
+# title: Copied column
+# description: Whether a sensitive column feeds an expression rather than a plain output.
+# custom:
+#   id: postgres.regulated.is_copied
+#   severity: medium
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.regulated.copied.
+_is_copied(column) if {
+	column.sensitive == true
+	column.use == "other"
+}
+
+# METADATA
+# title: Strategy
+# description: "How a sensitive column is masked: as the site says for a column of known origin, else redacted whole."
+# custom:
+#   id: postgres.regulated.strategy
+#   severity: medium
+#   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.regulated.column.
+_strategy(column) := chosen if {
+	column.lineage == "known"
+	origin_name := sprintf("%v.%v.%v", [column.origin.schema, column.origin.table, column.origin.column])
+	listed := data.site.postgres.strategies[origin_name]
+	chosen := {"strategy": listed.strategy, "params": object.get(listed, "params", {})}
+} else := {"strategy": "redact", "params": {}}

@@ -1,0 +1,115 @@
+package sealgate.policies.postgres.regulated_test
+
+import data.sealgate.lib.postgres_test as given
+import data.sealgate.policies.postgres.regulated
+
+denied(statement, effects) := names if {
+	names := given.rules(regulated.deny) with input as given.request([statement], effects)
+}
+
+with_columns(verb, columns) := given.statement(verb, {"columns": columns, "has_where": true})
+
+test_searching_is_denied if {
+	denied(with_columns("select", [given.ssn("predicate")]), ["read"]) == {"postgres.regulated.predicate"}
+}
+
+test_selecting_is_not if {
+	denied(with_columns("select", [given.ssn("output")]), ["read"]) == set()
+}
+
+test_copying_is_denied if {
+	denied(with_columns("create_table_as", [given.ssn("output")]), ["define", "read"]) == {"postgres.regulated.copied"}
+	denied(with_columns("insert", [given.ssn("output")]), ["write", "read"]) == {"postgres.regulated.copied"}
+	denied(with_columns("update", [given.ssn("other")]), ["write"]) == {"postgres.regulated.copied"}
+}
+
+test_returning_its_own_rows_is_not_copying if {
+	returning := given.statement("insert", {
+		"columns": [given.ssn("output")],
+		"tables": [{"schema": "public", "name": "customers", "access": "write", "sensitive": true}],
+	})
+	denied(returning, ["write"]) == set()
+}
+
+test_returning_an_expression_is_copying if {
+	returning := given.statement("update", {
+		"columns": [given.ssn("other")],
+		"has_where": true,
+		"tables": [{"schema": "public", "name": "customers", "access": "write", "sensitive": true}],
+	})
+	denied(returning, ["write"]) == {"postgres.regulated.copied"}
+}
+
+test_analyzing_is_denied if {
+	analyzed := object.union(with_columns("explain", [given.ssn("output")]), {"is_explain_analyze": true})
+	denied(analyzed, ["read"]) == {"postgres.regulated.analyzed"}
+}
+
+test_deriving_is_masked_or_refused_as_the_site_says if {
+	derived := with_columns("select", [given.ssn("other")])
+	denied(derived, ["read"]) == set()
+	given.rules(regulated.deny) == {"postgres.regulated.derived"} with input as given.request([derived], ["read"])
+		with data.site.postgres.derived as "refuse"
+}
+
+ssn_column := {
+	"index": 1,
+	"name": "ssn",
+	"type": "text",
+	"origin": {"schema": "public", "table": "customers", "column": "ssn"},
+	"lineage": "known",
+	"sensitive": true,
+}
+
+test_sensitive_columns_are_masked if {
+	wanted := {
+		"rule": "postgres.regulated.column",
+		"selector": {"index": 1},
+		"strategy": "redact",
+		"params": {},
+		"apply": "both",
+	}
+	wanted in regulated.masks with input as given.response([ssn_column])
+}
+
+test_the_site_chooses_the_strategy if {
+	partial := {"public.customers.ssn": {"strategy": "partial", "params": {"keep_last": 4}}}
+	some mask in regulated.masks with input as given.response([ssn_column]) with data.site.postgres.strategies as partial
+	mask.selector == {"index": 1}
+	mask.strategy == "partial"
+	mask.params == {"keep_last": 4}
+}
+
+test_unknown_lineage_is_redacted_whole if {
+	some mask in regulated.masks with input as given.response([{
+		"index": 0,
+		"name": "x",
+		"type": "text",
+		"lineage": "unknown",
+		"sensitive": true,
+	}])
+		with data.site.postgres.strategies as {"public.customers.ssn": {"strategy": "partial"}}
+	mask.selector == {"index": 0}
+	mask.strategy == "redact"
+}
+
+test_ordinary_columns_are_left_to_the_detectors if {
+	masks := regulated.masks with input as given.response([{
+		"index": 0,
+		"name": "city",
+		"type": "text",
+		"lineage": "known",
+		"sensitive": false,
+	}])
+		with data.site.postgres.detectors as ["ssn"]
+	masks == {{
+		"rule": "postgres.regulated.detected",
+		"selector": {"detector": "ssn"},
+		"strategy": "redact",
+		"apply": "both",
+	}}
+}
+
+test_requests_carry_no_masks if {
+	count(regulated.masks) == 0 with input as given.request([given.select_name], ["read"])
+}
