@@ -1,0 +1,42 @@
+"""`sealgate connections`: the systems agents may reach."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gateway.cli.output import config_option, emit, json_option
+from gateway.config import ConnectionConfig, load_config
+
+
+@click.group()
+def command() -> None:
+    """The systems agents may reach."""
+
+
+@command.command("list")
+@config_option()
+@json_option
+def list_connections(config_path: Path, as_json: bool) -> None:
+    """List the connections of a configuration. Exit codes: 0 listed, 2 problems in the file."""
+    connections = load_config(config_path).connections
+    rows: list[tuple[str, ...]] = [("NAME", "TYPE", "ENVIRONMENT", "RISK", "DATABASES", "GROUPS", "TARGET")]
+    rows += [_describe(connection) for connection in connections]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    documents = [{**connection.model_dump(mode="json"), "databases": connection.databases} for connection in connections]
+    emit({"connections": documents}, lines, as_json=as_json)
+
+
+def _describe(connection: ConnectionConfig) -> tuple[str, ...]:
+    target = connection.target
+    return (
+        connection.name,
+        connection.type,
+        connection.environment,
+        connection.risk,
+        ",".join(connection.databases),
+        ",".join(connection.allow_groups),
+        f"{target.host or target.socket_dir}:{target.port}",
+    )

@@ -1,0 +1,80 @@
+"""The configuration of a gateway: `load_config` reads sealgate.yaml into frozen, typed settings.
+
+values.py        the kinds of value: references to secrets, paths, names
+sections.py      every section except connections
+connections.py   the systems behind the gateway
+source.py        YAML with the line of every value
+load.py          the whole file: problems, conflicts, warnings
+view.py          what `sealgate validate` shows, without secrets
+reference.py     JSON Schema and docs/configuration.md, made from the models
+"""
+
+from gateway.config.connections import (
+    ANY_GROUP,
+    ConnectionConfig,
+    MatchConfig,
+    PostgresCredential,
+    PostgresTarget,
+    TargetTlsConfig,
+    TranscriptMode,
+)
+from gateway.config.load import Config, find_warnings, load_config, parse_config
+from gateway.config.reference import json_schema, render_reference
+from gateway.config.sections import (
+    DETECTORS,
+    SIGNATURE_ALGORITHMS,
+    ApprovalSection,
+    EvidenceSection,
+    GatewaySection,
+    IdentitySection,
+    IssuerConfig,
+    LimitsSection,
+    ListenerConfig,
+    ListenersSection,
+    MaskingSection,
+    OpaConfig,
+    PatternConfig,
+    PolicySection,
+    ReviewerGroup,
+    SigstoreConfig,
+    TlsConfig,
+)
+from gateway.config.values import is_loopback, is_safe_url
+from gateway.config.view import resolved_view, summarize
+
+__all__ = [
+    "ANY_GROUP",
+    "DETECTORS",
+    "SIGNATURE_ALGORITHMS",
+    "ApprovalSection",
+    "Config",
+    "ConnectionConfig",
+    "EvidenceSection",
+    "GatewaySection",
+    "IdentitySection",
+    "IssuerConfig",
+    "LimitsSection",
+    "ListenerConfig",
+    "ListenersSection",
+    "MaskingSection",
+    "MatchConfig",
+    "OpaConfig",
+    "PatternConfig",
+    "PolicySection",
+    "PostgresCredential",
+    "PostgresTarget",
+    "ReviewerGroup",
+    "SigstoreConfig",
+    "TargetTlsConfig",
+    "TlsConfig",
+    "TranscriptMode",
+    "find_warnings",
+    "is_loopback",
+    "is_safe_url",
+    "json_schema",
+    "load_config",
+    "parse_config",
+    "render_reference",
+    "resolved_view",
+    "summarize",
+]

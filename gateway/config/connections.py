@@ -1,0 +1,106 @@
+"""The connections: the systems agents may reach through the gateway, and how the gateway logs in to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, model_validator
+
+from gateway.config.values import FilePath, Many, Name, Port, SecretRef, SensitiveColumn, Settings, Text
+
+ANY_GROUP: Final = "*"
+"""In `allow_groups`: every subject with a valid token."""
+
+TranscriptMode = Literal["none", "summary", "head", "full"]
+DatabaseName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[^\x00-\x1f]+$")]
+
+
+class TargetTlsConfig(Settings):
+    """How the gateway protects its own way to a target; the modes are those of libpq."""
+
+    mode: Literal["disable", "require", "verify-ca", "verify-full"] = Field(
+        default="verify-full",
+        description="Default verify-full: only it notices a false target. disable and require do not check who answers.",
+    )
+    ca_file: FilePath | None = Field(
+        default=None, description="PEM file with the authority of the target's certificate. None: the system's authorities."
+    )
+
+
+class PostgresTarget(Settings):
+    """A PostgreSQL server."""
+
+    host: Text | None = Field(default=None, description="Host name or address. Either this or `socket_dir`.")
+    port: Port = Field(default=5432, description="TCP port, and part of the socket's name.")
+    socket_dir: FilePath | None = Field(default=None, description="Folder of the server's Unix socket.")
+    database: DatabaseName | None = Field(
+        default=None, description="Database on the server. None: the name the client asked for."
+    )
+    tls: TargetTlsConfig = Field(
+        default=TargetTlsConfig(), description="Protection of the way to the server; not used on a Unix socket."
+    )
+
+    @model_validator(mode="after")
+    def _require_address(self) -> PostgresTarget:
+        if (self.host is None) == (self.socket_dir is None):
+            raise ValueError("must have either host or socket_dir")
+        return self
+
+
+class PostgresCredential(Settings):
+    """The role the gateway logs in with; agents never see it."""
+
+    user: DatabaseName = Field(description="Role on the server. Give it no more rights than any agent may ever use.")
+    password: SecretRef = Field(description="Its password; read again at each login, so that rotation needs no restart.")
+
+
+class MatchConfig(Settings):
+    """How a client's request finds the connection."""
+
+    databases: Many[DatabaseName] = Field(
+        default=(), description="Database names clients may ask for. Default: the connection's name."
+    )
+
+
+class ConnectionConfig(Settings):
+    """One system behind the gateway."""
+
+    name: Name = Field(description="Name in policy, records and tickets; for PostgreSQL also the database name clients ask for.")
+    type: Literal["postgres"] = Field(description="Protocol of the target.")
+    match: MatchConfig = Field(default=MatchConfig(), description="Other names clients may use.")
+    target: PostgresTarget = Field(description="Where the system is.")
+    credential: PostgresCredential = Field(description="How the gateway logs in.")
+    environment: Text = Field(description="Such as production, staging or development; policy reads it.")
+    risk: Literal["low", "medium", "high", "critical"] = Field(
+        default="high",
+        description="How much harm is possible; policy reads it. Default high: a system nobody rated is not harmless.",
+    )
+    labels: dict[Text, Text] = Field(default_factory=dict, description="Free labels policy may read.")
+    allow_groups: Many[Text] = Field(
+        min_length=1,
+        description='Groups whose members may connect at all; "*" admits every valid token. Policy still judges every action.',
+    )
+    transcript: TranscriptMode | None = Field(
+        default=None, description="How much of results is recorded: none, summary, head or full. None: head."
+    )
+    hold_s: float | None = Field(
+        default=None, ge=0, le=300, description="Seconds an action waits for a reviewer. None: approval.hold_s."
+    )
+    sensitive: Many[SensitiveColumn] = Field(
+        default=(),
+        description="Columns that hold sensitive data, as schema.table.column, letter for letter as the catalogue has them (lower case unless they were made with quotes). Policy masks or refuses by this mark.",
+    )
+
+    @property
+    def databases(self) -> tuple[str, ...]:
+        """The database names that lead to this connection."""
+        return self.match.databases or (self.name,)
+
+    def admits(self, groups: Sequence[str]) -> bool:
+        """Whether a subject with these groups may connect at all."""
+        return ANY_GROUP in self.allow_groups or not set(groups).isdisjoint(self.allow_groups)
+
+    def target_database(self, asked: str) -> str:
+        """The database on the server for the name a client asked for."""
+        return self.target.database or asked

@@ -1,0 +1,195 @@
+"""What `sealgate doctor` checks: whether this machine has what the gateway needs, and whether a configuration works here.
+
+Each check answers with one or more findings: ok, warn (something optional is missing) or fail (the gateway would not start, or would refuse
+everything). Nothing is changed, and no action is sent to a target: targets are only connected to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from gateway.config import Config, ConnectionConfig, find_warnings
+from gateway.errors import PolicyError, SecretError
+from gateway.identity import TokenVerifier
+from gateway.policy.bundle import load_bundle
+from gateway.secrets import SecretResolver
+
+MINIMUM_PYTHON: Final = (3, 13)
+"""The first version on which all dependencies resolve together."""
+
+NATIVE_PARTS: Final = ("sql", "mask", "postgres", "policy")
+
+CLIENTS: Final = {
+    "psql": "agents that speak to PostgreSQL",
+    "git": "`sealgate demo`",
+    "openssl": "looking at certificates by hand",
+}
+"""Programs that help, and for what."""
+
+CONNECT_TIMEOUT_S: Final = 3.0
+"""A target on the same network answers within milliseconds."""
+
+MIN_FREE_BYTES: Final = 1 << 30
+"""Evidence takes about 1 kB per action: a gigabyte is a million actions."""
+
+Status = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One answer of a check."""
+
+    check: str
+    status: Status
+    detail: str
+    fix: str = ""
+
+
+def examine_machine() -> Iterator[Finding]:
+    """What needs no configuration."""
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    wanted = ".".join(str(part) for part in MINIMUM_PYTHON)
+    good = sys.version_info >= MINIMUM_PYTHON
+    yield Finding("python", "ok" if good else "fail", f"Python {version}", "" if good else f"use Python {wanted} or newer")
+    for part in NATIVE_PARTS:
+        yield _examine_native(part)
+    for program, use in CLIENTS.items():
+        path = shutil.which(program)
+        if path is None:
+            yield Finding(f"client {program}", "warn", f"not found; needed for {use}", f"install {program}")
+        else:
+            yield Finding(f"client {program}", "ok", path)
+
+
+def examine_config(config: Config) -> Iterator[Finding]:
+    """Whether a configuration works on this machine. Contacts issuers and targets, opens and closes ports, reads secrets."""
+    for text in find_warnings(config):
+        yield Finding("settings", "warn", text)
+    yield _examine_bundle(config)
+    yield from _examine_secrets(config)
+    yield from _examine_listeners(config)
+    yield from _examine_folder("evidence store", config.evidence.store)
+    yield from asyncio.run(_examine_issuers(config))
+    for connection in config.connections:
+        yield _examine_target(connection)
+
+
+def _examine_native(part: str) -> Finding:
+    name = f"native {part}"
+    try:
+        module = getattr(importlib.import_module("sealgate_native"), part, None)
+    except ImportError as error:
+        return Finding(
+            name, "fail", f"the native module cannot be loaded ({error})", "install the wheel of this platform, or build it"
+        )
+    if module is None or not [member for member in vars(module) if not member.startswith("_")]:
+        return Finding(name, "fail", "the native module lacks this part", "install the whole distribution again")
+    return Finding(name, "ok", "loaded")
+
+
+def _examine_bundle(config: Config) -> Finding:
+    try:
+        bundle = load_bundle(config.policy.bundle)
+    except PolicyError as error:
+        return Finding("policy bundle", "fail", f"{error.what} ({error.why})", error.fix)
+    return Finding("policy bundle", "ok", f"{len(bundle.rules)} rules, {bundle.digest}")
+
+
+def _examine_secrets(config: Config) -> Iterator[Finding]:
+    resolver = SecretResolver(age_identity=config.gateway.age_identity)
+    references = {
+        "gateway.state_password": config.gateway.state_password,
+        "policy.opa.token": config.policy.opa.token if config.policy.opa else None,
+        "evidence.log_key": config.evidence.log_key,
+        "evidence.sigstore.identity_token": config.evidence.sigstore.identity_token,
+        "masking.key": config.masking.key,
+        **{f"connection {item.name} password": item.credential.password for item in config.connections},
+    }
+    for place, reference in references.items():
+        if reference is None:
+            continue
+        try:
+            resolver.read(reference)
+        except SecretError as error:
+            yield Finding(f"secret {place}", "fail", f"{error.what}: {error.why}", error.fix)
+        else:
+            yield Finding(f"secret {place}", "ok", f"{reference} can be read")
+
+
+def _examine_listeners(config: Config) -> Iterator[Finding]:
+    for name, listener in (("postgres", config.listeners.postgres), ("admin", config.listeners.admin)):
+        if listener is None:
+            continue
+        family = socket.AF_INET6 if ":" in listener.bind else socket.AF_INET
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((listener.bind, listener.port))
+        except OSError as error:
+            fix = "stop what uses it, choose another, or ignore this while the gateway itself runs"
+            yield Finding(f"listener {name}", "fail", f"{listener.bind} port {listener.port}: {error.strerror}", fix)
+        else:
+            yield Finding(f"listener {name}", "ok", f"{listener.bind} port {listener.port} is free")
+        for path in () if listener.tls is None else (listener.tls.cert_file, listener.tls.key_file):
+            if not os.access(path, os.R_OK):
+                yield Finding(f"listener {name}", "fail", f"{path} cannot be read", "check the path and its permissions")
+
+
+def _examine_folder(name: str, folder: Path) -> Iterator[Finding]:
+    """Whether files can be made in the folder, or in the nearest one above it that exists."""
+    existing = next((place for place in (folder, *folder.parents) if place.exists()), folder)
+    try:
+        with tempfile.TemporaryFile(dir=existing) as probe:
+            probe.write(b"\0")
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        yield Finding(name, "fail", f"{folder} cannot be written: {error.strerror}", "give the folder to the gateway's user")
+        return
+    free = shutil.disk_usage(existing).free
+    enough = free >= MIN_FREE_BYTES
+    detail = f"{folder}, {free >> 20} MB free"
+    yield Finding(
+        name, "ok" if enough else "warn", detail, "" if enough else "make room: when the disk is full every action is refused"
+    )
+
+
+async def _examine_issuers(config: Config) -> list[Finding]:
+    verifier = TokenVerifier(config.identity.issuers, settings=config.identity)
+    try:
+        results = await verifier.check_issuers()
+    finally:
+        await verifier.aclose()
+    findings = []
+    for alias, error in results.items():
+        if error is None:
+            findings.append(Finding(f"issuer {alias}", "ok", "its keys can be read"))
+        else:
+            findings.append(Finding(f"issuer {alias}", "fail", error.why, error.fix))
+    return findings
+
+
+def _examine_target(connection: ConnectionConfig) -> Finding:
+    name, target = f"target {connection.name}", connection.target
+    try:
+        if target.socket_dir is not None:
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(CONNECT_TIMEOUT_S)
+                probe.connect(str(target.socket_dir / f".s.PGSQL.{target.port}"))
+        else:
+            socket.create_connection((str(target.host), target.port), CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        place = target.host or target.socket_dir
+        fix = "check the address, and that the gateway's machine may reach it"
+        return Finding(name, "fail", f"{place} port {target.port}: {error.strerror or error}", fix)
+    return Finding(name, "ok", "accepts connections")

@@ -1,0 +1,123 @@
+"""Masks of a decision compiled for one described result: selectors become column indexes.
+
+Policy speaks of columns by index, by origin or of findings of a detector (design section 4). The kernel knows indexes only.
+Whatever cannot be placed is an error, and the host withholds the result: a mask that silently covers nothing would deliver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.decision import Mask, pick_strategy
+from gateway.errors import PolicyError
+
+
+class UnenforceableMaskError(PolicyError):
+    """A mask that this result cannot carry; nothing of the result may be delivered."""
+
+    code = "policy.mask"
+
+
+@dataclass(frozen=True, slots=True)
+class MaskPlan:
+    """What the kernel does with one result.
+
+    Attributes:
+        masks: {index, strategy, params, rule, apply} for `sealgate_native.mask.RowPlan`, at most one per index and target.
+        detectors: names of the detectors that read every cell no mask covers, sorted.
+    """
+
+    masks: tuple[dict[str, Any], ...] = ()
+    detectors: tuple[str, ...] = ()
+
+
+def compile_plan(
+    masks: Sequence[Mask], columns: Sequence[Mapping[str, Any]], *, known_detectors: Iterable[str], always: Iterable[str] = ()
+) -> MaskPlan:
+    """The plan for one result.
+
+    Args:
+        masks: every mask that binds this result: the request decision's and the response decision's.
+        columns: `response.columns` of the input document: {index, name, origin?, lineage, sensitive?}, one per result column.
+            `origin` is one {schema, table, column} or a list of them.
+        known_detectors: detectors and patterns that exist.
+        always: detectors the configuration runs over every result.
+
+    Raises:
+        UnenforceableMaskError: a selector that this result cannot be read with.
+    """
+    known, detectors = frozenset(known_detectors), set(always)
+    by_index: dict[int, list[Mask]] = {}
+    for mask in masks:
+        kind, wanted = _only_member(mask)
+        if kind == "detector":
+            detectors.add(_detector(mask, wanted, known))
+        elif kind == "index":
+            by_index.setdefault(_index(mask, wanted, len(columns)), []).append(mask)
+        elif kind == "column":
+            for index in _holding(mask, wanted, columns):
+                by_index.setdefault(index, []).append(mask)
+        else:
+            raise _refuse(mask, f"a result has no {kind!r} to select by")
+    entries = [entry for index, met in sorted(by_index.items()) for entry in _entries(index, met)]
+    return MaskPlan(tuple(entries), tuple(sorted(detectors)))
+
+
+def _only_member(mask: Mask) -> tuple[str, Any]:
+    if len(mask.selector) != 1:
+        raise _refuse(mask, "its selector needs exactly one member")
+    return next(iter(mask.selector.items()))
+
+
+def _detector(mask: Mask, name: Any, known: frozenset[str]) -> str:
+    if name not in known:
+        raise _refuse(mask, f"there is no detector {name!r}")
+    # A finding is a part of a value and is replaced by its token; null or a kept part are said of a whole cell.
+    if mask.strategy != "redact":
+        raise _refuse(mask, f"findings of a detector can be redacted, not masked by {mask.strategy}")
+    return str(name)
+
+
+def _index(mask: Mask, index: Any, count: int) -> int:
+    if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < count:
+        raise _refuse(mask, f"the result has {count} columns and no column {index!r}")
+    return index
+
+
+def _holding(mask: Mask, wanted: Any, columns: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Columns that hold the wanted one, or may: where the origin is not known the mask applies as well."""
+    names = ("schema", "table", "column")
+    if not isinstance(wanted, Mapping) or not {"table", "column"} <= wanted.keys() <= set(names):
+        raise _refuse(mask, "a column selector has table, column and at most a schema")
+    return [number for number, column in enumerate(columns) if column.get("lineage") != "known" or _is_from(column, wanted)]
+
+
+def _is_from(column: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    origin = column.get("origin")
+    origins = [origin] if isinstance(origin, Mapping) else list(origin or ())
+    return any(all(item.get(name) == value for name, value in wanted.items()) for item in origins)
+
+
+def _entries(index: int, masks: Sequence[Mask]) -> list[dict[str, Any]]:
+    """One entry per target that is masked; one for both where the same mask wins in both."""
+    winners = {}
+    for target in ("delivered", "record"):
+        met = tuple(mask for mask in masks if mask.apply in {target, "both"})
+        if met:
+            winners[target] = pick_strategy(met)
+    delivered, record = winners.get("delivered"), winners.get("record")
+    if delivered is not None and delivered == record:
+        return [_entry(index, delivered, "both")]
+    return [_entry(index, mask, target) for target, mask in winners.items()]
+
+
+def _entry(index: int, mask: Mask, apply: str) -> dict[str, Any]:
+    return {"index": index, "strategy": mask.strategy, "params": dict(mask.params), "rule": mask.rule, "apply": apply}
+
+
+def _refuse(mask: Mask, why: str) -> UnenforceableMaskError:
+    return UnenforceableMaskError(
+        f"a mask of rule {mask.rule} cannot be carried out on this result", why=why, fix="correct the rule's selector or strategy"
+    )

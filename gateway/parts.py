@@ -1,0 +1,107 @@
+"""What the pipeline asks of the parts around it, as the pipeline sees them; each docstring is the contract the part keeps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from gateway.action import Action, Lookup, Resource, Subject
+from gateway.decision import Decision, Enforceable
+from gateway.refusal import Ticket
+
+
+class Door(Protocol):
+    """What one protocol's host brings to the pipeline for one session."""
+
+    @property
+    def enforceable(self) -> Enforceable:
+        """Which masks and obligations this protocol can carry out."""
+
+    def lookups(self, event: Any) -> Sequence[Lookup]:
+        """Which facts of the target `describe` needs for this event. Pure."""
+
+    async def look_up(self, lookup: Lookup) -> object:
+        """Ask the target with the gateway's own credential and a deadline. Raises TargetError."""
+
+    def describe(self, event: Any, facts: Mapping[str, object]) -> Action:
+        """The action this event attempts, given the facts by look-up kind. Pure."""
+
+    def may_hold(self) -> bool:
+        """Whether the action can wait for a reviewer: never inside an open transaction."""
+
+
+class Grant(Protocol):
+    """A reviewed request that may be used once."""
+
+    @property
+    def ticket(self) -> str:
+        """The request it comes from."""
+
+    @property
+    def digest(self) -> str:
+        """What the reviewers signed."""
+
+    @property
+    def reviewers(self) -> Sequence[Mapping[str, Any]]:
+        """Who granted it: {id, groups} each."""
+
+    @property
+    def expires_ns(self) -> int:
+        """When it ends, nanoseconds since the epoch."""
+
+    @property
+    def break_glass(self) -> bool:
+        """Whether it was taken in an emergency, without a review."""
+
+
+class ApprovalDesk(Protocol):
+    """Where requests for review are kept; `gateway.approval` implements it."""
+
+    async def request(
+        self, *, subject: Subject, resource: Resource, action: Action, digest: bytes, decision: Decision, session_id: str
+    ) -> Ticket:
+        """The open request for exactly this action: an earlier one where it still waits or stands approved, else a new one."""
+
+    async def wait(self, ticket: str, timeout_s: float, abandoned: asyncio.Event | None) -> Ticket:
+        """The request after a verdict, the time-out, its expiry, or the client's leaving, whichever comes first."""
+
+    async def read_grant(self, ticket: str) -> Grant | None:
+        """What the reviewers of an approved request granted; nothing is used up."""
+
+    async def consume(self, ticket: str) -> Grant | None:
+        """Use up an approved, unexpired, unused request; None when it is not one any more. Atomic."""
+
+
+class DecisionPoint(Protocol):
+    """Where policy is asked; `gateway.policy.decide` implements it. Never raises: a failure is a block with its cause."""
+
+    async def decide(self, document: Mapping[str, Any], enforceable: Enforceable) -> Decision:
+        """The checked decision for one input document."""
+
+    def judges_alike(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+        """Whether two documents agree in everything that any rule reads."""
+
+
+class Receipt(Protocol):
+    """Where a durable record lies in the log."""
+
+    index: int
+
+
+class SessionRecorder(Protocol):
+    """The evidence of one session; `evidence.log` implements it. Raises EvidenceUnavailableError once the log has failed."""
+
+    session_id: str
+
+    def append(self, kind: str, fields: Mapping[str, Any]) -> asyncio.Future[Receipt]:
+        """Queue one record; the future ends when it is durable."""
+
+    def put_blob(self, kind: str, data: bytes) -> dict[str, Any]:
+        """Queue encrypted bytes that the next record refers to; returns the reference that record carries."""
+
+    def commit(self, digest: bytes) -> str:
+        """The digest as the record holds it: keyed with the session's salt, in hex."""
+
+    def close(self, fields: Mapping[str, Any]) -> asyncio.Future[Receipt]:
+        """Queue the session's last record."""

@@ -1,0 +1,449 @@
+"""The one path every action takes. Read this file first.
+
+    parse ▶ look up ▶ describe ▶ decide ▶ record ▶ enforce
+
+A host in `gateway.serve` owns the sockets. It parses bytes into an event, calls `PipelineSession.handle`, and enforces the `Ruling`
+it gets back. Everything between is here: facts are looked up, the protocol describes the action, policy decides (and a reviewer,
+where policy asks for one), and the decision is recorded.
+
+The invariant: no effect and no data without a durable record. It holds by construction at two points.
+
+* `handle` returns a ruling that lets an action through only after its record is durable, unless the action is a harmless read;
+* `release_replies` is the one gate before any byte goes to the agent, and it waits for everything decided so far to be durable.
+
+Whatever goes wrong on the way is a refusal, made in one place (`gateway.refusal`): an unhandled case never lets anything through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
+
+import orjson
+
+from gateway.action import Action, Context, Resource, Subject, build_input, compute_action_digest, format_time
+from gateway.decision import Decision, Enforceable, Obligation, fail_closed
+from gateway.errors import EvidenceUnavailableError, IdentityError, LimitExceededError
+from gateway.messages import Outcome, Refusal
+from gateway.parts import ApprovalDesk, DecisionPoint, Door, Grant, Receipt, SessionRecorder
+from gateway.refusal import (
+    new_decision_id,
+    refuse_abandoned,
+    refuse_decision,
+    refuse_fault,
+    refuse_ticket,
+    refuse_unrecorded,
+)
+
+__all__ = ["DEFAULT_HOLD_S", "Door", "Pipeline", "PipelineSession", "Receipt", "Ruling", "SessionSettings"]
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_HOLD_S: Final = 25.0
+"""How long an action waits for a reviewer: below the 60 s after which clients and load balancers commonly give up."""
+
+MAX_RECORDED_FACTS_BYTES: Final = 24_576
+"""Facts larger than this stay in the encrypted input only: a leaf of the log must fit 64 KiB whole."""
+
+
+MAX_RECORDED_INPUT_BYTES: Final = 16 << 20
+"""The largest input document: what one sealed chunk of evidence holds (`evidence.keys.MAX_BLOB_BYTES`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """The recorded answer to one action, for the host to enforce.
+
+    Attributes:
+        number: a small number that labels the replies of this action inside the protocol's own session state.
+        release: "a" when the record had to be durable before the target may see anything, "b" for harmless reads.
+        refusal: set when the action must not happen.
+    """
+
+    decision_id: str
+    number: int
+    action: Action | None
+    decision: Decision
+    release: Literal["a", "b"]
+    refusal: Refusal | None = None
+    ticket: str | None = None
+
+    def find_obligation(self, kind: str) -> Obligation | None:
+        """The obligation of this kind, where policy set one."""
+        return next((item for item in self.decision.obligations if item.kind == kind), None)
+
+
+def _faulted(error: Exception, action: Action | None, decision_id: str) -> tuple[Decision, None, Refusal]:
+    decision, refusal = refuse_fault(error, action, decision_id)
+    return decision, None, refusal
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What `_decide` found out, before it is recorded."""
+
+    decision: Decision
+    document: Mapping[str, Any] | None
+    refusal: Refusal | None = None
+    ticket: str | None = None
+    approval: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """What the pipeline needs to know of a registered connection."""
+
+    resource: Resource
+    transcript: Literal["none", "summary", "head", "full"] = "head"
+    hold_s: float = DEFAULT_HOLD_S
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """Opens sessions; holds what all of them share.
+
+    Attributes:
+        open_log: makes the evidence of one session: (fields of session.open, transcript mode) -> SessionRecorder.
+        mask_document: the masked form of an input document and the counts by detector, as evidence may hold it.
+        clock_ns: wall clock, nanoseconds since the epoch.
+    """
+
+    decision_point: DecisionPoint
+    desk: ApprovalDesk
+    open_log: Callable[[Mapping[str, Any], str], SessionRecorder]
+    mask_document: Callable[[Mapping[str, Any]], tuple[dict[str, Any], Mapping[str, int]]]
+    clock_ns: Callable[[], int]
+    append_log_record: Callable[[str, Mapping[str, Any]], asyncio.Future[Receipt]]
+
+    async def open_session(
+        self, *, subject: Subject, settings: SessionSettings, protocol: str, client_ip: str
+    ) -> PipelineSession:
+        """A session whose opening record is durable. Raises EvidenceUnavailableError."""
+        now_ns = self.clock_ns()
+        fields = {
+            "subject": subject.as_input(),
+            "issuer": subject.issuer,
+            "resource": settings.resource.as_input(),
+            "protocol": protocol,
+            "client_ip": client_ip,
+            "transcript": settings.transcript,
+            **({"run": subject.run_id} if subject.run_id else {}),
+        }
+        recorder = self.open_log(fields, settings.transcript)
+        return PipelineSession(self, recorder, subject, settings, client_ip, format_time(now_ns))
+
+    async def record_refused_login(
+        self, *, protocol: str, client_ip: str, code: str, why: str, connection: str | None = None, subject: Subject | None = None
+    ) -> str:
+        """Record an attempt that never became a session; returns the decision id to show. Raises EvidenceUnavailableError."""
+        decision_id = new_decision_id()
+        fields: dict[str, Any] = {
+            "decision_id": decision_id,
+            "protocol": protocol,
+            "client_ip": client_ip,
+            "code": code,
+            "why": why[:500],
+        }
+        if connection is not None:
+            fields["connection"] = connection[:128]
+        if subject is not None:
+            fields["subject"] = subject.id
+        await self.append_log_record("login.refused", fields)
+        return decision_id
+
+
+@dataclass(slots=True)
+class PipelineSession:
+    """One authenticated conversation of a subject with a target, and the six steps for each of its actions."""
+
+    pipeline: Pipeline
+    recorder: SessionRecorder
+    subject: Subject
+    settings: SessionSettings
+    client_ip: str
+    started_at: str
+    counters: dict[str, int] = field(default_factory=lambda: {"actions": 0, "refused": 0, "rows": 0, "bytes": 0})
+    _last: asyncio.Future[Receipt] | None = None
+    _number: int = 0
+
+    @property
+    def id(self) -> str:
+        """The session's id, as evidence names it."""
+        return self.recorder.session_id
+
+    async def handle(
+        self, event: Any, door: Door, *, abandoned: asyncio.Event | None = None, prepares_only: bool = False
+    ) -> Ruling:
+        """Look up, describe, decide and record one event. Never raises: whatever fails is a ruling with a refusal.
+
+        Args:
+            event: what the protocol parsed.
+            door: the protocol's own functions and the host's look-ups.
+            abandoned: set by the host when the client goes away, which ends a wait for a reviewer.
+            prepares_only: nothing runs until a later event that is decided on its own, such as the Execute of a prepared
+                statement; an approval is then left to that event, while a denial blocks at once.
+        """
+        decision_id = new_decision_id()
+        action: Action | None = None
+        try:
+            self._check_identity()
+            facts = await self._look_up(event, door)  #           look up
+            action = door.describe(event, facts)  #               describe
+            judged = await self._decide(action, door, decision_id, abandoned, prepares_only)  # decide
+        except Exception as error:  # noqa: BLE001 - fail closed: any fault at all is a refusal with a record
+            judged = _Judged(*_faulted(error, action, decision_id))
+        return await self._record(action, judged, decision_id)  # record; the host enforces
+
+    async def handle_response(self, ruling: Ruling, action: Action, door: Door) -> Ruling:
+        """Decide how the result just described may be delivered; asked once per description. Never raises."""
+        decision_id = new_decision_id()
+        try:
+            document = self._build_input(action)
+            decision = await self.pipeline.decision_point.decide(document, door.enforceable)
+            refusal = refuse_decision(decision, action, decision_id) if decision.is_blocked else None
+            judged = _Judged(decision, document, refusal)
+        except Exception as error:  # noqa: BLE001 - fail closed, as in handle
+            judged = _Judged(*_faulted(error, action, decision_id))
+        return await self._record(action, judged, decision_id, request=ruling)
+
+    async def release_replies(self) -> None:
+        """Wait until everything decided so far is durable: the one gate before any byte goes to the agent.
+
+        Raises:
+            EvidenceUnavailableError: a record could not be made durable, so nothing may be delivered any more.
+        """
+        last = self._last
+        if last is not None and not (last.done() and last.exception() is None):
+            await _durable(last)
+
+    def finish(self, ruling: Ruling, outcome: Outcome) -> None:
+        """Queue how a let-through action ended, and its masked transcript. Raises EvidenceUnavailableError."""
+        self.counters["rows"] += outcome.rows
+        self.counters["bytes"] += outcome.bytes_out
+        fields: dict[str, Any] = {"decision_id": ruling.decision_id, "status": outcome.status}
+        optional = {
+            "tag": outcome.tag,
+            "error_code": outcome.error_code,
+            "rows": outcome.rows,
+            "bytes": outcome.bytes_out,
+            "masked": dict(outcome.masked),
+            "detected": dict(outcome.detected),
+        }
+        fields |= {name: value for name, value in optional.items() if value}
+        if outcome.transcript and self.settings.transcript in {"head", "full"}:
+            fields["transcript"] = self.recorder.put_blob("transcript", outcome.transcript)
+            fields["transcript_truncated"] = outcome.transcript_truncated
+        self._last = self.recorder.append("outcome", fields)
+
+    async def record_lookup(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """Record a question the gateway itself put to the target. Raises EvidenceUnavailableError."""
+        self._last = self.recorder.append("lookup", {"kind": kind, **fields})
+
+    async def close(self, reason: str) -> None:
+        """Record the session's end with its totals. Raises EvidenceUnavailableError."""
+        await _durable(self.recorder.close({"reason": reason, "counters": dict(self.counters)}))
+
+    # --- the steps
+
+    def _check_identity(self) -> None:
+        if self.subject.expires_ns and self.pipeline.clock_ns() >= self.subject.expires_ns:
+            raise IdentityError(
+                "the token of this session has expired",
+                why="every action needs a live proof of identity, also inside an open session",
+                fix="get a new token and connect again",
+            )
+
+    async def _look_up(self, event: Any, door: Door) -> dict[str, object]:
+        return {lookup.kind: await door.look_up(lookup) for lookup in door.lookups(event)}
+
+    async def _decide(
+        self, action: Action, door: Door, decision_id: str, abandoned: asyncio.Event | None, prepares_only: bool
+    ) -> _Judged:
+        document = self._build_input(action)
+        decision = await self.pipeline.decision_point.decide(document, door.enforceable)
+        if decision.effect == "require_approval" and prepares_only:
+            return _Judged(decision, document, approval={"deferred": True})
+        if decision.effect == "require_approval":
+            return await self._seek_approval(action, door, decision, decision_id, abandoned)
+        refusal = refuse_decision(decision, action, decision_id) if decision.is_blocked else None
+        return _Judged(decision, document, refusal)
+
+    async def _seek_approval(
+        self, action: Action, door: Door, decision: Decision, decision_id: str, abandoned: asyncio.Event | None
+    ) -> _Judged:
+        """Find or make the request for exactly this action, wait where waiting is safe, and decide again with the grant."""
+        desk = self.pipeline.desk
+        digest = compute_action_digest(action, self.subject, self.settings.resource)
+        ticket = await desk.request(
+            subject=self.subject,
+            resource=self.settings.resource,
+            action=action,
+            digest=digest,
+            decision=decision,
+            session_id=self.id,
+        )
+        if ticket.state == "pending" and door.may_hold():
+            ticket = await desk.wait(ticket.id, self.settings.hold_s, abandoned)
+        held = self._build_input(action)
+        approval = {"ticket": ticket.id, "digest": ticket.digest}
+        if abandoned is not None and abandoned.is_set():
+            return _Judged(decision, held, refuse_abandoned(action, decision_id, ticket.id), ticket.id, approval)
+        grant = await desk.read_grant(ticket.id) if ticket.state == "approved" else None
+        if grant is None:
+            return _Judged(
+                decision, held, refuse_ticket(decision, action, decision_id, ticket, door.may_hold()), ticket.id, approval
+            )
+        self._check_identity()
+        granted = self._build_input(action, grant)
+        final = await self.pipeline.decision_point.decide(granted, door.enforceable)
+        if final.is_blocked or final.effect == "require_approval":
+            refusal = refuse_decision(final, action, decision_id, ticket.id)
+            return _Judged(final, granted, refusal, ticket.id, approval)
+        if await desk.consume(ticket.id) is None:
+            used = fail_closed("error", "the approval was used or withdrawn in the meantime", rule="approval.used")
+            return _Judged(used, granted, refuse_decision(used, action, decision_id, ticket.id), ticket.id, approval)
+        return _Judged(final, granted, None, ticket.id, {**approval, "used": True})
+
+    def _build_input(self, action: Action, grant: Grant | None = None) -> dict[str, Any]:
+        context = Context(
+            now_ns=self.pipeline.clock_ns(),
+            session_id=self.id,
+            session_started_at=self.started_at,
+            client_ip=self.client_ip,
+            run_id=self.subject.run_id,
+            counters=self.counters,
+        )
+        document = build_input(action, self.subject, self.settings.resource, context)
+        if grant is not None:
+            document["approval"] = {
+                "reviewers": [dict(reviewer) for reviewer in grant.reviewers],
+                "expires_ns": grant.expires_ns,
+                "break_glass": grant.break_glass,
+            }
+        return document
+
+    async def _record(self, action: Action | None, judged: _Judged, decision_id: str, *, request: Ruling | None = None) -> Ruling:
+        """Record what was decided; for a response `request` is the ruling it answers, whose number it shares."""
+        self._number += request is None
+        number = self._number if request is None else request.number
+        self.counters["actions"] += request is None
+        ruling = self._rule(action, judged, decision_id, number)
+        try:
+            try:
+                kind, fields = await self._make_record(judged, ruling, request)
+            except LimitExceededError as error:  # an action too large to be recorded is refused, and that is recorded
+                judged = _Judged(*_faulted(error, action, decision_id))
+                ruling = self._rule(action, judged, decision_id, number)
+                kind, fields = "refusal", self._refusal_fields(judged, ruling)
+            self.counters["refused"] += judged.refusal is not None
+            self._last = self.recorder.append(kind, fields)
+            if ruling.release == "a" and request is None:
+                await _durable(self._last)
+        except Exception as error:  # noqa: BLE001 - an action that cannot be recorded must not happen, whatever the reason
+            logger.error("decision %s cannot be recorded: %s", decision_id, error)  # noqa: TRY400 - no payload in a traceback
+            return replace(ruling, refusal=refuse_unrecorded(action, decision_id))
+        return ruling
+
+    def _rule(self, action: Action | None, judged: _Judged, decision_id: str, number: int) -> Ruling:
+        harmless = action is not None and action.harmless_read and judged.refusal is None
+        release: Literal["a", "b"] = "b" if harmless else "a"
+        return Ruling(decision_id, number, action, judged.decision, release, judged.refusal, judged.ticket)
+
+    async def _make_record(self, judged: _Judged, ruling: Ruling, request: Ruling | None) -> tuple[str, dict[str, Any]]:
+        """Type and fields of the record of a ruling. Raises LimitExceededError when the input is larger than a record holds."""
+        if ruling.action is None or judged.document is None:
+            return "refusal", self._refusal_fields(judged, ruling)
+        return "decision", await self._record_fields(ruling.action, judged, judged.document, ruling, request)
+
+    def _refusal_fields(self, judged: _Judged, ruling: Ruling) -> dict[str, Any]:
+        """The record of an attempt that never became an input document: undecodable bytes, an expired token, a failed look-up."""
+        refusal = judged.refusal
+        fields: dict[str, Any] = {
+            "decision_id": ruling.decision_id,
+            "subject": self.subject.id,
+            "connection": self.settings.resource.connection,
+            "code": refusal.rule if refusal else "gateway.fault",
+            "why": (refusal.why or refusal.what)[:500] if refusal else "",
+        }
+        if ruling.action is not None:
+            fields["action"] = _name_effects(ruling.action)
+            fields["digest"] = self.recorder.commit(compute_action_digest(ruling.action, self.subject, self.settings.resource))
+        return fields
+
+    async def _record_fields(
+        self, action: Action, judged: _Judged, document: Mapping[str, Any], ruling: Ruling, request: Ruling | None
+    ) -> dict[str, Any]:
+        decision = judged.decision
+        masked, detected = self.pipeline.mask_document(document)
+        recorded = orjson.dumps(masked, option=orjson.OPT_SORT_KEYS)
+        if len(recorded) > MAX_RECORDED_INPUT_BYTES:
+            raise LimitExceededError(
+                "the action is too large to be recorded",
+                why=f"its description has {len(recorded)} bytes; a record holds {MAX_RECORDED_INPUT_BYTES}",
+                fix="send less at once, for instance with COPY",
+            )
+        fields: dict[str, Any] = {
+            "decision_id": ruling.decision_id,
+            "phase": action.phase,
+            "action": _name_effects(action),
+            "subject": self.subject.id,
+            "connection": self.settings.resource.connection,
+            "digest": self.recorder.commit(compute_action_digest(action, self.subject, self.settings.resource)),
+            "facts": _recordable_facts(action),
+            "decision": decision.as_record(),
+            "engine": decision.engine,
+            "bundle": decision.bundle_digest,
+            "duration_ns": decision.duration_ns,
+            "cached": decision.cached,
+            "release": ruling.release,
+            "refused": judged.refusal is not None,
+            "replay": await self._mark_replay(judged, masked),
+            "input": self.recorder.put_blob("input", recorded),
+        }
+        optional = {
+            "request_decision_id": request.decision_id if request else None,
+            "on_behalf_of": self.subject.on_behalf_of,
+            "cause": decision.cause,
+            "approval": dict(judged.approval) if judged.approval else None,
+            "ticket": judged.ticket,
+            "response": dict(action.response) if action.response else None,
+            "input_detected": dict(detected) or None,
+        }
+        return fields | {name: value for name, value in optional.items() if value is not None}
+
+    async def _mark_replay(self, judged: _Judged, masked: Mapping[str, Any]) -> str:
+        """Whether an auditor who evaluates the recorded, masked input gets the same decision."""
+        document = judged.document
+        if document is None or masked == document:
+            return "exact"
+        if self.pipeline.decision_point.judges_alike(document, masked):
+            return "same-on-masked"
+        everything = Enforceable(frozenset({"index", "column", "detector", "json_path", "header"}), frozenset(), frozenset())
+        again = await self.pipeline.decision_point.decide(masked, everything)
+        return "same-on-masked" if again.raw == judged.decision.raw and again.raw is not None else "needs-openings"
+
+
+def _name_effects(action: Action) -> dict[str, Any]:
+    return {"protocol": action.protocol, "name": action.name, "effects": sorted(action.effects)}
+
+
+def _recordable_facts(action: Action) -> dict[str, Any]:
+    """The facts where a leaf can hold them; larger ones stay in the encrypted input."""
+    size = len(orjson.dumps([action.facts, action.response]))
+    return dict(action.facts) if size <= MAX_RECORDED_FACTS_BYTES else {"omitted_bytes": size}
+
+
+async def _durable(future: asyncio.Future[Receipt]) -> None:
+    try:
+        await asyncio.shield(future)
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:
+        raise EvidenceUnavailableError(
+            "the record cannot be made durable",
+            why=str(error),
+            fix="check space and health of the evidence store, then restart the gateway",
+        ) from error

@@ -1,0 +1,102 @@
+"""The decision point: one input document in, one checked decision out, and never an exception.
+
+    standing (suspended, quarantined) ▶ cache ▶ engine ▶ shape and enforceability (`gateway.decision.check`)
+
+Whatever goes wrong on the way is a block with cause `policy.<kind>`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from gateway.decision import Decision, Enforceable, check, fail_closed
+from gateway.policy.bundle import Bundle
+from gateway.policy.cache import DecisionCache
+from gateway.policy.engine import Engine, PolicyFailure, canonical
+
+
+class DecisionPoint:
+    """Decides with one engine and one bundle.
+
+    Args:
+        engine: what evaluates; `start` starts it.
+        bundle: what the engine evaluates.
+        cache: kept decisions; None keeps none.
+        clock_ns: monotonic nanoseconds.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        bundle: Bundle,
+        *,
+        cache: DecisionCache | None = None,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self.engine = engine
+        self.bundle = bundle
+        self._cache = cache
+        self._clock_ns = clock_ns
+        self._engine_label = label(engine)
+
+    async def start(self) -> None:
+        """Start the engine; raises PolicyError when the bundle cannot be used."""
+        await self.engine.start()
+
+    async def aclose(self) -> None:
+        """End the engine."""
+        await self.engine.aclose()
+
+    async def decide(self, document: Mapping[str, Any], enforceable: Enforceable) -> Decision:
+        """The decision about one `sealgate.input/1` document; every failure is a block with a cause.
+
+        Args:
+            document: the input document; with `approval` where a reviewer's grant is at hand.
+            enforceable: what the protocol that asks can carry out.
+        """
+        started_ns = self._clock_ns()
+        cached = False
+        try:
+            decision, cached = await self._decide(document, enforceable)
+        except PolicyFailure as failure:
+            decision = fail_closed(failure.kind, failure.message)
+        except Exception as error:  # noqa: BLE001 -- the one place where any fault must become a block
+            decision = fail_closed("error", f"the decision point failed ({type(error).__name__})")
+        return replace(
+            decision,
+            engine=self._engine_label,
+            bundle_digest=self.bundle.digest,
+            duration_ns=self._clock_ns() - started_ns,
+            cached=cached,
+        )
+
+    def judges_alike(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+        """Whether two documents of one protocol agree in everything that any rule reads, so that their decisions are the same."""
+        projection = self.bundle.projection(one["protocol"])
+        return projection.key(one) == projection.key(other)
+
+    async def _decide(self, document: Mapping[str, Any], enforceable: Enforceable) -> tuple[Decision, bool]:
+        try:
+            subject_key, phase = document["subject"]["id"], document["phase"]
+            key = self._cache.key(document, enforceable) if self._cache is not None else None
+        except (KeyError, TypeError, orjson.JSONEncodeError) as error:
+            raise PolicyFailure("input", f"the input document lacks what every decision needs ({type(error).__name__})") from None
+        if (refusal := self.engine.standing(subject_key)) is not None:
+            raise refusal
+        if self._cache is not None and key is not None and (kept := self._cache.get(key)) is not None:
+            return kept, True
+        raw = canonical(await self.engine.evaluate(document, subject_key=subject_key))
+        decision = check(raw, enforceable, phase=phase)
+        if self._cache is not None and key is not None:
+            self._cache.put(key, decision)
+        return decision, False
+
+
+def label(engine: Engine) -> str:
+    """Name and version of an engine, as cache keys and records hold them."""
+    return f"{engine.name} {engine.version}"

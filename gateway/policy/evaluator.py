@@ -1,0 +1,145 @@
+"""The evaluator process: `python -m gateway.policy.evaluator`, one compiled bundle behind one socket.
+
+A policy can hang its process or take it down (research behind design section 4: unbounded builtins, stack overflow, allocation
+failure), so the gateway never evaluates in its own. It starts this program with one end of a socket pair as standard input, sends
+the bundle, then one request per evaluation, and kills the program when an answer is late.
+
+    frame    = length of the body (4 bytes, big-endian), body (JSON)
+    load     → {"bundle": digest, "modules": [[path, text], …], "data": {…}, "entrypoint": rule, "time_limit_ms": n}
+             ← {"ready": digest} | {"refused": message}
+    evaluate → {"id": n, "bundle": digest, "input": {…}}
+             ← {"id": n, "value": …} | {"id": n, "kind": failure kind, "message": text}
+
+The program reads no file, opens no socket and inherits no environment beyond what Python needs to start.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import socket
+import struct
+import sys
+import threading
+from typing import Any, Final
+
+import orjson
+from sealgate_native import policy as native
+
+LENGTH: Final = struct.Struct(">I")
+
+MAX_FRAME_BYTES: Final = 64 << 20
+"""Longest frame either side accepts: far above the largest bundle and any input the gateway builds."""
+
+ADDRESS_SPACE_BYTES: Final = 4 << 30
+"""Limit of the evaluator's address space. The engine's allocator reserves 1 GiB at start, so a limit below 3 GiB breaks it."""
+
+ENGINE_MEMORY_BYTES: Final = 512 << 20
+"""What evaluations may allocate: a decision needs less than 10 MB."""
+
+STACK_BYTES: Final = 128 << 20
+"""Stack of the thread that evaluates. Rules that refer to one another take about 2 KiB of it each; with the usual 8 MiB a bundle
+within the loader's rule limit could end the process."""
+
+RECEIVE_BYTES: Final = 256 << 10
+
+
+class _Peer:
+    """Frames over the inherited socket."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._pending = bytearray()
+
+    def receive(self) -> dict[str, Any] | None:
+        """The next frame, or None at the end of the stream."""
+        header = self._take(LENGTH.size)
+        if header is None:
+            return None
+        (length,) = LENGTH.unpack(header)
+        if length > MAX_FRAME_BYTES:
+            return None
+        body = self._take(length)
+        return None if body is None else orjson.loads(body)
+
+    def send(self, message: dict[str, Any]) -> None:
+        body = orjson.dumps(message)
+        self._channel.sendall(LENGTH.pack(len(body)) + body)
+
+    def _take(self, size: int) -> bytes | None:
+        pending = self._pending
+        while len(pending) < size:
+            chunk = self._channel.recv(RECEIVE_BYTES)
+            if not chunk:
+                return None
+            pending += chunk
+        taken = bytes(pending[:size])
+        del pending[:size]
+        return taken
+
+
+def _load(peer: _Peer) -> tuple[str, native.CompiledPolicy] | None:
+    message = peer.receive()
+    if message is None:
+        return None
+    try:
+        policy = native.CompiledPolicy(
+            [(path, text) for path, text in message["modules"]],
+            orjson.dumps(message["data"]).decode(),
+            message["entrypoint"],
+            time_limit_ms=message["time_limit_ms"],
+        )
+    except native.EvaluationError as error:
+        peer.send({"refused": str(error)})
+        return None
+    peer.send({"ready": message["bundle"]})
+    return message["bundle"], policy
+
+
+def _answer(policy: native.CompiledPolicy, digest: str, request: dict[str, Any]) -> dict[str, Any]:
+    if request["bundle"] != digest:
+        return {"id": request["id"], "kind": "digest", "message": "the evaluator holds another bundle"}
+    try:
+        value = policy.eval(request["input"])
+    except native.EvaluationError as error:
+        return {"id": request["id"], "kind": error.kind, "message": str(error)}
+    if value is native.UNDEFINED:
+        return {"id": request["id"], "kind": "undefined", "message": "the decision is undefined"}
+    return {"id": request["id"], "value": value}
+
+
+def _end_with_parent(channel: socket.socket) -> None:
+    """Leave the process when the other end is gone, even while an evaluation hangs."""
+    poll = select.poll()
+    poll.register(channel, select.POLLHUP)
+    poll.poll()
+    os._exit(1)
+
+
+def _serve(channel: socket.socket) -> None:
+    peer = _Peer(channel)
+    try:
+        loaded = _load(peer)
+        if loaded is not None:
+            digest, policy = loaded
+            while (request := peer.receive()) is not None:
+                peer.send(_answer(policy, digest, request))
+    finally:
+        os._exit(0)  # the main thread sits in poll and has nothing to clean up
+
+
+def main() -> int:
+    """Serve one bundle until the other end closes."""
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    native.set_memory_limit(ENGINE_MEMORY_BYTES)
+    channel = socket.socket(fileno=0)
+    threading.stack_size(STACK_BYTES)
+    threading.Thread(target=_serve, args=(channel,), daemon=True).start()
+    _end_with_parent(channel)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

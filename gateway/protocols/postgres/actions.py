@@ -1,0 +1,264 @@
+"""Statements and descriptions of results, made into actions. Pure: everything about the target comes in as facts.
+
+    lookups(statement)            which catalogue snapshot describing it needs
+    describe(statement, facts)    the action it attempts
+    describe_rows(request, …)     the action of delivering one described result, for the response phase
+    describe_copy_out(request, …) the same for COPY TO STDOUT, which has no RowDescription
+
+Lineage of a result column is what RowDescription says (relation OID and column number, 53.7) and the snapshot makes of it. A column
+without both is of unknown lineage, and sensitive as soon as its statement may yield a sensitive value at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from sealgate_native.sql import analyze
+
+from gateway.action import Action, Lookup
+from gateway.protocols.postgres.catalog import CatalogSnapshot
+from gateway.protocols.postgres.sensitivity import Sensitivity, find_sensitive
+from gateway.protocols.postgres.statements import Described, describe_statement
+
+CATALOG: Final = "postgres.catalog"
+"""The look-up kind, and the key of its answer in facts."""
+
+QUERY: Final = "postgres.query"
+"""The action name, the same for simple and extended queries, so that one approval covers a statement however it is sent."""
+
+SYSTEM_ATTRIBUTES: Final = {-1: "ctid", -2: "xmin", -3: "cmin", -4: "xmax", -5: "cmax", -6: "tableoid"}
+"""Column numbers of the system columns (access/sysattr.h); none holds a user's value."""
+
+DEFAULT_MAX_SQL_BYTES: Final = 1 << 20
+"""Longest statement text; generated statements stay below 100 KiB, bulk loads use COPY."""
+
+DEFAULT_MAX_DEPTH: Final = 256
+"""Deepest nesting of a statement; hand-written ones stay below twenty."""
+
+
+MAX_REMEMBERED_CHARS: Final = 4_096
+"""Longer texts are described anew each time: they are rarely sent twice, and would fill the memory of the snapshot."""
+
+NAME_SETTINGS: Final = frozenset({"search_path", "role", "session_authorization", "all"})
+"""Settings that decide what names mean, or that reset those that do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a client asks to run.
+
+    Attributes:
+        params: decoded values of the bound parameters: None, text, or a JSON value that holds the bytes.
+        mode: "simple" or "extended" query, or "copy" for what follows a COPY.
+    """
+
+    sql: str
+    params: tuple[object, ...] = ()
+    mode: Literal["simple", "extended", "copy"] = "simple"
+
+
+@dataclass(frozen=True, slots=True)
+class SqlSettings:
+    """What describing a statement needs to know of its connection.
+
+    Attributes:
+        connection: the registered connection; with database and role it names the snapshot.
+        sensitive: "schema.table.column" each.
+        max_sql_bytes: longest text that is analyzed; a longer one is of unknown effect.
+        max_depth: deepest nesting that is analyzed.
+    """
+
+    connection: str
+    database: str
+    role: str
+    sensitive: tuple[str, ...] = ()
+    max_sql_bytes: int = DEFAULT_MAX_SQL_BYTES
+    max_depth: int = DEFAULT_MAX_DEPTH
+
+
+def lookups(statement: Statement, settings: SqlSettings) -> tuple[Lookup, ...]:
+    """The snapshot every statement is judged against."""
+    del statement  # every text may name relations; parsing it here would only be done again
+    return (Lookup(CATALOG, {"connection": settings.connection, "database": settings.database, "role": settings.role}),)
+
+
+def describe(statement: Statement, facts: Mapping[str, object], settings: SqlSettings) -> Action:
+    """The action a statement attempts.
+
+    Args:
+        statement: what the client asks to run.
+        facts: the snapshot under "postgres.catalog"; without it nothing counts as harmless and every column as possibly sensitive.
+        settings: of the connection.
+    """
+    snapshot = _snapshot(facts)
+    if snapshot is None or len(statement.sql) > MAX_REMEMBERED_CHARS:
+        judged = _judge(statement.sql, snapshot, settings)
+    else:
+        key = (statement.sql, settings.sensitive, settings.max_sql_bytes, settings.max_depth)
+        judged = snapshot.remember(key, lambda: _judge(statement.sql, snapshot, settings))
+    return Action(
+        protocol="postgres",
+        phase="request",
+        name=QUERY,
+        effects=judged.effects,
+        facts=_request_facts(statement, settings, snapshot, judged.described),
+        payload={"text": statement.sql, **({"params": list(statement.params)} if statement.params else {})},
+        canonical=_canonical(statement, settings, snapshot),
+        parse_status="ok" if judged.failure is None else "failed",
+        parse_reason=judged.failure,
+        harmless_read=judged.failure is None and all(each.is_harmless for each in judged.described),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What a text is, whatever its parameters."""
+
+    described: tuple[Described, ...]
+    effects: frozenset[str]
+    failure: str | None = None
+
+
+def _judge(sql: str, snapshot: CatalogSnapshot | None, settings: SqlSettings) -> _Judged:
+    analysis = analyze(sql, max_bytes=settings.max_sql_bytes, max_depth=settings.max_depth)
+    if analysis["status"] != "ok":
+        return _Judged((), frozenset({"unknown"}), analysis.get("reason", "not understood"))
+    described = []
+    for analyzed in analysis["statements"]:
+        described.append(describe_statement(analyzed, snapshot, find_sensitive(snapshot, settings.sensitive)))
+        if not NAME_SETTINGS.isdisjoint(analyzed["set_vars"]):
+            # From here on names may mean something else than the snapshot says.
+            snapshot = None
+    # A text without any statement does nothing; drivers send it to see whether the server is there.
+    effects = frozenset[str]().union(*(each.effects for each in described)) or frozenset({"read"})
+    return _Judged(tuple(described), effects)
+
+
+def _snapshot(facts: Mapping[str, object]) -> CatalogSnapshot | None:
+    found = facts.get(CATALOG)
+    return found if isinstance(found, CatalogSnapshot) else None
+
+
+def _request_facts(
+    statement: Statement, settings: SqlSettings, snapshot: CatalogSnapshot | None, described: Sequence[Described]
+) -> dict[str, Any]:
+    return {
+        "database": settings.database,
+        "mode": statement.mode,
+        "statements": [each.facts for each in described],
+        "statement_count": len(described),
+        **({} if snapshot is None else {"catalog_digest": snapshot.digest}),
+    }
+
+
+def _canonical(statement: Statement, settings: SqlSettings, snapshot: CatalogSnapshot | None) -> dict[str, Any]:
+    """What an approval is for (design section 3): the text, its parameters, and what decides what its names mean."""
+    return {
+        "text": statement.sql,
+        "database": settings.database,
+        **({"params": list(statement.params)} if statement.params else {}),
+        **({} if snapshot is None else {"search_path": list(snapshot.search_path)}),
+    }
+
+
+def describe_rows(
+    request: Action, fields: Sequence[Mapping[str, Any]], facts: Mapping[str, object], settings: SqlSettings, *, index: int = 0
+) -> Action:
+    """The action of delivering one described result.
+
+    Args:
+        request: the action the result answers.
+        fields: per column of RowDescription {"name", "table_oid", "attnum", "type_oid", …}.
+        facts: the snapshot the request was described with.
+        settings: of the connection.
+        index: which statement of a simple query.
+    """
+    snapshot = _snapshot(facts)
+    sensitivity = find_sensitive(snapshot, settings.sensitive)
+    may_yield = _may_yield(request, sensitivity, index)
+    columns = []
+    for number, described in enumerate(fields):
+        column = _trace(int(described["table_oid"]), int(described["attnum"]), snapshot, sensitivity, may_yield=may_yield)
+        columns.append({"index": number, "name": described["name"], "type": int(described["type_oid"]), **column})
+    return _response(request, columns)
+
+
+def describe_copy_out(
+    request: Action, column_count: int, facts: Mapping[str, object], settings: SqlSettings, *, index: int = 0
+) -> Action:
+    """The action of delivering COPY TO STDOUT: columns of a copied relation are known, those of a query are not."""
+    snapshot = _snapshot(facts)
+    sensitivity = find_sensitive(snapshot, settings.sensitive)
+    may_yield = _may_yield(request, sensitivity, index)
+    keys = _copied_columns(request, snapshot, index)
+    columns = []
+    for number in range(column_count):
+        oid, attnum = keys[number] if len(keys) == column_count else (0, 0)
+        columns.append({"index": number, **_trace(oid, attnum, snapshot, sensitivity, may_yield=may_yield)})
+    return _response(request, columns)
+
+
+def _response(request: Action, columns: list[dict[str, Any]]) -> Action:
+    return Action(
+        protocol=request.protocol,
+        phase="response",
+        name=request.name,
+        effects=request.effects,
+        facts=request.facts,
+        payload=request.payload,
+        canonical=request.canonical,
+        response={"columns": columns},
+        parse_status=request.parse_status,
+        parse_reason=request.parse_reason,
+    )
+
+
+def _may_yield(request: Action, sensitivity: Sensitivity, index: int) -> bool:
+    """Whether a column of unknown lineage in the result of one statement may hold a sensitive value."""
+    if not sensitivity.is_configured:
+        return False
+    statements = request.facts.get("statements", ())
+    return bool(statements[index].get("may_yield_sensitive", True)) if 0 <= index < len(statements) else True
+
+
+def _trace(
+    oid: int, attnum: int, snapshot: CatalogSnapshot | None, sensitivity: Sensitivity, *, may_yield: bool
+) -> dict[str, Any]:
+    """Lineage and sensitivity of one result column."""
+    relation = None if snapshot is None else snapshot.relations.get(oid)
+    if snapshot is None or relation is None or attnum == 0:
+        # Computed, a whole row, or a relation the snapshot does not hold (temporary, or newer than it).
+        unseen = oid != 0 and relation is None and sensitivity.is_configured
+        row = relation is not None and sensitivity.holds_any(relation)
+        return {"lineage": "unknown", "sensitive": may_yield or unseen or row}
+    if attnum < 0:
+        origin = {"schema": relation.schema, "table": relation.name, "column": SYSTEM_ATTRIBUTES.get(attnum, "system")}
+        return {"lineage": "known", "sensitive": False, "origin": origin}
+    origins = snapshot.origins(oid, attnum)
+    if origins.is_opaque:
+        return {"lineage": "unknown", "sensitive": may_yield or sensitivity.holds(oid, attnum)}
+    column: dict[str, Any] = {"lineage": "known", "sensitive": sensitivity.holds(oid, attnum)}
+    if origins.is_same:
+        (base,) = origins.columns
+        column["origin"] = {"schema": base.schema, "table": base.table, "column": base.column}
+    return column
+
+
+def _copied_columns(request: Action, snapshot: CatalogSnapshot | None, index: int) -> list[tuple[int, int]]:
+    """(relation oid, attnum) of each column COPY delivers, where it copies a relation; else nothing."""
+    statements = request.facts.get("statements", ())
+    statement = statements[index] if 0 <= index < len(statements) else {}
+    copy = statement.get("copy")
+    # In another encoding a byte of a character can look like a delimiter, so what is in which column is not sure.
+    if snapshot is None or copy is None or "relation" not in copy or "copy_encoding" in statement["flags"]:
+        return []
+    relation = snapshot.resolve(copy["relation"].get("schema"), copy["relation"]["name"])
+    if relation is None:
+        return []
+    if not copy["columns"]:
+        # Without a list COPY leaves generated columns out.
+        return [(relation.oid, column.number) for column in relation.columns.values() if not column.is_generated]
+    found = [relation.find(name) for name in copy["columns"]]
+    return [(relation.oid, column.number) for column in found if column is not None]

@@ -1,0 +1,496 @@
+"""The catalogue snapshot: what names and result columns of one database mean for one role. Pure; `serve` runs the queries.
+
+The gateway asks `QUERIES` with its own credential, `build_snapshot` turns the rows into a `CatalogSnapshot`, and the snapshot answers:
+which relation a name is (through the search path), which stored columns a result column comes from (`origins`, through views,
+materialized views, partitions and inheritance), and what a function outside `pg_catalog` is.
+
+RowDescription (https://www.postgresql.org/docs/current/protocol-message-formats.html) names a view's own OID for a view's column,
+so view columns are traced here: by the output list of the view's definition where the text decides, else by everything the view
+depends on (`pg_depend`). Temporary relations belong to another session than the one that asks, so they are never in a snapshot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+from sealgate_native.sql import analyze
+
+from gateway.errors import ProtocolError
+from gateway.protocols.postgres.functions import HARMLESS
+
+FIRST_NORMAL_OID: Final = 16384
+"""Objects below were made by initdb (FirstNormalObjectId): PostgreSQL's own."""
+
+MAX_VIEW_DEPTH: Final = 64
+"""Views over views deeper than this are taken as opaque; hand-written schemas stay below ten."""
+
+MAX_VIEW_BYTES: Final = 512 << 10
+"""Longest view definition that is read; a longer one is taken as opaque. Views with hundreds of columns stay below 100 KiB."""
+
+MAX_REMEMBERED: Final = 1_024
+"""Statements and configurations remembered per snapshot: an application has hundreds of statements, at about 4 KiB each."""
+
+SYSTEM_SCHEMAS: Final = frozenset({"pg_catalog", "information_schema"})
+
+QUERIES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "session": """
+select current_database(), current_user, array_to_json(current_schemas(true))::text, current_setting('server_version_num')""",
+        "relations": """
+select c.oid, n.nspname, c.relname, c.relkind, c.relrowsecurity::int
+from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and n.nspname !~ '^pg_(toast|temp)'""",
+        "columns": """
+select a.attrelid, a.attnum, a.attname, a.atttypid, (a.attgenerated <> '')::int
+from pg_catalog.pg_attribute a
+join pg_catalog.pg_class c on c.oid = a.attrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where a.attnum > 0 and not a.attisdropped and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and n.nspname !~ '^pg_(toast|temp)'""",
+        "views": """
+select oid, case when octet_length(definition) <= 524288 then definition end
+from (select c.oid, pg_catalog.pg_get_viewdef(c.oid) as definition
+      from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+      where c.relkind in ('v', 'm') and c.oid >= 16384 and n.nspname !~ '^pg_(toast|temp)') as v""",
+        "dependencies": """
+select distinct r.ev_class, case when d.refclassid = 'pg_catalog.pg_class'::regclass then 'relation' else 'function' end,
+       d.refobjid, d.refobjsubid
+from pg_catalog.pg_rewrite r
+join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
+where d.refclassid in ('pg_catalog.pg_class'::regclass, 'pg_catalog.pg_proc'::regclass)
+  and r.ev_type = '1' and r.ev_class >= 16384 and not (d.refobjid = r.ev_class)""",
+        "parents": "select inhrelid, inhparent from pg_catalog.pg_inherits",
+        "generated": """
+select a.adrelid, a.adnum, d.refobjsubid
+from pg_catalog.pg_attrdef a
+join pg_catalog.pg_attribute t on t.attrelid = a.adrelid and t.attnum = a.adnum and t.attgenerated <> ''
+join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_attrdef'::regclass and d.objid = a.oid
+where d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = a.adrelid and d.refobjsubid not in (0, a.adnum)
+union
+select d.objid, d.objsubid, d.refobjsubid
+from pg_catalog.pg_depend d
+join pg_catalog.pg_attribute t on t.attrelid = d.objid and t.attnum = d.objsubid and t.attgenerated <> ''
+where d.classid = 'pg_catalog.pg_class'::regclass and d.refclassid = 'pg_catalog.pg_class'::regclass
+  and d.refobjid = d.objid and d.refobjsubid not in (0, d.objsubid)""",
+        "functions": """
+select p.oid, n.nspname, p.proname, l.lanname, p.provolatile, p.prosecdef::int, p.pronargs, (p.provariadic <> 0)::int, p.pronargdefaults
+from pg_catalog.pg_proc p
+join pg_catalog.pg_namespace n on n.oid = p.pronamespace join pg_catalog.pg_language l on l.oid = p.prolang
+where p.oid >= 16384 and n.nspname !~ '^pg_temp'""",
+        "operators": """
+select n.nspname, o.oprname, o.oprcode::oid
+from pg_catalog.pg_operator o join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
+where o.oid >= 16384""",
+        "types": """
+select n.nspname, t.typname, t.typtype
+from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+where t.oid >= 16384 and t.typtype in ('b', 'd', 'e', 'r', 'm') and t.typelem = 0""",
+    }
+)
+"""What the gateway asks, by name. Every value may be taken in text format; the order of rows does not matter.
+
+16384 is `FIRST_NORMAL_OID` and 524288 is `MAX_VIEW_BYTES`; relations of temporary and TOAST schemas are left out."""
+
+Row = Sequence[str | int | bool | None]
+
+
+@dataclass(frozen=True, slots=True)
+class BaseColumn:
+    """A column that stores values, by name."""
+
+    schema: str
+    table: str
+    column: str
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a relation; `number` is its attnum, `is_generated` leaves it out of a plain COPY."""
+
+    number: int
+    name: str
+    type_oid: int
+    is_generated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A table (r), partitioned table (p), view (v), materialized view (m), foreign table (f) or sequence (S)."""
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    has_row_security: bool
+    columns: Mapping[int, Column]
+
+    def find(self, name: str) -> Column | None:
+        """The column of that name."""
+        return next((column for column in self.columns.values() if column.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function that is not PostgreSQL's own.
+
+    Attributes:
+        volatility: "immutable", "stable" or "volatile", as its author declared.
+        is_definer: it runs with its owner's rights.
+    """
+
+    oid: int
+    schema: str
+    name: str
+    language: str
+    volatility: Literal["immutable", "stable", "volatile"]
+    is_definer: bool
+    min_args: int
+    max_args: int
+
+    def takes(self, args: int) -> bool:
+        """Whether a call with that many arguments can mean it."""
+        return self.min_args <= args <= self.max_args
+
+
+@dataclass(frozen=True, slots=True)
+class Origins:
+    """Where the values of a column come from.
+
+    Attributes:
+        columns: the stored columns it is made of.
+        through: every (relation oid, attnum) on the way, views and partitions included.
+        is_same: exactly one stored column, delivered as it is.
+        is_opaque: more than `columns` may be in it: a function, or a definition that could not be read.
+    """
+
+    columns: frozenset[BaseColumn]
+    through: frozenset[tuple[int, int]]
+    is_same: bool = False
+    is_opaque: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A view's definition, the relation columns (attnum 0: the whole relation) and functions it depends on."""
+
+    definition: str | None
+    columns: frozenset[tuple[int, int]] = frozenset()
+    functions: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ViewOutputs:
+    """What a view's definition says it delivers.
+
+    Attributes:
+        columns: per output the source columns, and whether it is one of them as it is; None where the text does not tell.
+        relations: OIDs of the relations it names.
+        is_opaque: it names relations that are not here, or calls functions that are not known to be harmless.
+        functions: names of the functions it calls.
+    """
+
+    columns: tuple[tuple[frozenset[tuple[int, int]], bool], ...] | None
+    relations: frozenset[int]
+    is_opaque: bool
+    functions: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """What reading a relation involves.
+
+    Attributes:
+        relations: itself and every relation below it.
+        functions: functions its definitions call that are not PostgreSQL's own.
+        names: names of every function its definitions call.
+    """
+
+    relations: tuple[Relation, ...]
+    functions: tuple[Function, ...]
+    names: frozenset[str]
+
+
+_UNREADABLE: Final = ViewOutputs(None, frozenset(), is_opaque=True)
+
+
+@dataclass(frozen=True, eq=False)
+class CatalogSnapshot:
+    """One database as one role sees it, at one moment. Immutable; compared by `digest`.
+
+    Attributes:
+        search_path: schemas in the order names are searched, the implicit `pg_catalog` included.
+        digest: SHA-256 in hex over the canonical JSON of every row it was built from.
+    """
+
+    database: str
+    role: str
+    search_path: tuple[str, ...]
+    server_version: int
+    relations: Mapping[int, Relation]
+    views: Mapping[int, View]
+    parents: Mapping[int, tuple[int, ...]]
+    functions: Mapping[str, tuple[Function, ...]]
+    operators: Mapping[str, tuple[tuple[str, str], ...]]
+    types: Mapping[str, tuple[tuple[str, str], ...]]
+    digest: str
+    _by_name: Mapping[tuple[str, str], Relation] = field(repr=False)
+    _generated: Mapping[tuple[int, int], tuple[int, ...]] = field(repr=False)
+    _children: Mapping[int, tuple[int, ...]] = field(repr=False)
+    _functions_by_oid: Mapping[int, Function] = field(repr=False)
+    _origins: dict[tuple[int, int], Origins] = field(default_factory=dict, repr=False)
+    _outputs: dict[int, ViewOutputs] = field(default_factory=dict, repr=False)
+    memo: dict[object, Any] = field(default_factory=dict, repr=False)
+    """Results derived from this snapshot alone, kept by `remember`; they end with it."""
+
+    def remember[T](self, key: object, derive: Callable[[], T]) -> T:
+        """What `derive` returns, computed once per snapshot and key; at most `MAX_REMEMBERED` at a time."""
+        if key not in self.memo:
+            if len(self.memo) >= MAX_REMEMBERED:
+                self.memo.clear()
+            self.memo[key] = derive()
+        found: T = self.memo[key]
+        return found
+
+    def resolve(self, schema: str | None, name: str) -> Relation | None:
+        """The relation a name means: in its schema, else the first of the search path. None when it is not here."""
+        schemas = self.search_path if schema is None else (schema,)
+        return next((found for place in schemas if (found := self._by_name.get((place, name))) is not None), None)
+
+    def find_functions(self, schema: str | None, name: str, args: int) -> tuple[Function, ...]:
+        """Every function outside PostgreSQL's own that a call may mean."""
+        reach = self.search_path if schema is None else (schema,)
+        return tuple(found for found in self.functions.get(name, ()) if found.schema in reach and found.takes(args))
+
+    def find_operators(self, schema: str | None, name: str) -> tuple[str, ...]:
+        """The languages of the functions behind operators of that name that are not PostgreSQL's own."""
+        return self._find(self.operators, schema, name)
+
+    def find_types(self, schema: str | None, name: str) -> tuple[str, ...]:
+        """The typtype letters (b, d, e, r, m) of types of that name that are not PostgreSQL's own."""
+        return self._find(self.types, schema, name)
+
+    def _find(self, table: Mapping[str, tuple[tuple[str, str], ...]], schema: str | None, name: str) -> tuple[str, ...]:
+        reach = self.search_path if schema is None else (schema,)
+        return tuple(value for place, value in table.get(name, ()) if place in reach)
+
+    def behind(self, oid: int) -> Behind:
+        """What reading a relation runs and reads: views below it, partitions and children, and the functions in their definitions."""
+        functions: set[int] = set()
+        names: set[str] = set()
+        pending, seen = [oid], {oid}
+        while pending:
+            current = pending.pop()
+            below = set(self._children.get(current, ()))
+            if current in self.views:
+                functions |= self.views[current].functions
+                outputs = self._view_outputs(current)
+                names |= outputs.functions
+                below |= {relation for relation, _ in self.views[current].columns} | outputs.relations
+            pending += below - seen
+            seen |= below
+        known = [self.relations[each] for each in sorted(seen) if each in self.relations]
+        called = [self._functions_by_oid[each] for each in sorted(functions) if each in self._functions_by_oid]
+        return Behind(tuple(known), tuple(called), frozenset(names))
+
+    def function_by_oid(self, oid: int) -> Function | None:
+        """The function, when it is not one of PostgreSQL's own."""
+        return self._functions_by_oid.get(oid)
+
+    def origins(self, table_oid: int, attnum: int) -> Origins:
+        """Where the values of one column come from; a column that is not here is opaque."""
+        return self._trace(table_oid, attnum, 0)
+
+    def _trace(self, oid: int, number: int, depth: int) -> Origins:
+        known = self._origins.get((oid, number))
+        if known is not None:
+            return known
+        here = frozenset({(oid, number)})
+        relation = self.relations.get(oid)
+        if relation is None or number not in relation.columns or depth > MAX_VIEW_DEPTH:
+            return Origins(frozenset(), here, is_opaque=True)
+        column = relation.columns[number]
+        itself = Origins(frozenset({BaseColumn(relation.schema, relation.name, column.name)}), here, is_same=True)
+        if oid in self.views:
+            found = self._trace_view(oid, number, depth)
+        elif parents := self._parent_columns(oid, column.name):
+            above = [self._trace(parent, attnum, depth + 1) for parent, attnum in parents]
+            found = _merge(above, is_same=len(above) == 1 and above[0].is_same)
+        elif sources := self._generated.get((oid, number)):
+            # A generated column has a name of its own, and holds what it is computed from.
+            below = _merge([self._trace(oid, source, depth + 1) for source in sources], is_same=False)
+            found = Origins(itself.columns, below.through, is_same=True, is_opaque=below.is_opaque)
+        else:
+            # A system view's definition is not read: its columns stand for themselves.
+            found = itself
+        found = Origins(found.columns, found.through | here, found.is_same, found.is_opaque)
+        self._origins[(oid, number)] = found
+        return found
+
+    def _parent_columns(self, oid: int, name: str) -> list[tuple[int, int]]:
+        above = (self.relations.get(parent) for parent in self.parents.get(oid, ()))
+        return [(parent.oid, column.number) for parent in above if parent and (column := parent.find(name)) is not None]
+
+    def _trace_view(self, oid: int, number: int, depth: int) -> Origins:
+        view, outputs = self.views[oid], self._view_outputs(oid)
+        order = list(self.relations[oid].columns)
+        if outputs.columns is None or len(outputs.columns) != len(order):
+            sources, is_same = self._everything(view, outputs), False
+        else:
+            sources, is_same = outputs.columns[order.index(number)]
+        traced = [self._trace(table, attnum, depth + 1) for table, attnum in sorted(sources)]
+        merged = _merge(traced, is_same=is_same and len(traced) == 1 and traced[0].is_same)
+        # What an unknown function returns cannot be told from the columns beside it.
+        is_opaque = merged.is_opaque or (not is_same and (outputs.is_opaque or bool(view.functions)))
+        return Origins(merged.columns, merged.through, merged.is_same, is_opaque)
+
+    def _everything(self, view: View, outputs: ViewOutputs) -> frozenset[tuple[int, int]]:
+        """Every column of every relation a view depends on or names.
+
+        pg_depend alone is not enough: a whole row leaves no trace of its columns there, and PostgreSQL's own relations no trace at all.
+        """
+        below = {oid for oid, _ in view.columns} | outputs.relations
+        return frozenset((oid, number) for oid in below if oid in self.relations for number in self.relations[oid].columns)
+
+    def _view_outputs(self, oid: int) -> ViewOutputs:
+        if oid not in self._outputs:
+            self._outputs[oid] = self._read_outputs(self.views[oid])
+        return self._outputs[oid]
+
+    def _read_outputs(self, view: View) -> ViewOutputs:
+        if view.definition is None:
+            return _UNREADABLE
+        analysis = analyze(view.definition, max_bytes=MAX_VIEW_BYTES)
+        if analysis["status"] != "ok" or len(analysis["statements"]) != 1:
+            return _UNREADABLE
+        (statement,) = analysis["statements"]
+        named = [self.resolve(table.get("schema"), table["name"]) for table in statement["tables"]]
+        relations = frozenset(relation.oid for relation in named if relation is not None)
+        calls = frozenset(call["name"] for call in statement["functions"])
+        is_opaque = None in named or not calls <= HARMLESS
+        return ViewOutputs(self._read_columns(view, statement["outputs"]), relations, is_opaque, calls)
+
+    def _read_columns(
+        self, view: View, outputs: Iterable[Mapping[str, Any]]
+    ) -> tuple[tuple[frozenset[tuple[int, int]], bool], ...] | None:
+        columns = []
+        for output in outputs:
+            sources = [self._find_source(column) for column in output["columns"]]
+            if output["kind"] not in {"column", "expression"} or None in sources:
+                return None
+            exact = frozenset(source for source in sources if source is not None)
+            # PostgreSQL records every column a view uses; a source it does not know of means the text was read wrongly.
+            if any(source not in view.columns and source[0] >= FIRST_NORMAL_OID for source in exact):
+                return None
+            columns.append((exact, output["kind"] == "column" and len(exact) == 1))
+        return tuple(columns)
+
+    def _find_source(self, column: Mapping[str, Any]) -> tuple[int, int] | None:
+        table = column.get("table")
+        relation = None if table is None else self.resolve(column.get("schema"), table)
+        found = None if relation is None else relation.find(column["name"])
+        return None if relation is None or found is None else (relation.oid, found.number)
+
+
+def _merge(parts: Iterable[Origins], *, is_same: bool) -> Origins:
+    columns: set[BaseColumn] = set()
+    through: set[tuple[int, int]] = set()
+    is_opaque = False
+    for part in parts:
+        columns |= part.columns
+        through |= part.through
+        is_opaque |= part.is_opaque
+    return Origins(frozenset(columns), frozenset(through), is_same and len(columns) == 1, is_opaque)
+
+
+def build_snapshot(rows: Mapping[str, Sequence[Row]]) -> CatalogSnapshot:
+    """The snapshot for the answers to `QUERIES`, by the same names.
+
+    Raises:
+        ProtocolError: an answer is missing or not what its query asks for; there is no snapshot then.
+    """
+    try:
+        return _build({name: sorted(tuple(_text(value) for value in row) for row in rows[name]) for name in QUERIES})
+    except (KeyError, ValueError, TypeError) as error:
+        raise ProtocolError("the target's catalogue answer cannot be read", why=f"{type(error).__name__}: {error}") from error
+
+
+def _build(texts: Mapping[str, list[tuple[str, ...]]]) -> CatalogSnapshot:
+    ((database, role, path, version),) = texts["session"]
+    relations = _relations(texts["relations"], texts["columns"])
+    languages = {row[0]: row[3] for row in texts["functions"]}
+    functions = [_function(row) for row in texts["functions"]]
+    links = [(int(child), int(parent)) for child, parent in texts["parents"]]
+    return CatalogSnapshot(
+        database=database,
+        role=role,
+        search_path=tuple(json.loads(path)),
+        server_version=int(version),
+        relations=MappingProxyType(relations),
+        views=MappingProxyType(_views(texts["views"], texts["dependencies"])),
+        parents=MappingProxyType(_group(links)),
+        functions=MappingProxyType(_group((function.name, function) for function in functions)),
+        # An operator of its own over one of PostgreSQL's functions runs nothing new.
+        operators=MappingProxyType(
+            _group((name, (schema, languages.get(code, "internal"))) for schema, name, code in texts["operators"])
+        ),
+        types=MappingProxyType(_group((name, (schema, kind)) for schema, name, kind in texts["types"])),
+        digest=hashlib.sha256(json.dumps(texts, sort_keys=True, separators=(",", ":")).encode()).hexdigest(),
+        _generated=MappingProxyType(_group(((int(oid), int(number)), int(source)) for oid, number, source in texts["generated"])),
+        _children=MappingProxyType(_group((parent, child) for child, parent in links)),
+        _functions_by_oid=MappingProxyType({function.oid: function for function in functions}),
+        _by_name=MappingProxyType({(relation.schema, relation.name): relation for relation in relations.values()}),
+    )
+
+
+def _text(value: str | int | bool | None) -> str:
+    """A value as PostgreSQL prints it, whichever way the driver delivered it."""
+    if value is None:
+        return ""
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def _relations(relations: Iterable[Sequence[str]], columns: Iterable[Sequence[str]]) -> dict[int, Relation]:
+    by_relation: dict[int, dict[int, Column]] = {}
+    for oid, number, name, type_oid, generated in columns:
+        by_relation.setdefault(int(oid), {})[int(number)] = Column(int(number), name, int(type_oid), generated == "1")
+    return {
+        int(oid): Relation(
+            int(oid), schema, name, kind, security == "1", MappingProxyType(dict(sorted(by_relation.get(int(oid), {}).items())))
+        )
+        for oid, schema, name, kind, security in relations
+    }
+
+
+def _views(definitions: Iterable[Sequence[str]], dependencies: Iterable[Sequence[str]]) -> dict[int, View]:
+    columns: dict[int, set[tuple[int, int]]] = {}
+    functions: dict[int, set[int]] = {}
+    for view, kind, oid, number in dependencies:
+        if kind == "relation":
+            columns.setdefault(int(view), set()).add((int(oid), int(number)))
+        else:
+            functions.setdefault(int(view), set()).add(int(oid))
+    return {
+        int(oid): View(definition or None, frozenset(columns.get(int(oid), ())), frozenset(functions.get(int(oid), ())))
+        for oid, definition in definitions
+    }
+
+
+def _function(row: Sequence[str]) -> Function:
+    oid, schema, name, language, volatility, definer, args, variadic, defaults = row
+    names: dict[str, Literal["immutable", "stable", "volatile"]] = {"i": "immutable", "s": "stable", "v": "volatile"}
+    most = _ANY_ARGS if variadic == "1" else int(args)
+    least = max(0, int(args) - int(defaults) - (variadic == "1"))
+    return Function(int(oid), schema, name, language, names[volatility], definer == "1", least, most)
+
+
+_ANY_ARGS: Final = 1 << 16
+
+
+def _group[K, V](pairs: Iterable[tuple[K, V]]) -> dict[K, tuple[V, ...]]:
+    grouped: dict[K, list[V]] = {}
+    for key, value in pairs:
+        grouped.setdefault(key, []).append(value)
+    return {key: tuple(values) for key, values in grouped.items()}

@@ -1,0 +1,106 @@
+"""Decisions in the client's own words: error fields for refusals, and what obligations mean for a result. Pure.
+
+Error fields follow 53.8 (S V C M D H) and the SQLSTATE codes of appendix A: the message says what was blocked, DETAIL the rule
+and why, HINT what to do next and the decision id. No field ever carries a value of a statement, a parameter or a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from gateway.action import Action
+from gateway.decision import Enforceable, Obligation
+from gateway.messages import Refusal, RefusalKind
+
+ENFORCEABLE: Final = Enforceable(
+    selectors=frozenset({"index", "column", "detector"}),
+    strategies=frozenset({"drop", "null", "redact", "tokenize", "hash", "partial"}),
+    obligations=frozenset({"row_limit", "record", "tag"}),
+)
+"""What this protocol can carry out; a decision that asks for more blocks."""
+
+SQLSTATES: Final[Mapping[RefusalKind, str]] = {
+    "denied": "42501",  #     insufficient_privilege
+    "approval": "42501",  #   the hint names the ticket
+    "evidence": "58030",  #   io_error
+    "identity": "28000",  #   invalid_authorization_specification
+    "target": "08006",  #     connection_failure
+    "protocol": "08P01",  #   protocol_violation
+    "limit": "54000",  #      program_limit_exceeded
+    "cancelled": "57014",  #  query_canceled
+}
+
+TARGET_DOWN, TARGET_LOST, SHUTDOWN, IDLE, TOO_MANY, UNKNOWN_DATABASE, WRONG_TOKEN, NO_TLS = (
+    "08001", "08006", "57P01", "57P05", "53300", "3D000", "28P01", "28000",
+)  # fmt: skip
+"""SQLSTATEs of what ends a session or a login."""
+
+MAX_FIELD_CHARS: Final = 1000
+"""Longest error field; reasons come from policy and may be long, a terminal is not."""
+
+
+def refuse(refusal: Refusal, *, fatal: bool = False) -> dict[str, str]:
+    """The ErrorResponse fields for a refusal; `fatal` where the session ends with it."""
+    parts = [_sentence(refusal.fix)]
+    if refusal.retry_after_s is not None:
+        parts.append(f"Asking again is worth it after {refusal.retry_after_s} s.")
+    return _fields(
+        SQLSTATES[refusal.kind],
+        refusal.what,
+        detail=f"Rule {refusal.rule}: {_sentence(refusal.why)}" if refusal.why else f"Rule {refusal.rule}.",
+        hint=" ".join([*filter(None, parts), f"Decision {refusal.decision_id}."]),
+        fatal=fatal,
+    )
+
+
+def refuse_login(sqlstate: str, what: str, *, why: str = "", fix: str = "", decision_id: str | None = None) -> dict[str, str]:
+    """The FATAL fields for a login that is not let in, or a session that ends for a reason outside any action."""
+    hint = " ".join(filter(None, [_sentence(fix), f"Decision {decision_id}." if decision_id else ""]))
+    return _fields(sqlstate, what, detail=_sentence(why), hint=hint, fatal=True)
+
+
+def _fields(sqlstate: str, message: str, *, detail: str, hint: str, fatal: bool) -> dict[str, str]:
+    severity = "FATAL" if fatal else "ERROR"
+    fields = {"S": severity, "V": severity, "C": sqlstate, "M": message, "D": detail, "H": hint}
+    return {name: _clean(text) for name, text in fields.items() if text}
+
+
+def _sentence(text: str) -> str:
+    stripped = text.strip().rstrip(".")
+    return f"{stripped[0].upper()}{stripped[1:]}." if stripped else ""
+
+
+def _clean(text: str) -> str:
+    """One printable line: a NUL would end the field early, and control characters could repaint a terminal."""
+    line = "".join(char if char.isprintable() else " " for char in text)
+    return line if len(line) <= MAX_FIELD_CHARS else f"{line[: MAX_FIELD_CHARS - 1]}…"
+
+
+class UnenforceableError(ValueError):
+    """An obligation that cannot be carried out on this result; the host withholds it."""
+
+
+def read_row_limit(obligations: Iterable[Obligation]) -> int | None:
+    """How many rows a result may have, the least of all limits; None for no limit. Raises UnenforceableError."""
+    limits = []
+    for obligation in obligations:
+        if obligation.kind != "row_limit":
+            continue
+        rows, on_excess = obligation.params.get("rows"), obligation.params.get("on_excess", "block")
+        if not isinstance(rows, int) or isinstance(rows, bool) or rows < 0 or on_excess != "block":
+            raise UnenforceableError(f"rule {obligation.rule} sets a row limit the gateway cannot carry out")
+        limits.append(rows)
+    return min(limits, default=None)
+
+
+def can_quote_sensitive(action: Action) -> bool:
+    """Whether the server's errors and notices about this action could quote a sensitive value.
+
+    A failed cast quotes the value, a violated constraint the row: texts no mask by column can reach.
+    """
+    statements = action.facts.get("statements", ())
+    return any(
+        statement.get("may_yield_sensitive", True) or any(table.get("sensitive", True) for table in statement["tables"])
+        for statement in statements
+    )

@@ -1,0 +1,24 @@
+"""What PostgreSQL's own functions can do, from `functions.json`: which are harmless, which have effects beyond returning a value.
+
+Names stand for every overload. A name in no list is judged by its absence: not harmless, effect `execute`.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import Final
+
+_TABLE: Final = json.loads(resources.files(__package__).joinpath("functions.json").read_text(encoding="utf-8"))
+
+HARMLESS: Final[frozenset[str]] = frozenset(_TABLE["harmless"])
+"""Functions of pg_catalog that only return a value made of their arguments, the catalogue or the clock."""
+
+EFFECTS: Final[dict[str, frozenset[str]]] = {name: frozenset(effects) for name, effects in _TABLE["effects"].items()}
+"""What calling a function does, for those known to do something. Holds for extension functions in any schema."""
+
+YIELDS_ANY: Final[frozenset[str]] = frozenset(_TABLE["yields_any"])
+"""Functions whose result can hold values of any relation, whatever the statement names."""
+
+VOLATILE_HARMLESS: Final[frozenset[str]] = frozenset(_TABLE["volatile_harmless"])
+"""The harmless ones that are declared volatile: clocks, random numbers, sizes and states of the server."""

@@ -1,0 +1,136 @@
+"""Which columns are sensitive: the configured ones, and what derives from them through partitions, views and statistics. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from gateway.errors import ConfigError
+from gateway.protocols.postgres.catalog import BaseColumn, CatalogSnapshot, Relation
+
+STATISTICS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        "pg_statistic": frozenset({"stavalues1", "stavalues2", "stavalues3", "stavalues4", "stavalues5"}),
+        "pg_stats": frozenset({"most_common_vals", "histogram_bounds", "most_common_elems", "range_bounds_histogram"}),
+        "pg_statistic_ext_data": frozenset({"stxdmcv", "stxdexpr"}),
+        "pg_stats_ext": frozenset({"most_common_vals"}),
+        "pg_stats_ext_exprs": frozenset({"most_common_vals", "histogram_bounds", "most_common_elems"}),
+        "pg_largeobject": frozenset({"data"}),
+        "pg_stat_activity": frozenset({"query"}),
+        "pg_stat_statements": frozenset({"query"}),
+        "pg_prepared_statements": frozenset({"statement", "parameter_values"}),
+        "pg_cursors": frozenset({"statement"}),
+    }
+)
+"""Columns of PostgreSQL's own relations that hold values of user tables, or texts of statements with such values in them."""
+
+type _Step = Callable[[int], Iterable[int]]
+
+
+@dataclass(frozen=True, eq=False)
+class Sensitivity:
+    """The sensitive columns of one database.
+
+    Attributes:
+        names: the configured columns.
+        keys: (relation oid, attnum) of the sensitive columns; what derives from one is found through `CatalogSnapshot.origins`.
+    """
+
+    snapshot: CatalogSnapshot | None
+    names: frozenset[BaseColumn]
+    keys: frozenset[tuple[int, int]]
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Configured columns the snapshot does not hold, sorted: misspelt, dropped, or not visible to the role."""
+        if self.snapshot is None:
+            return ()
+        return tuple(
+            sorted(
+                f"{name.schema}.{name.table}.{name.column}"
+                for name in self.names
+                if (relation := self.snapshot.resolve(name.schema, name.table)) is None or relation.find(name.column) is None
+            )
+        )
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether any column is sensitive."""
+        return bool(self.names)
+
+    def holds(self, oid: int, attnum: int) -> bool:
+        """Whether a column's values are, derive from, or may derive from those of a sensitive one."""
+        if not self.is_configured or self.snapshot is None:
+            return self.is_configured
+        origins = self.snapshot.origins(oid, attnum)
+        return origins.is_opaque or not origins.through.isdisjoint(self.keys)
+
+    def holds_any(self, relation: Relation) -> bool:
+        """Whether any column of a relation is sensitive."""
+        return self.is_configured and any(self.holds(relation.oid, attnum) for attnum in relation.columns)
+
+
+def find_sensitive(snapshot: CatalogSnapshot | None, sensitive: tuple[str, ...]) -> Sensitivity:
+    """Resolve configured "schema.table.column" names. Raises ConfigError for a name of another shape."""
+    names = frozenset(_read_name(text) for text in sensitive)
+    if snapshot is None or not names:
+        return Sensitivity(snapshot, names, frozenset())
+    return snapshot.remember(("sensitive", names), lambda: Sensitivity(snapshot, names, _find_keys(snapshot, names)))
+
+
+def _find_keys(snapshot: CatalogSnapshot, names: Iterable[BaseColumn]) -> frozenset[tuple[int, int]]:
+    keys: set[tuple[int, int]] = set()
+    for name in names:
+        relation = snapshot.resolve(name.schema, name.table)
+        column = None if relation is None else relation.find(name.column)
+        if relation is not None and column is not None:
+            keys.add((relation.oid, column.number))
+    keys |= _through_partitions(snapshot, keys)
+    return frozenset(keys | _statistics(snapshot))
+
+
+def _read_name(text: str) -> BaseColumn:
+    parts = text.split(".")
+    if len(parts) != 3 or not all(parts):  # noqa: PLR2004 - schema, table, column
+        raise ConfigError(
+            "a sensitive column cannot be read", why=f"{text!r} is not schema.table.column", fix="write it with both dots"
+        )
+    return BaseColumn(*parts)
+
+
+def _through_partitions(snapshot: CatalogSnapshot, keys: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Columns of the same name below a sensitive one, and above: a parent delivers its children's rows."""
+    children: dict[int, list[int]] = {}
+    for child, parents in snapshot.parents.items():
+        for parent in parents:
+            children.setdefault(parent, []).append(child)
+    below = _spread(snapshot, keys, lambda oid: children.get(oid, ()))
+    above = _spread(snapshot, keys, lambda oid: snapshot.parents.get(oid, ()))
+    return below | above
+
+
+def _spread(snapshot: CatalogSnapshot, keys: Iterable[tuple[int, int]], step: _Step) -> set[tuple[int, int]]:
+    found: set[tuple[int, int]] = set()
+    pending = list(keys)
+    while pending:
+        oid, attnum = pending.pop()
+        name = snapshot.relations[oid].columns[attnum].name
+        for near in step(oid):
+            relation = snapshot.relations.get(near)
+            column = None if relation is None else relation.find(name)
+            if column is not None and (near, column.number) not in found:
+                found.add((near, column.number))
+                pending.append((near, column.number))
+    return found
+
+
+def _statistics(snapshot: CatalogSnapshot) -> set[tuple[int, int]]:
+    return {
+        (relation.oid, column.number)
+        for relation in snapshot.relations.values()
+        if relation.name in STATISTICS
+        for column in relation.columns.values()
+        if column.name in STATISTICS[relation.name]
+    }

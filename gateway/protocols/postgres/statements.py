@@ -1,0 +1,284 @@
+"""One analyzed statement and a catalogue snapshot, made into the facts policy reads. Pure.
+
+The text alone leaves questions: which relation a name is, whether `t.x` is a column or a call of the function `x`, what a function
+does. The snapshot answers them; what it cannot answer is decided for the worse: an unresolved relation may hold any sensitive
+column, and an unknown function has the effect `execute`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from gateway.protocols.postgres.catalog import SYSTEM_SCHEMAS, CatalogSnapshot, Function, Relation
+from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, YIELDS_ANY
+from gateway.protocols.postgres.sensitivity import Sensitivity
+
+if TYPE_CHECKING:
+    # A type of the stub only: at run time an analysis is a plain dict.
+    from sealgate_native.sql import Statement as Analyzed
+
+SYSTEM_COLUMNS: Final = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid", "oid"})
+"""Columns every table has without listing them; none holds a user's value."""
+
+RESULT_OF_ANOTHER: Final = frozenset({"fetch", "execute", "call", "do"})
+"""Verbs whose rows come from a statement whose text is not at hand."""
+
+FACT_MEMBERS: Final = ("has_where", "has_limit", "is_explain_analyze", "fingerprint", "set_vars", "flags")
+"""Members taken as the analysis has them. Lists are always there: an empty one is the fact that there is none."""
+
+OPTIONAL_MEMBERS: Final = ("object", "prepared_name", "nested")
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What one statement is.
+
+    Attributes:
+        facts: the entry of `postgres.statements`.
+        effects: never empty.
+        is_harmless: nothing it does can change anything or take long-lived locks, as far as known.
+    """
+
+    facts: dict[str, Any]
+    effects: frozenset[str]
+    is_harmless: bool
+
+
+def describe_statement(analyzed: Analyzed, snapshot: CatalogSnapshot | None, sensitivity: Sensitivity) -> Described:
+    """The facts of one statement."""
+    reader = _Reader(analyzed, snapshot, sensitivity)
+    tables = reader.read_tables()
+    columns = reader.read_columns()
+    functions = reader.read_functions()
+    effects = frozenset(analyzed["effects"]) | reader.effects
+    facts: dict[str, Any] = {
+        "verb": analyzed["verb"],
+        "effects": sorted(effects),
+        "tables": tables,
+        "columns": columns,
+        "assigned": reader.read_assigned(),
+        "functions": functions,
+        **{name: analyzed[name] for name in FACT_MEMBERS},
+        **{name: analyzed[name] for name in OPTIONAL_MEMBERS if name in analyzed},
+    }
+    if "copy" in analyzed:
+        facts["copy"] = _copy_facts(analyzed)
+    facts["may_yield_sensitive"] = reader.may_yield(columns)
+    return Described(facts, effects, effects == {"read"} and reader.is_harmless)
+
+
+def _copy_facts(analyzed: Analyzed) -> dict[str, Any]:
+    """COPY as facts, with the characters rows are split by (PostgreSQL takes one byte each); free text stays in the payload."""
+    copy = analyzed["copy"]
+    members = ("direction", "source", "query", "format", "header", "columns", "relation")
+    facts = {name: copy[name] for name in members if name in copy}  # type: ignore[literal-required]
+    for name in ("delimiter", "quote", "escape"):
+        text = str(copy.get(name, ""))
+        if len(text) == 1:
+            facts[name] = text
+    return facts
+
+
+class _Reader:
+    """Resolves the names of one statement, and gathers what they add to its effects."""
+
+    def __init__(self, analyzed: Analyzed, snapshot: CatalogSnapshot | None, sensitivity: Sensitivity) -> None:
+        self.analyzed = analyzed
+        self.snapshot = snapshot
+        self.sensitivity = sensitivity
+        self.effects: set[str] = set()
+        self.is_harmless = snapshot is not None and not analyzed["is_explain_analyze"]
+        self.relations: list[Relation] = []
+        self.has_unresolved = snapshot is None and bool(analyzed["tables"])
+        self.calls: list[tuple[str | None, str, int]] = [
+            (call.get("schema"), call["name"], call["args"]) for call in analyzed["functions"]
+        ]
+        self.yields_any = False
+
+    def read_tables(self) -> list[dict[str, Any]]:
+        """Every relation with its schema and whether it holds sensitive columns."""
+        facts = []
+        for table in self.analyzed["tables"]:
+            relation = self._resolve(table.get("schema"), table["name"])
+            fact: dict[str, Any] = {"name": table["name"], "access": table["access"]}
+            if relation is not None:
+                self.relations.append(relation)
+                if table["access"] in {"read", "write"}:
+                    self._read_relation(relation)
+                fact |= {"schema": relation.schema, "sensitive": self.sensitivity.holds_any(relation)}
+            else:
+                # A new name of a definition need not exist yet.
+                self.has_unresolved |= table["access"] != "define"
+                self.is_harmless = False
+                fact |= {name: table[name] for name in ("schema",) if name in table}
+                fact["unresolved"] = True
+            facts.append(fact)
+        return facts
+
+    def _resolve(self, schema: str | None, name: str) -> Relation | None:
+        return None if self.snapshot is None else self.snapshot.resolve(schema, name)
+
+    def _read_relation(self, relation: Relation) -> None:
+        """What reading it adds: row security, views and foreign tables run or reach more than its rows."""
+        if self.snapshot is None:
+            return
+        behind = self.snapshot.behind(relation.oid)
+        is_remote = any(each.kind == "f" for each in behind.relations)
+        guarded = any(each.has_row_security for each in behind.relations)
+        if is_remote or guarded or behind.functions or not behind.names <= HARMLESS:
+            self.is_harmless = False
+        if is_remote:
+            self.effects.add("network")
+        # Reading a view runs its functions: one that may change something makes the statement more than a read.
+        if any(function.volatility == "volatile" for function in behind.functions):
+            self.effects.add("execute")
+        for name in behind.names:
+            self.effects |= EFFECTS.get(name, frozenset())
+            self.yields_any |= name in YIELDS_ANY
+
+    def read_columns(self) -> list[dict[str, Any]]:
+        """Every column use, resolved to a relation where that is sure, with whether it is sensitive."""
+        facts: dict[tuple[str | None, str | None, str, str], bool] = {}
+        for column in self.analyzed["columns"]:
+            for schema, table, name, is_sensitive in self._find_column(column):
+                key = (schema, table, name, column["use"])
+                facts[key] = facts.get(key, False) or is_sensitive
+        return [
+            {
+                **({"schema": schema} if schema else {}),
+                **({"table": table} if table else {}),
+                "name": name,
+                "use": use,
+                "sensitive": found,
+            }
+            for (schema, table, name, use), found in facts.items()
+        ]
+
+    def _find_column(self, column: Mapping[str, Any]) -> Iterator[tuple[str | None, str | None, str, bool]]:
+        schema, table, name = column.get("schema"), column.get("table"), column["name"]
+        if table is not None:
+            relation = self._resolve(schema, table)
+            if relation is None:
+                # What is not known may be a copy or a view of anything.
+                yield schema, table, name, self.sensitivity.is_configured
+            else:
+                yield from self._column_of(relation, name)
+            return
+        candidates = [relation for relation in self.relations if name == "*" or relation.find(name) is not None]
+        for relation in candidates:
+            yield from self._column_of(relation, name)
+        if self.has_unresolved:
+            yield None, None, name, self.sensitivity.is_configured
+        elif not candidates:
+            yield None, None, name, False
+
+    def _column_of(self, relation: Relation, name: str) -> Iterator[tuple[str, str, str, bool]]:
+        if name == "*":
+            yield relation.schema, relation.name, "*", self.sensitivity.holds_any(relation)
+            return
+        found = relation.find(name)
+        if found is not None:
+            yield relation.schema, relation.name, name, self.sensitivity.holds(relation.oid, found.number)
+        elif name in SYSTEM_COLUMNS:
+            yield relation.schema, relation.name, name, False
+        else:
+            # `t.f` without such a column calls f with the whole row.
+            self._add_attribute(name)
+            yield relation.schema, relation.name, "*", self.sensitivity.holds_any(relation)
+
+    def _add_attribute(self, name: str) -> None:
+        if self.snapshot is not None and (self.snapshot.find_functions(None, name, 1) or name in EFFECTS or name in YIELDS_ANY):
+            self.calls.append((None, name, 1))
+
+    def read_assigned(self) -> list[dict[str, Any]]:
+        """The columns written to."""
+        facts = []
+        for column in self.analyzed["assigned"]:
+            schema, table, name = column.get("schema"), column.get("table"), column["name"]
+            relation = None if table is None else self._resolve(schema, table)
+            if relation is None:
+                is_sensitive = self.sensitivity.is_configured
+            elif name == "*":
+                is_sensitive = self.sensitivity.holds_any(relation)
+            else:
+                found = relation.find(name)
+                is_sensitive = found is not None and self.sensitivity.holds(relation.oid, found.number)
+            place = relation.schema if relation else schema
+            fact = {"schema": place, "table": table, "name": name, "sensitive": is_sensitive}
+            facts.append({key: value for key, value in fact.items() if value is not None})
+        return facts
+
+    def read_functions(self) -> list[dict[str, Any]]:
+        """Every function called, in each schema it may come from; also judges operators and types."""
+        for name in self.analyzed["attributes"]:
+            self._add_attribute(name)
+        facts = [fact for schema, name, args in dict.fromkeys(self.calls) for fact in self._function_facts(schema, name, args)]
+        self._read_operators()
+        return facts
+
+    def _function_facts(self, schema: str | None, name: str, args: int) -> Iterator[dict[str, Any]]:
+        own = schema is None or schema in SYSTEM_SCHEMAS
+        others = () if self.snapshot is None else self.snapshot.find_functions(schema, name, args)
+        self.yields_any |= name in YIELDS_ANY or bool(others)
+        for function in others:
+            yield self._other_function(function, args)
+        known = own and (name in HARMLESS or name in EFFECTS)
+        if others and not known:
+            return
+        # Without a snapshot a name may be somebody's own function.
+        is_harmless = known and name in HARMLESS and self.snapshot is not None
+        effects = EFFECTS.get(name, frozenset()) if own or name in EFFECTS else frozenset[str]()
+        if not is_harmless:
+            self.is_harmless = False
+            effects = effects or frozenset({"execute"})
+            self.yields_any |= not known
+        self.effects |= effects
+        place = schema or ("pg_catalog" if known and self.snapshot is not None else None)
+        yield {
+            **({"schema": place} if place else {}),
+            "name": name,
+            "args": args,
+            "harmless": is_harmless,
+            **({"effects": sorted(effects)} if effects else {}),
+        }
+
+    def _other_function(self, function: Function, args: int) -> dict[str, Any]:
+        effects = {"execute"} | EFFECTS.get(function.name, frozenset())
+        self.effects |= effects
+        self.is_harmless = False
+        return {
+            "schema": function.schema,
+            "name": function.name,
+            "args": args,
+            "harmless": False,
+            "language": function.language,
+            "volatility": function.volatility,
+            "security_definer": function.is_definer,
+            "effects": sorted(effects),
+        }
+
+    def _read_operators(self) -> None:
+        if self.snapshot is None:
+            return
+        for operator in self.analyzed["operators"]:
+            languages = self.snapshot.find_operators(operator.get("schema"), operator["name"])
+            self.is_harmless &= not languages
+            if any(language not in {"internal", "c"} for language in languages):
+                self.effects.add("execute")
+        for cast in self.analyzed["types"]:
+            # Enums hold nothing that runs; a domain has checks, a base type input functions.
+            if set(self.snapshot.find_types(cast.get("schema"), cast["name"])) - {"e"}:
+                self.is_harmless = False
+
+    def may_yield(self, columns: Iterable[Mapping[str, Any]]) -> bool:
+        """Whether a result column of unknown origin may hold a sensitive value."""
+        if not self.sensitivity.is_configured:
+            return False
+        if self.yields_any or self.has_unresolved or self.analyzed["verb"] in RESULT_OF_ANOTHER:
+            return True
+        if self.analyzed["verb"] == "explain" and not self.analyzed["is_explain_analyze"]:
+            # A plan tells of values by its estimates only, and those come from predicates.
+            return any(column["sensitive"] and column["use"] == "predicate" for column in columns)
+        return any(column["sensitive"] for column in columns)

@@ -1,0 +1,137 @@
+"""Refusals: what a blocked action tells the person at the other end, and the one table of what fails closed how.
+
+Every refusal names what was blocked, the rule, why, what to do next and the decision id. Whatever went wrong on an action's way
+through the pipeline becomes a refusal in `refuse_fault`, so no unhandled case can let anything through.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from typing import Final, Literal, Protocol
+
+from gateway.action import Action
+from gateway.decision import Decision, Reason
+from gateway.errors import EvidenceUnavailableError, IdentityError, LimitExceededError, ProtocolError, SealgateError, TargetError
+from gateway.messages import Refusal, RefusalKind
+
+logger = logging.getLogger(__name__)
+
+
+class Ticket(Protocol):
+    """A request for review of one exact action."""
+
+    @property
+    def id(self) -> str:
+        """The short id reviewers and agents use."""
+
+    @property
+    def digest(self) -> str:
+        """The action digest keyed with the ticket's own salt, in hex; what the reviewer signs."""
+
+    @property
+    def state(self) -> Literal["pending", "approved", "denied", "expired", "used"]:
+        """Where the request stands."""
+
+    @property
+    def note(self) -> str | None:
+        """What the reviewer said, where they said something."""
+
+
+def new_decision_id() -> str:
+    """A unique id that joins the refusal a person sees to its record."""
+    return str(uuid.uuid4())
+
+
+def name_action(action: Action | None) -> str:
+    """What a person would call the action: its statements' verbs where it has them."""
+    if action is None:
+        return "this action"
+    statements = action.facts.get("statements")
+    verbs = [str(item.get("verb", "")).upper().replace("_", " ") for item in statements] if isinstance(statements, list) else []
+    return " and ".join(dict.fromkeys(verb for verb in verbs if verb)) or action.name
+
+
+def refuse_decision(decision: Decision, action: Action, decision_id: str, ticket: str | None = None) -> Refusal:
+    """The refusal of an action that policy blocked."""
+    lead = decision.lead_reason()
+    what = f"{name_action(action)} blocked by policy"
+    fix = "ask for a policy change or an exception, naming the rule and the decision id"
+    if decision.cause is not None:
+        fix = "the gateway refuses what it cannot judge; tell its operators the decision id"
+    elif action.parse_status == "failed":
+        # Policy says truly that nothing allows what is unknown, but only the parser knows what is wrong.
+        what = f"the request cannot be read: {action.parse_reason or 'not understood'}"
+        fix = "correct the request; what the gateway cannot read never reaches the target"
+    return Refusal("denied", lead.rule, what, lead.message, fix, decision_id, ticket)
+
+
+def refuse_ticket(decision: Decision, action: Action, decision_id: str, ticket: Ticket, could_wait: bool) -> Refusal:
+    """The refusal of an action that waits for, or was refused by, a reviewer."""
+    lead = decision.lead_reason()
+    if ticket.state == "denied":
+        why = f"a reviewer denied it{': ' + ticket.note if ticket.note else ''}"
+        return Refusal(
+            "denied",
+            "approval.denied",
+            f"{name_action(action)} denied",
+            why,
+            "change the action, or talk to the reviewer",
+            decision_id,
+            ticket.id,
+        )
+    if ticket.state == "expired":
+        fix = "run the same statement again to ask anew"
+        return Refusal(
+            "approval",
+            "approval.expired",
+            f"{name_action(action)} needs approval",
+            "the request expired",
+            fix,
+            decision_id,
+            ticket.id,
+        )
+    fix = f"ask a reviewer to run `sealgate approvals approve {ticket.id}`, then run the same action again"
+    why = lead.message if could_wait else f"{lead.message}; it cannot wait inside an open transaction"
+    return Refusal(
+        "approval", lead.rule, f"{name_action(action)} needs approval", why, fix, decision_id, ticket.id, retry_after_s=30
+    )
+
+
+def refuse_abandoned(action: Action, decision_id: str, ticket: str) -> Refusal:
+    """The refusal of an action whose client left during the wait."""
+    what, why = f"{name_action(action)} cancelled", "the client stopped waiting for the approval"
+    return Refusal(
+        "cancelled", "approval.abandoned", what, why, "run the same action again; the request stays open", decision_id, ticket
+    )
+
+
+def refuse_unrecorded(action: Action | None, decision_id: str) -> Refusal:
+    """The refusal of an action whose record cannot be made durable."""
+    what, why = f"{name_action(action)} not executed", "its record cannot be made durable, and nothing happens without a record"
+    return Refusal(
+        "evidence", "evidence.unavailable", what, why, "tell the gateway's operators to check the evidence store", decision_id
+    )
+
+
+FAULTS: Final[tuple[tuple[type[SealgateError], RefusalKind], ...]] = (
+    (IdentityError, "identity"),
+    (LimitExceededError, "limit"),
+    (ProtocolError, "protocol"),
+    (TargetError, "target"),
+    (EvidenceUnavailableError, "evidence"),
+)
+"""Which family of refusal each expected error becomes; anything else is a fault of the gateway and reads as denied."""
+
+
+def refuse_fault(error: Exception, action: Action | None, decision_id: str) -> tuple[Decision, Refusal]:
+    """The one place where something that went wrong becomes a refusal."""
+    if isinstance(error, SealgateError):
+        kind: RefusalKind = next((kind for family, kind in FAULTS if isinstance(error, family)), "denied")
+        refusal = Refusal(kind, error.code, f"{name_action(action)} refused: {error.what}", error.why, error.fix, decision_id)
+    else:
+        logger.error("decision %s: fault in the gateway: %s", decision_id, type(error).__name__, exc_info=error)
+        why = "the gateway met a case it does not handle, and refuses what it does not understand"
+        fix = "tell the gateway's operators the decision id"
+        refusal = Refusal("denied", "gateway.fault", f"{name_action(action)} refused", why, fix, decision_id)
+    return Decision("block", (Reason(refusal.rule, "deny", refusal.why, "critical"),), cause=refusal.rule), refusal

@@ -1,0 +1,321 @@
+"""Accepting connections, and one byte stream over TCP, TLS or a Unix socket with backpressure both ways.
+
+`Wire` is what every host reads from and writes to. It pauses the peer when nobody reads, makes writers wait when the peer does not
+read, and says through `gone` that the peer left, also while nobody is reading (a client that leaves during a wait for a reviewer).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Final, cast
+
+logger = logging.getLogger(__name__)
+
+READ_HIGH_BYTES: Final = 256 * 1024
+"""Unread bytes at which the peer is paused: two full socket buffers, so that reading never waits for the wire."""
+
+WRITE_HIGH_BYTES: Final = 256 * 1024
+"""Unsent bytes at which writers wait: bounds memory per session when an agent reads slowly."""
+
+TLS_HANDSHAKE_TIMEOUT_S: Final = 10.0
+"""A TLS handshake is two round trips; anything slower holds a session slot for nothing."""
+
+TLS_RECORD_HANDSHAKE: Final = 0x16
+"""First byte of a TLS ClientHello record (RFC 8446 5.1)."""
+
+MAX_CONNECTIONS: Final = 1_024
+"""Connections of one listener at once unless the host says otherwise; beyond it a new one is closed before it is read."""
+
+BACKLOG: Final = 256
+"""Connections the kernel keeps until accepted; bursts of agents starting together stay well below."""
+
+
+class Wire(asyncio.Protocol):
+    """One byte stream to a peer. Read by one task at a time, written by any."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._is_paused = False
+        self._reader: asyncio.Future[None] | None = None
+        self._writers: list[asyncio.Future[None]] = []
+        self._is_write_paused = False
+        self._ended = False
+        self._is_woken = False
+        self.gone = asyncio.Event()
+
+    # --- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the event loop once, before anything else."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the event loop for each arrival."""
+        self._chunks.append(data)
+        self._size += len(data)
+        if self._size > READ_HIGH_BYTES and not self._is_paused and self._transport is not None:
+            self._is_paused = True
+            self._transport.pause_reading()
+        self._wake_reader()
+
+    def eof_received(self) -> bool:
+        """The peer stopped sending. No client of these protocols half-closes, so it counts as having left."""
+        self._end()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the event loop once, last."""
+        del exc  # reset or closed: gone either way
+        self._end()
+
+    def pause_writing(self) -> None:
+        """The peer reads more slowly than we write."""
+        self._is_write_paused = True
+
+    def resume_writing(self) -> None:
+        """The peer caught up."""
+        self._is_write_paused = False
+        self._wake_writers()
+
+    # --- for hosts
+
+    async def read(self) -> bytes:
+        """Everything that arrived since the last call, at least one byte; b"" once the peer has left."""
+        while not self._chunks and not self._ended:
+            await self.wait()
+        return self.take()
+
+    async def wait(self) -> None:
+        """Wait until bytes have arrived, the peer has left, or someone calls `wake`."""
+        while not self._chunks and not self._ended and not self._is_woken:
+            await self._sleep()
+        self._is_woken = False
+
+    async def wait_for_wake(self) -> None:
+        """Wait until someone calls `wake` or the peer has left; bytes that arrive stay where they are."""
+        while not self._is_woken and not self._ended:
+            await self._sleep()
+        self._is_woken = False
+
+    async def _sleep(self) -> None:
+        self._reader = asyncio.get_running_loop().create_future()
+        try:
+            await self._reader
+        finally:
+            self._reader = None
+
+    def wake(self) -> None:
+        """End the current or the next wait."""
+        self._is_woken = True
+        self._wake_reader()
+
+    def take(self) -> bytes:
+        """Everything that arrived since the last call, possibly nothing."""
+        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self._size = 0
+        if self._is_paused and self._transport is not None:
+            self._is_paused = False
+            self._transport.resume_reading()
+        return data
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes; pair with `drain`. Does nothing once the peer has left."""
+        if self._transport is not None and not self._ended:
+            self._transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the peer has caught up, or has left."""
+        while self._is_write_paused and not self._ended:
+            writer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._writers.append(writer)
+            await writer
+
+    async def start_tls(self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None) -> None:
+        """Encrypt from here on. Raises ssl.SSLError, OSError or TimeoutError when the handshake fails."""
+        loop = asyncio.get_running_loop()
+        if self._transport is None or self._ended:
+            raise ConnectionResetError("the peer left before the TLS handshake")
+        encrypted = await loop.start_tls(
+            self._transport,
+            self,
+            context,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT_S,
+        )
+        if encrypted is None:
+            raise ConnectionResetError("the peer left during the TLS handshake")
+        self._transport = encrypted
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """The TLS state of an encrypted stream."""
+        return None if self._transport is None else self._transport.get_extra_info("ssl_object")
+
+    @property
+    def peer_ip(self) -> str:
+        """The peer's address, "local" on a Unix socket."""
+        name = None if self._transport is None else self._transport.get_extra_info("peername")
+        return str(name[0]) if isinstance(name, tuple) and name else "local"
+
+    def close(self) -> None:
+        """Send what is queued, then close."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once, dropping what is queued."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _end(self) -> None:
+        self._ended = True
+        self.gone.set()
+        self._wake_reader()
+        self._wake_writers()
+
+    def _wake_reader(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    def _wake_writers(self) -> None:
+        writers, self._writers = self._writers, []
+        for writer in writers:
+            if not writer.done():
+                writer.set_result(None)
+
+
+class Listener:
+    """One bound address. Hands each accepted connection to `serve` in its own task.
+
+    Args:
+        serve: gets the connected stream; `is_tls` tells that the client began with TLS at once.
+        tls: gives the server-side context for clients that begin with TLS at once; None where that is not offered.
+        first_byte_timeout_s: how long a client may stay silent before its first byte.
+        max_connections: at once, those that have not logged in included.
+    """
+
+    def __init__(
+        self,
+        serve: Callable[[Wire, bool], Awaitable[None]],
+        *,
+        tls: Callable[[], ssl.SSLContext] | None = None,
+        first_byte_timeout_s: float = 10.0,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
+        self._serve = serve
+        self._tls = tls
+        self._first_byte_timeout_s = first_byte_timeout_s
+        self._max_connections = max_connections
+        self._sockets: list[socket.socket] = []
+        self._acceptors: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.address: tuple[str, int] = ("", 0)
+
+    async def start(self, bind: str, port: int) -> None:
+        """Bind and begin to accept; port 0 lets the kernel choose, `address` tells. Raises OSError when it is taken."""
+        loop = asyncio.get_running_loop()
+        infos = await loop.getaddrinfo(bind, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = infos[0]
+        listening = socket.socket(family, kind, protocol)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen(BACKLOG)
+            listening.setblocking(False)
+        except OSError:
+            listening.close()
+            raise
+        name = listening.getsockname()
+        self.address = (str(name[0]), int(name[1]))
+        self._sockets.append(listening)
+        self._acceptors.append(loop.create_task(self._accept(listening)))
+
+    async def stop(self) -> None:
+        """Accept nothing more; connections already accepted go on."""
+        for acceptor in self._acceptors:
+            acceptor.cancel()
+        await asyncio.gather(*self._acceptors, return_exceptions=True)
+        for listening in self._sockets:
+            listening.close()
+        self._sockets.clear()
+        self._acceptors.clear()
+
+    async def join(self, timeout_s: float) -> None:
+        """Wait for the accepted connections to end, and end those that do not within the time."""
+        if self._tasks:
+            _, late = await asyncio.wait(set(self._tasks), timeout=timeout_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    async def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, _ = await loop.sock_accept(listening)
+            except OSError as error:
+                # Out of descriptors, usually: the connections at hand must be able to end, so keep the listener.
+                logger.warning("cannot accept a connection: %s", error)
+                await asyncio.sleep(0.1)
+                continue
+            if len(self._tasks) >= self._max_connections:
+                accepted.close()
+                continue
+            task = loop.create_task(self._begin(accepted))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _begin(self, accepted: socket.socket) -> None:
+        accepted.setblocking(False)
+        loop = asyncio.get_running_loop()
+        wire: Wire | None = None
+        try:
+            async with asyncio.timeout(self._first_byte_timeout_s):
+                first = await _peek(accepted)
+            is_tls = first == TLS_RECORD_HANDSHAKE and self._tls is not None
+            if accepted.family != socket.AF_UNIX:
+                accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            context = self._tls() if is_tls and self._tls is not None else None
+            timeout = TLS_HANDSHAKE_TIMEOUT_S if context is not None else None
+            _, wire = await loop.connect_accepted_socket(Wire, accepted, ssl=context, ssl_handshake_timeout=timeout)
+        except (OSError, TimeoutError) as error:
+            logger.debug("a connection ended before its first message: %s", error)
+            accepted.close()
+            return
+        try:
+            await self._serve(wire, is_tls)
+        except Exception:
+            logger.exception("a connection ended with a fault of the gateway")
+        finally:
+            wire.close()
+
+
+async def _peek(accepted: socket.socket) -> int | None:
+    """The first byte without taking it; None when the client left before sending one."""
+    loop = asyncio.get_running_loop()
+    while True:
+        with contextlib.suppress(BlockingIOError, InterruptedError):
+            data = accepted.recv(1, socket.MSG_PEEK)
+            return data[0] if data else None
+        readable: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(accepted.fileno(), _mark, readable)
+        try:
+            await readable
+        finally:
+            loop.remove_reader(accepted.fileno())
+
+
+def _mark(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_result(None)

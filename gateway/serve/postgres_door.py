@@ -1,0 +1,147 @@
+"""What the PostgreSQL host brings to the pipeline for one session: pure descriptions, and the catalogue look-up."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Final
+
+from gateway.action import Action, Lookup
+from gateway.decision import Enforceable
+from gateway.errors import ConfigError, ProtocolError
+from gateway.pipeline import PipelineSession
+from gateway.protocols.postgres import actions
+from gateway.protocols.postgres.actions import SqlSettings, Statement
+from gateway.protocols.postgres.catalog import CatalogSnapshot
+from gateway.protocols.postgres.enforce import ENFORCEABLE
+from gateway.protocols.postgres.events import (
+    CopyOut,
+    Execute,
+    FunctionCall,
+    JudgedEvent,
+    Parse,
+    Query,
+    RowDescription,
+    Undecodable,
+)
+from gateway.protocols.postgres.login import PINNED_SETTINGS
+from gateway.protocols.postgres.sensitivity import find_sensitive
+from gateway.serve.postgres_lookups import CatalogCache
+
+logger = logging.getLogger(__name__)
+
+CATALOG: Final = "postgres.catalog"
+
+
+class PostgresDoor:
+    """The `gateway.pipeline.Door` of one session.
+
+    Args:
+        settings: what describing a statement needs to know of the connection.
+        catalog: the connection's snapshots.
+        may_hold: whether an action may wait for a reviewer right now.
+    """
+
+    def __init__(self, settings: SqlSettings, catalog: CatalogCache, may_hold: Callable[[], bool]) -> None:
+        self._settings = settings
+        self._catalog = catalog
+        self._may_hold = may_hold
+        self._checked: CatalogSnapshot | None = None
+        self.session: PipelineSession | None = None
+        self.facts: Mapping[str, object] = {}
+        """What the last described event was described with; its results are described with the same."""
+
+    @property
+    def enforceable(self) -> Enforceable:
+        """What PostgreSQL replies can be made to carry."""
+        return ENFORCEABLE
+
+    def lookups(self, event: JudgedEvent) -> Sequence[Lookup]:
+        """The facts of the target an event's statements need."""
+        return actions.lookups(read_statement(event), self._settings)
+
+    async def look_up(self, lookup: Lookup) -> object:
+        """The catalogue snapshot; a question to the server is recorded before it is asked. Raises TargetError, ConfigError."""
+        if lookup.kind != CATALOG:
+            raise ProtocolError("the gateway cannot look this up", why=lookup.kind)
+        answer = await self._catalog.read(self._announce)
+        if answer.snapshot is not self._checked:
+            self._require_sensitive(answer.snapshot)
+            self._checked = answer.snapshot
+        return answer.snapshot
+
+    def _require_sensitive(self, snapshot: CatalogSnapshot) -> None:
+        """A configured column that is not there protects nothing: it is misspelt, or was renamed with the values still in it."""
+        missing = find_sensitive(snapshot, self._settings.sensitive).missing
+        if not missing:
+            return
+        why = f"not in the database: {', '.join(missing)}"
+        logger.error("connection %s refuses every statement: %s", self._settings.connection, why)
+        raise ConfigError(
+            "sensitive columns of this connection cannot be found",
+            why=why,
+            fix="tell the gateway's operators: connections[].sensitive must name columns as the catalogue has them",
+        )
+
+    async def _announce(self) -> None:
+        if self.session is not None:
+            await self.session.record_lookup(CATALOG, {"reason": "no current snapshot"})
+
+    def describe(self, event: JudgedEvent, facts: Mapping[str, object]) -> Action:
+        """The action an event attempts."""
+        self.facts = facts
+        return actions.describe(read_statement(event), facts, self._settings)
+
+    def may_hold(self) -> bool:
+        """Whether the action can wait for a reviewer: the server must be idle, outside a transaction."""
+        return self._may_hold()
+
+    def describe_rows(self, request: Action, event: RowDescription, facts: Mapping[str, object]) -> Action:
+        """The response-phase action of a described result."""
+        fields = [asdict(item) for item in event.fields]
+        return actions.describe_rows(request, fields, facts, self._settings, index=event.index)
+
+    def describe_copy(self, request: Action, event: CopyOut, facts: Mapping[str, object]) -> Action:
+        """The response-phase action of a COPY TO STDOUT."""
+        return actions.describe_copy_out(request, len(event.columns), facts, self._settings, index=event.index)
+
+
+PINS: Final = frozenset({"search_path", *PINNED_SETTINGS})
+"""What a session may not set: each changes which words, or which objects, a statement's text means."""
+
+_KEEPS_PIN: Final = re.compile(
+    r"\s*set\s+(session\s+|local\s+)?"
+    r"(client_encoding\s*(=|\s+to\s)|names\b)\s*'?(utf-?8|unicode)'?\s*;?\s*"
+    r"|\s*set\s+(session\s+|local\s+)?standard_conforming_strings\s*(=|\s+to\s)\s*'?(on|true)'?\s*;?\s*",
+    re.IGNORECASE | re.ASCII,
+)
+"""What drivers send to be sure: a single statement that sets a pin to the value it has."""
+
+
+def find_changed_pins(event: JudgedEvent, action: Action | None) -> list[str]:
+    """The pinned settings a statement would change, which the host then refuses."""
+    if action is None or not isinstance(event, Query | Parse | Execute):
+        return []
+    names = {name.lower() for statement in action.facts.get("statements", ()) for name in statement.get("set_vars", ())}
+    return [] if _KEEPS_PIN.fullmatch(event.sql) else sorted(names & PINS)
+
+
+def read_statement(event: JudgedEvent) -> Statement:
+    """The statement an event asks to run. Raises ProtocolError for events that carry none that can be judged."""
+    match event:
+        case Query():
+            return Statement(event.sql, (), "simple")
+        case Parse():
+            return Statement(event.sql, (), "extended")
+        case Execute():
+            return Statement(event.sql, tuple(parameter.as_value() for parameter in event.params), "extended")
+        case FunctionCall():
+            raise ProtocolError(
+                "calls of functions by number are not accepted",
+                why="the message names no function that policy could judge",
+                fix="call the function in a SELECT statement",
+            )
+        case Undecodable():
+            raise ProtocolError("the statement cannot be read", why=event.reason, fix="send statements in UTF-8")

@@ -1,0 +1,156 @@
+"""Which actions of a session are under way, and how each ended: the book behind the outcome records."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.messages import Outcome, OutcomeStatus
+from gateway.pipeline import Ruling
+from gateway.protocols.postgres.events import ActionEnd, CommandComplete, JudgedEvent, Parse, ResultEnd, ServerError
+
+MAX_TAG_CHARS: Final = 256
+"""Longest summary in an outcome; one string may hold a thousand statements."""
+
+MAX_TRANSCRIPT_BYTES: Final = 16 << 20
+"""Most transcript of one action, whatever its results together have: what one sealed chunk of evidence holds."""
+
+_STATUSES: Final[dict[str, OutcomeStatus]] = {
+    "completed": "completed",
+    "suspended": "completed",
+    "failed": "failed",
+    "skipped": "cancelled",
+}
+
+
+@dataclass(slots=True)
+class OpenAction:
+    """One action that was let through and whose end has not been recorded.
+
+    Attributes:
+        facts: what it was described with; its results are described with the same.
+        is_withheld: the agent was told an error in place of a result.
+    """
+
+    ruling: Ruling
+    event: JudgedEvent
+    facts: Mapping[str, object]
+    tags: list[str] = field(default_factory=list)
+    rows: int = 0
+    bytes_out: int = 0
+    masked: Counter[str] = field(default_factory=Counter)
+    detected: Counter[str] = field(default_factory=Counter)
+    record: list[bytes] = field(default_factory=list)
+    is_truncated: bool = False
+    is_withheld: bool = False
+    error_code: str | None = None
+
+    @property
+    def effects(self) -> frozenset[str]:
+        """What the action may have done."""
+        return frozenset() if self.ruling.action is None else self.ruling.action.effects
+
+    def keep(self, record: bytes) -> None:
+        """Add the masked rows of one result to the transcript, whole lines only, as far as there is room."""
+        room = MAX_TRANSCRIPT_BYTES - sum(map(len, self.record))
+        if len(record) > room:
+            record = record[: record.rfind(b"\n", 0, room) + 1]
+            self.is_truncated = True
+        self.record.append(record)
+
+    def end(self, status: OutcomeStatus) -> Outcome:
+        """The outcome once no reply can come any more."""
+        return Outcome(
+            status="withheld" if self.is_withheld else status,
+            tag="; ".join(self.tags)[:MAX_TAG_CHARS] or None,
+            rows=self.rows,
+            bytes_out=self.bytes_out,
+            masked=self.masked,
+            detected=self.detected,
+            error_code=self.error_code,
+            transcript=b"".join(self.record),
+            transcript_truncated=self.is_truncated,
+        )
+
+    def break_off(self, error_code: str) -> Outcome:
+        """The outcome when the connection to the server ended first: only for pure reads is it certain that nothing happened."""
+        self.error_code = self.error_code or error_code
+        return self.end("failed" if self.effects == {"read"} or isinstance(self.event, Parse) else "unknown")
+
+
+class OpenActions:
+    """The actions of one session, in the order they were sent, and the prepared statements that can still be described.
+
+    Args:
+        max_statements: prepared statements remembered; beyond it the oldest is forgotten and its results are withheld.
+    """
+
+    def __init__(self, max_statements: int) -> None:
+        self._max_statements = max_statements
+        self._open: dict[int, OpenAction] = {}
+        self._prepared: dict[int, OpenAction] = {}
+        self._statements: dict[str, int] = {}
+
+    def add(self, action: OpenAction) -> None:
+        """An action that is about to be sent."""
+        self._open[action.ruling.number] = action
+
+    def take(self, number: int) -> OpenAction:
+        """Remove an action that was not sent after all."""
+        return self._open.pop(number)
+
+    def find(self, number: int | None) -> OpenAction | None:
+        """The action a reply belongs to: one under way, or the statement it describes."""
+        if number is None:
+            return None
+        return self._open.get(number) or self._prepared.get(number)
+
+    def count(self, event: ResultEnd) -> None:
+        """What one result amounted to."""
+        if (action := self.find(event.action)) is not None:
+            action.rows += event.rows
+            action.bytes_out += event.bytes_out
+            action.masked.update(event.masked)
+            action.detected.update(event.detected)
+            action.keep(event.record)
+            action.is_truncated |= event.record_truncated
+            action.is_withheld |= event.withheld is not None
+
+    def tag(self, event: CommandComplete) -> None:
+        """A statement of an action ended well."""
+        if (action := self.find(event.action)) is not None:
+            action.is_withheld |= event.is_withheld
+            if event.tag:
+                action.tags.append(event.tag)
+
+    def note_error(self, event: ServerError) -> None:
+        """The server failed an action."""
+        if (action := self.find(event.action)) is not None:
+            action.error_code = event.code
+
+    def end(self, event: ActionEnd) -> tuple[Ruling, Outcome] | None:
+        """An action is over: its ruling and outcome, None when it is not known."""
+        action = self._open.pop(event.action, None)
+        if action is None:
+            return None
+        if isinstance(action.event, Parse) and event.status == "completed":
+            self._keep_prepared(event.action, action, action.event.statement)
+        return action.ruling, action.end(_STATUSES[event.status])
+
+    def drain(self) -> Iterator[OpenAction]:
+        """Everything still under way, when the session ends."""
+        while self._open:
+            yield self._open.pop(next(iter(self._open)))
+
+    def _keep_prepared(self, number: int, action: OpenAction, name: str) -> None:
+        # What was prepared under this name before can have no description outstanding: replies come in order.
+        previous = self._statements.pop(name, None)
+        if previous is not None:
+            self._prepared.pop(previous, None)
+        self._statements[name] = number
+        self._prepared[number] = action
+        if len(self._statements) > self._max_statements:
+            oldest = next(iter(self._statements))
+            self._prepared.pop(self._statements.pop(oldest), None)
