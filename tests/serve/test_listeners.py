@@ -1,0 +1,181 @@
+"""One byte stream with backpressure both ways, and the listener that accepts them."""
+
+import asyncio
+import contextlib
+import socket
+
+import pytest
+
+from gateway.serve.listeners import READ_HIGH_BYTES, WRITE_HIGH_BYTES, Listener, Wire
+from gateway.serve.tls import POSTGRES_ALPN, ServerTls, client_context
+from gateway.testing.certificates import make_authority
+
+
+@contextlib.asynccontextmanager
+async def listening(serve, **options):
+    listener = Listener(serve, **options)
+    await listener.start("127.0.0.1", 0)
+    try:
+        yield listener
+    finally:
+        await listener.stop()
+        await listener.join(0)
+
+
+async def dial(listener):
+    return await asyncio.get_running_loop().create_connection(Wire, *listener.address)
+
+
+async def test_bytes_go_both_ways_until_the_peer_leaves():
+    async def echo(wire, is_tls):
+        assert not is_tls
+        assert wire.peer_ip == "127.0.0.1"
+        while data := await wire.read():
+            wire.write(data.upper())
+
+    async with listening(echo) as listener:
+        _, wire = await dial(listener)
+        wire.write(b"abc")
+        assert await wire.read() == b"ABC"
+        wire.close()
+
+
+async def test_a_peer_nobody_reads_is_paused():
+    sent = asyncio.Event()
+    release = asyncio.Event()
+    total = 64 << 20
+
+    async def flood(wire, _):
+        block = b"x" * 65_536
+        for _ in range(total // len(block)):
+            wire.write(block)
+            await wire.drain()
+        sent.set()
+        await release.wait()
+
+    async with listening(flood) as listener:
+        _, wire = await dial(listener)
+        wire.write(b"!")
+        # Both sides of the pipe fill up, and then the writer waits.
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(sent.wait(), 0.3)
+        assert wire._size <= READ_HIGH_BYTES + (1 << 20)
+        received = 0
+        while received < total:
+            received += len(await wire.read())
+        await asyncio.wait_for(sent.wait(), 20)
+        release.set()
+        wire.close()
+    assert total > WRITE_HIGH_BYTES
+
+
+async def test_leaving_is_noticed_while_nobody_reads():
+    left = asyncio.Event()
+
+    async def wait(wire, _):
+        await wire.gone.wait()
+        left.set()
+
+    async with listening(wait) as listener:
+        _, wire = await dial(listener)
+        wire.write(b"data that nobody reads")
+        wire.close()
+        await asyncio.wait_for(left.wait(), 20)
+
+
+async def test_what_arrived_before_the_peer_left_is_still_read():
+    got = asyncio.get_running_loop().create_future()
+
+    async def read_late(wire, _):
+        await wire.gone.wait()
+        got.set_result((await wire.read(), await wire.read()))
+
+    async with listening(read_late) as listener:
+        _, wire = await dial(listener)
+        wire.write(b"last words")
+        wire.close()
+        assert await asyncio.wait_for(got, 20) == (b"last words", b"")
+
+
+async def test_a_wake_ends_a_wait_even_when_it_came_first():
+    wire = Wire()
+    wire.wake()
+    await asyncio.wait_for(wire.wait_for_wake(), 20)
+    waiting = asyncio.create_task(wire.wait_for_wake())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    wire.data_received(b"bytes do not wake")
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    wire.wake()
+    await asyncio.wait_for(waiting, 20)
+    assert wire.take() == b"bytes do not wake"
+
+
+async def test_tls_at_once_and_by_request(tmp_path):
+    authority = make_authority(tmp_path)
+    tls = ServerTls(*authority.issue("gateway"), alpn=POSTGRES_ALPN)
+    seen = []
+
+    async def greet(wire, is_tls):
+        seen.append(is_tls)
+        if not is_tls:
+            await wire.read()
+            wire.write(b"S")
+            await wire.start_tls(tls.context(), server_side=True)
+        wire.write(b"hello")
+        await wire.read()
+
+    async with listening(greet, tls=tls.context) as listener:
+        context = client_context("verify-full", authority.ca_file)
+        assert context is not None
+        _, wire = await asyncio.get_running_loop().create_connection(Wire, "localhost", listener.address[1], ssl=context)
+        assert await wire.read() == b"hello"
+        wire.close()
+        _, wire = await dial(listener)
+        wire.write(b"?")
+        assert await wire.read() == b"S"
+        await wire.start_tls(context, server_side=False, server_hostname="localhost")
+        assert await wire.read() == b"hello"
+        assert wire.tls is not None
+        wire.close()
+    assert seen == [True, False]
+
+
+async def test_a_silent_client_is_let_go():
+    async def never(wire, _):
+        raise AssertionError("served without a byte")
+
+    async with listening(never, first_byte_timeout_s=0.1) as listener:
+        with socket.create_connection(listener.address) as raw:
+            raw.setblocking(False)
+            assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(raw, 1), 20) == b""
+
+
+async def test_a_fault_in_one_connection_leaves_the_others():
+    async def serve(wire, _):
+        if await wire.read() == b"fail":
+            raise RuntimeError("a fault")
+        wire.write(b"ok")
+        await wire.read()
+
+    async with listening(serve) as listener:
+        _, broken = await dial(listener)
+        broken.write(b"fail")
+        assert await broken.read() == b""
+        _, fine = await dial(listener)
+        fine.write(b"work")
+        assert await fine.read() == b"ok"
+        fine.close()
+
+
+async def test_a_renewed_certificate_is_used_without_a_restart(tmp_path):
+    authority = make_authority(tmp_path)
+    cert_file, key_file = authority.issue("gateway")
+    tls = ServerTls(cert_file, key_file)
+    first = tls.context()
+    assert tls.context() is first
+    authority.issue("gateway", ["localhost", "other"])
+    assert tls.context() is not first
+    cert_file.write_text("half written")
+    assert tls.context() is not None

@@ -1,0 +1,141 @@
+"""Catalogue snapshots from a real server: shared, aged, invalidated, bounded in time."""
+
+import asyncio
+import dataclasses
+
+import pytest
+
+from gateway.errors import TargetError
+from gateway.serve.postgres_lookups import CatalogCache
+from gateway.serve.postgres_upstream import PostgresTarget, open_upstream
+from gateway.testing.postgres import start_postgres
+from gateway.testing.waiting import wait_until_async
+
+
+@pytest.fixture(scope="module")
+def server():
+    with start_postgres() as running:
+        running.run(
+            "create table customers (id int primary key, ssn text); create view contacts as select ssn as number from customers"
+        )
+        yield running
+
+
+@pytest.fixture
+async def make_cache(server):
+    """A cache whose connections are counted in `opened`."""
+    opened = []
+    caches = []
+
+    async def give():
+        return "postgres", ""
+
+    def make(*, max_age_s=60.0, timeout_s=10.0, target=None):
+        place = target or PostgresTarget("", server.port, "postgres", socket_dir=server.socket_dir)
+
+        async def connect():
+            upstream = await open_upstream(place, give, {})
+            opened.append(upstream)
+            return upstream
+
+        cache = CatalogCache(connect, max_age_s=max_age_s, timeout_s=timeout_s)
+        caches.append(cache)
+        return cache
+
+    make.opened = opened
+    yield make
+    for cache in caches:
+        cache.close()
+
+
+class Announced:
+    def __init__(self):
+        self.count = 0
+        self.made = asyncio.Event()
+
+    async def __call__(self):
+        self.count += 1
+        self.made.set()
+
+
+async def test_a_snapshot_is_asked_for_once_by_many(make_cache):
+    cache, announced = make_cache(), Announced()
+    answers = await asyncio.gather(*(cache.read(announced) for _ in range(20)))
+    assert announced.count == 1
+    assert len({id(answer.snapshot) for answer in answers}) == 1
+    assert sum(answer.fetched_ns > 0 for answer in answers) == 1
+    assert len(make_cache.opened) == 1
+
+
+async def test_it_is_asked_for_again_after_its_age(make_cache):
+    cache, announced = make_cache(max_age_s=0.05), Announced()
+    await cache.read(announced)
+
+    async def is_old():
+        return cache.current is None
+
+    await wait_until_async(is_old)
+    await cache.read(announced)
+    assert announced.count == 2
+    assert len(make_cache.opened) == 1  # on the same connection
+
+
+async def test_a_change_is_seen_after_invalidation(make_cache, server):
+    cache, announced = make_cache(), Announced()
+    before = (await cache.read(announced)).snapshot
+    server.run("create table made_later (x int)")
+    assert (await cache.read(announced)).snapshot is before
+    cache.invalidate()
+    after = (await cache.read(announced)).snapshot
+    assert after.digest != before.digest
+    server.run("drop table made_later")
+
+
+async def test_an_answer_overtaken_by_a_change_is_not_kept(make_cache):
+    cache, announced = make_cache(), Announced()
+
+    async def invalidate_meanwhile():
+        cache.invalidate()
+
+    await cache.read(invalidate_meanwhile)
+    assert cache.current is not None  # invalidated before the question
+    cache.invalidate()
+    reading = asyncio.create_task(cache.read(announced))
+    await announced.made.wait()
+    cache.invalidate()
+    await reading
+    assert cache.current is None
+
+
+async def test_a_lost_connection_is_opened_anew(make_cache):
+    cache, announced = make_cache(), Announced()
+    await cache.read(announced)
+    make_cache.opened[0].wire.abort()
+    cache.invalidate()
+
+    async def can_read():
+        try:
+            await cache.read(announced)
+        except TargetError:
+            return False
+        return True
+
+    await wait_until_async(can_read)
+    assert len(make_cache.opened) == 2
+
+
+async def test_a_target_that_does_not_answer_is_an_error_in_time(make_cache):
+    async def say_nothing(reader, writer):
+        await reader.read()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        cache = make_cache(target=PostgresTarget("127.0.0.1", port, "x", tls_mode="disable"), timeout_s=0.1)
+        with pytest.raises(TargetError, match="in time"):
+            await cache.read(Announced())
+
+
+async def test_a_target_that_is_down_is_an_error(make_cache):
+    cache = make_cache(target=dataclasses.replace(PostgresTarget("127.0.0.1", 1, "x"), tls_mode="disable"))
+    with pytest.raises(TargetError, match="cannot be reached"):
+        await cache.read(Announced())
