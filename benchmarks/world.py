@@ -1,0 +1,306 @@
+"""What the PostgreSQL rows run on: a server, pgbouncer beside it, and the gateway as a process of its own with everything on.
+
+The gateway has the whole shipped policy library, a durable log on this disk, the transcript in mode head, and its log attested by a
+development Sigstore that runs in the benchmark's process. TLS is off on all three ways, so that they differ in nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import yaml
+from pyrage import x25519
+
+from evidence.keys import generate_log_key
+from gateway.errors import TargetError
+from gateway.policy.bundle import write_manifest
+from gateway.testing.postgres import PostgresServer, start_postgres
+from gateway.testing.sigstore import DEFAULT_ISSUER, DevelopmentSigstore
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+DATABASE: Final = "bank"
+CONNECTION: Final = "core"
+ROLE: Final = "sealgate_app"
+GATEWAY_IDENTITY: Final = "https://bench-gateway.development.sealgate.invalid"
+TOKEN_LIFETIME: Final = timedelta(hours=8)
+PGBENCH_SCALE: Final = 10
+"""A million accounts: larger than a toy, small enough to stay in the server's memory, so that the relays are what is measured."""
+
+BULK_ROWS: Final = 1_000_000
+BULK_SEED: Final = f"""
+CREATE TABLE clients (id int NOT NULL, name text NOT NULL, city text NOT NULL, ssn text NOT NULL, opened date NOT NULL, cents bigint NOT NULL);
+INSERT INTO clients
+  SELECT n, (ARRAY['Ada', 'Grace', 'Katherine', 'Edsger', 'Barbara'])[1 + n % 5] || ' '
+           || (ARRAY['Lovelace', 'Hopper', 'Johnson', 'Dijkstra', 'Liskov', 'Hamilton', 'Lamport'])[1 + n % 7],
+         (ARRAY['Oslo', 'Lagos', 'Lima', 'Pune'])[1 + n % 4],
+         lpad((100 + n % 500)::text, 3, '0') || '-' || lpad((1 + n % 99)::text, 2, '0') || '-' || lpad((1 + n % 9999)::text, 4, '0'),
+         date '2020-01-01' + n % 2000, n::bigint * 17
+  FROM generate_series(1, {BULK_ROWS}) AS n;
+CREATE TABLE keyed AS SELECT id, md5(id::text) AS key, city, ssn, opened, cents FROM clients;
+VACUUM ANALYZE clients, keyed;
+"""
+"""Six columns of ordinary bank data, one of them sensitive. In `keyed` one column is hexadecimal text, the hardest for detectors."""
+
+MASKED_COLUMNS: Final = ("public.clients.ssn", "public.keyed.ssn")
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to the server, as libpq needs to know it."""
+
+    name: str
+    host: str
+    port: int
+    user: str
+    password: str
+    database: str
+
+    def environment(self) -> dict[str, str]:
+        """The environment of a client program that goes this way."""
+        return {
+            "PATH": os.environ["PATH"],
+            "PGHOST": self.host,
+            "PGPORT": str(self.port),
+            "PGUSER": self.user,
+            "PGPASSWORD": self.password,
+            "PGDATABASE": self.database,
+            "PGSSLMODE": "disable",
+            "PGGSSENCMODE": "disable",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything that runs.
+
+    Attributes:
+        gateway_pid: the gateway's process; its evaluators are children of it.
+        pgbouncer_pid: the peer's.
+        bundle: the policy bundle the gateway decides with.
+        evidence: where its log is.
+    """
+
+    directory: Path
+    postgres: PostgresServer
+    direct: Way
+    pgbouncer: Way
+    gateway: Way
+    gateway_pid: int
+    pgbouncer_pid: int
+    bundle: Path
+
+    @property
+    def evidence(self) -> Path:
+        return self.directory / "evidence"
+
+    @property
+    def ways(self) -> tuple[Way, Way, Way]:
+        return self.direct, self.pgbouncer, self.gateway
+
+
+@contextlib.contextmanager
+def open_world(directory: Path, *, gateway_command: list[str] | None = None, with_bulk: bool = True) -> Iterator[World]:
+    """Start everything below `directory`, stop it at the end.
+
+    Args:
+        directory: an empty folder on the disk whose syncs are to be measured.
+        gateway_command: a program to run the gateway under, such as a profiler; the gateway's own command line is appended.
+        with_bulk: whether the table of a million rows is wanted.
+    """
+    with contextlib.ExitStack() as stack:
+        # Durable like production: without syncs of its own, a server would be ahead of any relay that keeps a durable record.
+        postgres = stack.enter_context(
+            start_postgres(settings=["fsync = on", "full_page_writes = on", "shared_buffers = 512MB", "max_wal_size = 2GB"])
+        )
+        password = secrets.token_urlsafe(18)
+        _seed(postgres, password, with_bulk=with_bulk)
+        direct = Way("direct", postgres.host, postgres.port, ROLE, password, DATABASE)
+        pgbouncer_pid, pgbouncer = stack.enter_context(_run_pgbouncer(postgres, password))
+        sigstore = stack.enter_context(DevelopmentSigstore(directory / "development-sigstore"))
+        bundle = make_bundle(directory / "policy")
+        config = _write_config(directory, postgres, sigstore, password, MASKED_COLUMNS if with_bulk else ())
+        token = sigstore.mint_token(
+            "agent-7@bank.example", audience="sealgate", lifetime=TOKEN_LIFETIME, claims={"groups": ["agents"], "kind": "agent"}
+        )
+        pid, port = stack.enter_context(_run_gateway(config, gateway_command or []))
+        gateway = Way("gateway", "127.0.0.1", port, "agent", token, CONNECTION)
+        yield World(directory, postgres, direct, pgbouncer, gateway, pid, pgbouncer_pid, bundle)
+
+
+def make_bundle(target: Path) -> Path:
+    """The whole shipped policy library, with site facts under which a million rows may be read and pgbench's tables changed."""
+    shutil.copytree(ROOT / "rego", target, ignore=shutil.ignore_patterns("*_test.rego"))
+    site = target / "site" / "data.json"
+    facts = orjson.loads(site.read_bytes())
+    facts["postgres"]["export_rows"] = 2 * BULK_ROWS
+    site.write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
+    write_manifest(target)
+    return target
+
+
+def _seed(postgres: PostgresServer, password: str, *, with_bulk: bool) -> None:
+    postgres.run(f"CREATE DATABASE {DATABASE}")
+    command = ["pgbench", "-i", "-q", "-s", str(PGBENCH_SCALE), "-h", str(postgres.socket_dir), "-p", str(postgres.port)]
+    run([*command, "-U", "postgres", DATABASE], {"PATH": os.environ["PATH"]})
+    if with_bulk:
+        postgres.run(BULK_SEED, database=DATABASE)
+    postgres.run(
+        f"CREATE ROLE {ROLE} LOGIN PASSWORD '{password}' NOSUPERUSER;"
+        f"GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO {ROLE}",
+        database=DATABASE,
+    )
+    postgres.run("CHECKPOINT")
+
+
+@contextlib.contextmanager
+def _run_pgbouncer(postgres: PostgresServer, password: str) -> Iterator[tuple[int, Way]]:
+    """pgbouncer with session pooling: the mode that, like the gateway, gives each client a server connection of its own."""
+    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    if program is None:
+        raise TargetError("pgbouncer is not installed", fix="install the package pgbouncer (`make bench` does where it may)")
+    with tempfile.TemporaryDirectory(prefix="sealgate-bouncer-") as made:
+        folder, port = Path(made), _free_port()
+        (folder / "users.txt").write_text(f'"{ROLE}" "{password}"\n')
+        settings = {
+            "listen_addr": "127.0.0.1",
+            "listen_port": port,
+            "unix_socket_dir": "",
+            "auth_type": "scram-sha-256",
+            "auth_file": folder / "users.txt",
+            "pool_mode": "session",
+            "max_client_conn": 100,
+            "default_pool_size": 40,
+            "ignore_startup_parameters": "extra_float_digits,options",
+            "logfile": folder / "pgbouncer.log",
+            "log_connections": 0,
+            "log_disconnections": 0,
+        }
+        lines = [f"[databases]\n{DATABASE} = host={postgres.host} port={postgres.port}\n[pgbouncer]"]
+        (folder / "pgbouncer.ini").write_text("\n".join([*lines, *(f"{name} = {value}" for name, value in settings.items()), ""]))
+        account = _account_for_pgbouncer(folder)
+        process = subprocess.Popen(
+            [program, "-q", str(folder / "pgbouncer.ini")], user=account, cwd="/", stderr=subprocess.DEVNULL
+        )
+        try:
+            _wait_for_port(port, process)
+            yield process.pid, Way("pgbouncer", "127.0.0.1", port, ROLE, password, DATABASE)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(10)
+
+
+def _account_for_pgbouncer(folder: Path) -> int | None:
+    """The account it runs as, where it would refuse ours, with the folder given to it."""
+    if os.geteuid() != 0:
+        return None
+    account = pwd.getpwnam("postgres")
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, account.pw_uid, account.pw_gid)
+    return account.pw_uid
+
+
+def _write_config(
+    directory: Path, postgres: PostgresServer, sigstore: DevelopmentSigstore, password: str, sensitive: Sequence[str]
+) -> Path:
+    generate_log_key(directory / "log_key.pem")
+    auditor = str(x25519.Identity.generate().to_public())
+    write_private(directory / "target.password", password.encode())
+    (directory / "trust_config.json").write_text(sigstore.trust_config)
+    write_private(directory / "gateway.sigstore-token", sigstore.mint_token(GATEWAY_IDENTITY, lifetime=TOKEN_LIFETIME).encode())
+    issuer = {"alias": "bank", "issuer": DEFAULT_ISSUER, "audience": ["sealgate"], "jwks_url": sigstore.jwks_url}
+    connection = {
+        "name": CONNECTION,
+        "type": "postgres",
+        "target": {"host": postgres.host, "port": postgres.port, "database": DATABASE, "tls": {"mode": "disable"}},
+        "credential": {"user": ROLE, "password": "file:target.password"},
+        "environment": "production",
+        "risk": "critical",
+        "allow_groups": ["agents"],
+        "sensitive": list(sensitive),
+        "transcript": "head",
+    }
+    document: dict[str, Any] = {
+        "gateway": {"name": "bench-gateway", "state": "sqlite:///state.db"},
+        "identity": {"issuers": [{**issuer, "groups_claim": "groups", "kind_claim": "kind"}]},
+        "listeners": {"postgres": {"bind": "127.0.0.1", "port": 0}},
+        "policy": {"engine": "regorus", "bundle": "policy"},
+        "evidence": {
+            "store": "evidence",
+            "sigstore": {
+                "mode": "development",
+                "trust_config": "trust_config.json",
+                "identity_token": "file:gateway.sigstore-token",
+            },
+            "log_key": "file:log_key.pem",
+            "recipients": [auditor],
+            "openings_recipients": [auditor],
+        },
+        "connections": [connection],
+    }
+    path = directory / "sealgate.yaml"
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    return path
+
+
+@contextlib.contextmanager
+def _run_gateway(config: Path, under: list[str]) -> Iterator[tuple[int, int]]:
+    """The gateway's process id and port."""
+    command = [*under, sys.executable, "-m", "gateway.cli", "serve", "--json", "-c", str(config)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]])}
+    with (config.parent / "gateway.log").open("ab") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment)
+    try:
+        line = process.stdout.readline() if process.stdout else b""
+        if not line.startswith(b"{"):
+            tail = (config.parent / "gateway.log").read_text(errors="replace")[-1500:]
+            raise TargetError("the gateway did not start", why=tail.strip())
+        yield process.pid, int(orjson.loads(line)["ready"]["postgres"].rsplit(":", 1)[1])
+    finally:
+        process.terminate()
+        process.wait(60)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def run(command: list[str], environment: dict[str, str], *, timeout_s: float = 300) -> str:
+    """Run a program to its end and return what it printed. Raises TargetError with the end of its standard error."""
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=timeout_s)
+    if done.returncode != 0:
+        raise TargetError(f"{command[0]} failed", why=done.stderr.strip()[-800:])
+    return done.stdout
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file only its owner can read."""
+    path.touch(mode=0o600)
+    path.write_bytes(data)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + 10
+    while time.monotonic() < until and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.02)
+    raise TargetError("pgbouncer does not start")
