@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from gateway.config import Config, ConnectionConfig, find_warnings
+from gateway.config import Config, find_warnings
 from gateway.errors import PolicyError, SecretError
 from gateway.identity import TokenVerifier
 from gateway.policy.bundle import load_bundle
@@ -81,7 +81,8 @@ def examine_config(config: Config) -> Iterator[Finding]:
     yield from _examine_folder("evidence store", config.evidence.store)
     yield from asyncio.run(_examine_issuers(config))
     for connection in config.connections:
-        yield _examine_target(connection)
+        if (address := connection.target_address()) is not None:
+            yield _examine_target(connection.name, address)
 
 
 def _examine_native(part: str) -> Finding:
@@ -113,7 +114,11 @@ def _examine_secrets(config: Config) -> Iterator[Finding]:
         "evidence.log_key": config.evidence.log_key,
         "evidence.sigstore.identity_token": config.evidence.sigstore.identity_token,
         "masking.key": config.masking.key,
-        **{f"connection {item.name} password": item.credential.password for item in config.connections},
+        **{
+            f"connection {item.name} {what}": reference
+            for item in config.connections
+            for what, reference in item.secret_references().items()
+        },
     }
     for place, reference in references.items():
         if reference is None:
@@ -127,7 +132,7 @@ def _examine_secrets(config: Config) -> Iterator[Finding]:
 
 
 def _examine_listeners(config: Config) -> Iterator[Finding]:
-    for name, listener in (("postgres", config.listeners.postgres), ("admin", config.listeners.admin)):
+    for name, listener in config.listeners:
         if listener is None:
             continue
         family = socket.AF_INET6 if ":" in listener.bind else socket.AF_INET
@@ -179,17 +184,17 @@ async def _examine_issuers(config: Config) -> list[Finding]:
     return findings
 
 
-def _examine_target(connection: ConnectionConfig) -> Finding:
-    name, target = f"target {connection.name}", connection.target
+def _examine_target(connection: str, address: tuple[str, int] | str) -> Finding:
+    name = f"target {connection}"
     try:
-        if target.socket_dir is not None:
+        if isinstance(address, str):
             with socket.socket(socket.AF_UNIX) as probe:
                 probe.settimeout(CONNECT_TIMEOUT_S)
-                probe.connect(str(target.socket_dir / f".s.PGSQL.{target.port}"))
+                probe.connect(address)
         else:
-            socket.create_connection((str(target.host), target.port), CONNECT_TIMEOUT_S).close()
+            socket.create_connection(address, CONNECT_TIMEOUT_S).close()
     except OSError as error:
-        place = target.host or target.socket_dir
+        place = address if isinstance(address, str) else f"{address[0]} port {address[1]}"
         fix = "check the address, and that the gateway's machine may reach it"
-        return Finding(name, "fail", f"{place} port {target.port}: {error.strerror or error}", fix)
+        return Finding(name, "fail", f"{place}: {error.strerror or error}", fix)
     return Finding(name, "ok", "accepts connections")

@@ -21,22 +21,21 @@ def command() -> None:
 def list_connections(config_path: Path, as_json: bool) -> None:
     """List the connections of a configuration. Exit codes: 0 listed, 2 problems in the file."""
     connections = load_config(config_path).connections
-    rows: list[tuple[str, ...]] = [("NAME", "TYPE", "ENVIRONMENT", "RISK", "DATABASES", "GROUPS", "TARGET")]
+    rows: list[tuple[str, ...]] = [("NAME", "TYPE", "ENVIRONMENT", "RISK", "ASKED-FOR", "GROUPS", "TARGET")]
     rows += [_describe(connection) for connection in connections]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    documents = [{**connection.model_dump(mode="json"), "databases": connection.databases} for connection in connections]
+    documents = [{**connection.model_dump(mode="json"), "asked_for": connection.asked_for} for connection in connections]
     emit({"connections": documents}, lines, as_json=as_json)
 
 
 def _describe(connection: ConnectionConfig) -> tuple[str, ...]:
-    target = connection.target
     return (
         connection.name,
         connection.type,
         connection.environment,
         connection.risk,
-        ",".join(connection.databases),
+        ",".join(connection.asked_for),
         ",".join(connection.allow_groups),
-        f"{target.host or target.socket_dir}:{target.port}",
+        connection.describe_target(),
     )

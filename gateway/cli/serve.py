@@ -28,11 +28,7 @@ def command(config_path: Path, as_json: bool) -> None:
 
     def announce(gateway: Gateway) -> None:
         settle_collector()
-        addresses = {
-            name: f"{address[0]}:{address[1]}"
-            for name, address in (("postgres", gateway.postgres_address), ("admin", gateway.admin_address))
-            if address is not None
-        }
+        addresses = {name: f"{host}:{port}" for name, (host, port) in gateway.addresses.items()}
         text = ", ".join(f"{name} on {address}" for name, address in addresses.items())
         click.echo(orjson.dumps({"ready": addresses}).decode() if as_json else f"{config.gateway.name} serves {text}")
 

@@ -2,7 +2,7 @@
 
 values.py        the kinds of value: references to secrets, paths, names
 sections.py      every section except connections
-connections.py   the systems behind the gateway
+connections.py   the systems behind the gateway: what all have, and PostgreSQL; http_connections.py and ssh_connections.py the other protocols
 source.py        YAML with the line of every value
 load.py          the whole file: problems, conflicts, warnings
 view.py          what `sealgate validate` shows, without secrets
@@ -11,14 +11,16 @@ reference.py     JSON Schema and docs/configuration.md, made from the models
 
 from gateway.config.connections import (
     ANY_GROUP,
-    ConnectionConfig,
-    MatchConfig,
+    ConnectionBase,
+    DatabaseMatch,
+    PostgresConnectionConfig,
     PostgresCredential,
     PostgresTarget,
     TargetTlsConfig,
     TranscriptMode,
 )
-from gateway.config.load import Config, find_warnings, load_config, parse_config
+from gateway.config.http_connections import HttpConnectionConfig
+from gateway.config.load import CONNECTION_TYPES, Config, ConnectionConfig, find_warnings, load_config, parse_config
 from gateway.config.reference import json_schema, render_reference
 from gateway.config.sections import (
     DETECTORS,
@@ -39,32 +41,38 @@ from gateway.config.sections import (
     SigstoreConfig,
     TlsConfig,
 )
+from gateway.config.ssh_connections import SshConnectionConfig
 from gateway.config.values import is_loopback, is_safe_url
 from gateway.config.view import resolved_view, summarize
 
 __all__ = [
     "ANY_GROUP",
+    "CONNECTION_TYPES",
     "DETECTORS",
     "SIGNATURE_ALGORITHMS",
     "ApprovalSection",
     "Config",
+    "ConnectionBase",
     "ConnectionConfig",
+    "DatabaseMatch",
     "EvidenceSection",
     "GatewaySection",
+    "HttpConnectionConfig",
     "IdentitySection",
     "IssuerConfig",
     "LimitsSection",
     "ListenerConfig",
     "ListenersSection",
     "MaskingSection",
-    "MatchConfig",
     "OpaConfig",
     "PatternConfig",
     "PolicySection",
+    "PostgresConnectionConfig",
     "PostgresCredential",
     "PostgresTarget",
     "ReviewerGroup",
     "SigstoreConfig",
+    "SshConnectionConfig",
     "TargetTlsConfig",
     "TlsConfig",
     "TranscriptMode",

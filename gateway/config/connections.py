@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from gateway.config.values import FilePath, Many, Name, Port, SecretRef, SensitiveColumn, Settings, Text
+from gateway.config.values import FilePath, Many, Name, Port, SecretRef, SensitiveColumn, Settings, Text, is_loopback
 
 ANY_GROUP: Final = "*"
 """In `allow_groups`: every subject with a valid token."""
@@ -55,7 +56,7 @@ class PostgresCredential(Settings):
     password: SecretRef = Field(description="Its password; read again at each login, so that rotation needs no restart.")
 
 
-class MatchConfig(Settings):
+class DatabaseMatch(Settings):
     """How a client's request finds the connection."""
 
     databases: Many[DatabaseName] = Field(
@@ -63,14 +64,10 @@ class MatchConfig(Settings):
     )
 
 
-class ConnectionConfig(Settings):
-    """One system behind the gateway."""
+class ConnectionBase(Settings, ABC):
+    """What every connection has, whatever its protocol."""
 
     name: Name = Field(description="Name in policy, records and tickets; for PostgreSQL also the database name clients ask for.")
-    type: Literal["postgres"] = Field(description="Protocol of the target.")
-    match: MatchConfig = Field(default=MatchConfig(), description="Other names clients may use.")
-    target: PostgresTarget = Field(description="Where the system is.")
-    credential: PostgresCredential = Field(description="How the gateway logs in.")
     environment: Text = Field(description="Such as production, staging or development; policy reads it.")
     risk: Literal["low", "medium", "high", "critical"] = Field(
         default="high",
@@ -87,19 +84,84 @@ class ConnectionConfig(Settings):
     hold_s: float | None = Field(
         default=None, ge=0, le=300, description="Seconds an action waits for a reviewer. None: approval.hold_s."
     )
+
+    def find_weaknesses(self) -> Iterator[str]:
+        """What about this connection is allowed but weak, for `find_warnings`."""
+        if self.transcript == "none":
+            yield f"connection {self.name}: transcript none records decisions but nothing of the results"
+
+    @property
+    @abstractmethod
+    def asked_for(self) -> tuple[str, ...]:
+        """The names clients ask for: databases or hosts."""
+
+    @abstractmethod
+    def describe_target(self) -> str:
+        """Where the system is, for a person."""
+
+    def describe_protection(self) -> str:
+        """What is protected and how the gateway logs in, for a person; begins with a comma where there is something to say."""
+        return ""
+
+    def secret_references(self) -> Mapping[str, str]:
+        """Every reference to a secret, by what it is for."""
+        return {}
+
+    def target_address(self) -> tuple[str, int] | str | None:
+        """What `sealgate doctor` connects to: host and port, the path of a socket, or None where there is no single place."""
+        return None
+
+    def admits(self, groups: Sequence[str]) -> bool:
+        """Whether a subject with these groups may connect at all."""
+        return ANY_GROUP in self.allow_groups or not set(groups).isdisjoint(self.allow_groups)
+
+
+class PostgresConnectionConfig(ConnectionBase):
+    """One PostgreSQL database behind the gateway."""
+
+    type: Literal["postgres"] = Field(description="Protocol of the target.")
+    match: DatabaseMatch = Field(default=DatabaseMatch(), description="Other names clients may use.")
+    target: PostgresTarget = Field(description="Where the server is.")
+    credential: PostgresCredential = Field(description="How the gateway logs in.")
     sensitive: Many[SensitiveColumn] = Field(
         default=(),
         description="Columns that hold sensitive data, as schema.table.column, letter for letter as the catalogue has them (lower case unless they were made with quotes). Policy masks or refuses by this mark.",
     )
 
+    def find_weaknesses(self) -> Iterator[str]:
+        """Also a way to the server on which a false one would not be noticed."""
+        yield from super().find_weaknesses()
+        host, mode = self.target.host, self.target.tls.mode
+        if host is not None and not is_loopback(host) and mode in {"disable", "require"}:
+            yield f"connection {self.name}: tls mode {mode} does not notice a false {host}"
+
+    def describe_target(self) -> str:
+        """Server, port and role."""
+        return f"{self.target.host or self.target.socket_dir}:{self.target.port}"
+
+    def describe_protection(self) -> str:
+        """How many columns are sensitive, and the role."""
+        return f", {len(self.sensitive)} sensitive columns, as {self.credential.user} with {self.credential.password}"
+
+    def secret_references(self) -> Mapping[str, str]:
+        """The role's password."""
+        return {"password": self.credential.password}
+
+    def target_address(self) -> tuple[str, int] | str:
+        """The server's address, or its socket."""
+        if self.target.socket_dir is not None:
+            return str(self.target.socket_dir / f".s.PGSQL.{self.target.port}")
+        return str(self.target.host), self.target.port
+
+    @property
+    def asked_for(self) -> tuple[str, ...]:
+        """The database names."""
+        return self.databases
+
     @property
     def databases(self) -> tuple[str, ...]:
         """The database names that lead to this connection."""
         return self.match.databases or (self.name,)
-
-    def admits(self, groups: Sequence[str]) -> bool:
-        """Whether a subject with these groups may connect at all."""
-        return ANY_GROUP in self.allow_groups or not set(groups).isdisjoint(self.allow_groups)
 
     def target_database(self, asked: str) -> str:
         """The database on the server for the name a client asked for."""

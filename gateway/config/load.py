@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, get_args, get_origin
+from typing import Annotated, Any, Final, get_args, get_origin
 
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from gateway.config.connections import ConnectionConfig
+from gateway.config.connections import PostgresConnectionConfig
+from gateway.config.http_connections import HttpConnectionConfig
 from gateway.config.sections import (
     ApprovalSection,
     EvidenceSection,
@@ -21,6 +22,7 @@ from gateway.config.sections import (
     PolicySection,
 )
 from gateway.config.source import Location, Problem, Source, locate, read_source, show_path
+from gateway.config.ssh_connections import SshConnectionConfig
 from gateway.config.values import (
     AGE_RECIPIENT_PATTERN,
     ALIAS_PATTERN,
@@ -29,11 +31,16 @@ from gateway.config.values import (
     PERSON_PATTERN,
     URL_PATTERN,
     Settings,
-    is_loopback,
 )
 from gateway.errors import ConfigError
 
 FIX: Final = "correct the file and run `sealgate validate -c FILE`; `sealgate config docs` describes every setting"
+
+
+ConnectionConfig = Annotated[PostgresConnectionConfig | HttpConnectionConfig | SshConnectionConfig, Field(discriminator="type")]
+"""A connection of any protocol: `type` says which."""
+
+CONNECTION_TYPES: Final = ("postgres", "http", "ssh")
 
 
 class Config(Settings):
@@ -49,9 +56,10 @@ class Config(Settings):
     masking: MaskingSection = Field(default=MaskingSection(), description="How sensitive data is found and replaced.")
     connections: tuple[ConnectionConfig, ...] = Field(min_length=1, strict=False, description="The systems agents may reach.")
 
-    def find_connection(self, database: str) -> ConnectionConfig | None:
+    def find_database(self, name: str) -> PostgresConnectionConfig | None:
         """The PostgreSQL connection a client reaches with this database name."""
-        return next((connection for connection in self.connections if database in connection.databases), None)
+        databases = (item for item in self.connections if isinstance(item, PostgresConnectionConfig))
+        return next((connection for connection in databases if name in connection.databases), None)
 
 
 def load_config(path: Path) -> Config:
@@ -79,7 +87,7 @@ def parse_config(data: bytes, *, base_folder: Path, name: str = "sealgate.yaml")
         try:
             config = Config.model_validate(source.value, context={BASE_FOLDER: base_folder})
         except ValidationError as error:
-            details = error.errors(include_url=False, include_input=False)
+            details = [_leave_out_type(detail) for detail in error.errors(include_url=False, include_input=False)]
             problems += [_describe(detail, source) for detail in details if not _is_echo(detail, details)]
             problems += _check_sections(source, details)
         problems += find_conflicts(source)
@@ -88,6 +96,16 @@ def parse_config(data: bytes, *, base_folder: Path, name: str = "sealgate.yaml")
         count = f"{len(ordered)} problem{'s' if len(ordered) > 1 else ''}"
         raise ConfigError(f"{name} has {count}", problems=[str(problem) for problem in ordered], fix=FIX)
     return config
+
+
+def _leave_out_type(detail: ErrorDetails) -> ErrorDetails:
+    """The detail at the place the file has: pydantic names the type of a connection between its number and its setting."""
+    match detail["loc"]:
+        case ("connections", int(), str(kind), *_) as place if kind in CONNECTION_TYPES:
+            detail["loc"] = (*place[:2], *place[3:])
+        case ("connections", int()) as place if detail["type"] in {"union_tag_invalid", "union_tag_not_found"}:
+            detail["loc"] = (*place, "type")
+    return detail
 
 
 def _describe(detail: ErrorDetails, source: Source) -> Problem:
@@ -144,7 +162,13 @@ def _find_section(place: Sequence[int | str], value: object) -> tuple[type[Setti
             annotation = model.model_fields[str(part)].annotation
             kinds = list(_find_kinds(annotation))
             model, inside_mapping = (kinds[0] if len(kinds) == 1 else None), get_origin(annotation) is dict
+        elif place[0] == "connections" and isinstance(part, int) and isinstance(value, dict):
+            model = next((kind for kind in _find_kinds(ConnectionConfig) if _names_type(kind, value.get("type"))), None)
     return (None if inside_mapping else model), value
+
+
+def _names_type(kind: type[Settings], name: object) -> bool:
+    return name in get_args(kind.model_fields["type"].annotation)
 
 
 def _find_kinds(annotation: object) -> Iterator[type[Settings]]:
@@ -169,6 +193,8 @@ def _explain(detail: ErrorDetails) -> str:
 
 _WORDS: Final = {
     "missing": "is missing",
+    "union_tag_not_found": "is missing",
+    "union_tag_invalid": "must be one of {expected_tags}",
     "literal_error": "must be {expected}",
     "model_type": "must hold settings (key: value)",
     "model_attributes_type": "must hold settings (key: value)",
@@ -216,6 +242,8 @@ def _check_connections(source: Source) -> Iterator[Problem]:
     yield from _find_repeats(source, ("connections",), "name", "connection name")
     seen: dict[str, str] = {}
     for index, connection in _items(source, ("connections",)):
+        if connection.get("type") != "postgres":
+            continue
         names = _strings(_member(connection, "match", "databases")) or _strings([connection.get("name")])
         for database in dict.fromkeys(names):
             owner = seen.setdefault(database, str(connection.get("name")))
@@ -234,10 +262,10 @@ def _check_listeners(source: Source) -> Iterator[Problem]:
     listeners = _mapping(_member(source.value, "listeners"))
     if "listeners" in source.value and not any(isinstance(listener, dict) for listener in listeners.values()):
         yield _problem(source, ("listeners",), "has no listener: nothing could connect")
-    if _mapping(_member(source.value, "connections")) is not None and "postgres" not in listeners:
-        for index, connection in _items(source, ("connections",)):
-            if connection.get("type") == "postgres":
-                yield _problem(source, ("connections", index, "type"), "needs listeners.postgres, which is missing")
+    for index, connection in _items(source, ("connections",)):
+        kind = connection.get("type")
+        if kind in CONNECTION_TYPES and kind not in listeners:
+            yield _problem(source, ("connections", index, "type"), f"needs listeners.{kind}, which is missing")
     taken: dict[tuple[Any, Any], str] = {}
     for name, listener in listeners.items():
         if not isinstance(listener, dict) or listener.get("port") in {None, 0}:
@@ -289,11 +317,7 @@ def find_warnings(config: Config) -> tuple[str, ...]:
     )
     found = [text for applies, text in checks if applies]
     for connection in config.connections:
-        target = connection.target
-        if target.host is not None and not is_loopback(target.host) and target.tls.mode in {"disable", "require"}:
-            found.append(f"connection {connection.name}: tls mode {target.tls.mode} does not notice a false {target.host}")
-        if connection.transcript == "none":
-            found.append(f"connection {connection.name}: transcript none records decisions but nothing of the results")
+        found += connection.find_weaknesses()
     return tuple(found)
 
 

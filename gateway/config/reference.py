@@ -6,12 +6,13 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from gateway.config.load import Config
+from gateway.config.sections import ListenerConfig
 
 SCHEMA_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -58,23 +59,21 @@ def _walk(path: str, model: type[BaseModel], seen: set[type[BaseModel]]) -> Iter
     if path or model is Config:
         yield path, model
     for name, field in model.model_fields.items():
-        inner, suffix = _inner_model(field.annotation)
-        if inner is not None:
-            place = f"{path}.{name}" if path else name
-            same = "listeners.*" if place in {"listeners.postgres", "listeners.admin"} else f"{place}{suffix}"
-            yield from _walk(same, inner, seen)
+        inner, suffix = _inner_models(field.annotation)
+        place = f"{path}.{name}" if path else name
+        for kind in inner:
+            which = f"[type: {get_args(kind.model_fields['type'].annotation)[0]}]" if len(inner) > 1 else suffix
+            shared = "listeners.*" if path == "listeners" and kind is ListenerConfig else f"{place}{which}"
+            yield from _walk(shared, kind, seen)
 
 
-def _inner_model(annotation: Any) -> tuple[type[BaseModel] | None, str]:
-    """The group of settings a field holds, and how the path goes on: nothing, [] for lists, .NAME for mappings."""
+def _inner_models(annotation: Any) -> tuple[list[type[BaseModel]], str]:
+    """The groups of settings a field may hold, and how the path goes on: nothing, [] for lists, .NAME for mappings."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation, ""
-    origin = getattr(annotation, "__origin__", None)
-    for argument in getattr(annotation, "__args__", ()):
-        inner, _ = _inner_model(argument)
-        if inner is not None:
-            return inner, "[]" if origin is tuple else ".NAME" if origin is dict else ""
-    return None, ""
+        return [annotation], ""
+    origin = get_origin(annotation)
+    found = [inner for argument in get_args(annotation) for inner in _inner_models(argument)[0]]
+    return found, "[]" if origin is tuple and found else ".NAME" if origin is dict and found else ""
 
 
 def _render_table(model: type[BaseModel]) -> str:
@@ -93,7 +92,7 @@ def _describe_type(schema: Mapping[str, Any], definitions: Mapping[str, Any]) ->
         return " or ".join(_describe_type(option, definitions) for option in schema["anyOf"] if option.get("type") != "null")
     if "enum" in schema or "const" in schema:
         return " \\| ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
-    kind = "settings" if "$ref" in schema else schema.get("type")
+    kind = "settings" if "$ref" in schema or "oneOf" in schema else schema.get("type")
     if kind == "array":
         items = schema.get("items", {})
         return "list of " + (_describe_type(items, definitions).replace(" \\| ", ", "))

@@ -24,7 +24,7 @@ def summarize(config: Config, *, rules: int | None = None) -> list[str]:
     """
     enforcing = "enforcing a policy that was not loaded" if rules is None else f"enforcing {rules} rules"
     lines = [f"gateway {config.gateway.name}, {enforcing} ({config.policy.engine}, {config.policy.bundle})"]
-    for name, listener in (("postgres", config.listeners.postgres), ("admin", config.listeners.admin)):
+    for name, listener in config.listeners:
         if listener is not None:
             port = "a port the kernel chooses" if listener.port == 0 else f"port {listener.port}"
             lines.append(f"listener {name}: {listener.bind}, {port}, {'plain' if listener.tls is None else 'TLS'}")
@@ -32,11 +32,9 @@ def summarize(config: Config, *, rules: int | None = None) -> list[str]:
         f"issuer {issuer.alias}: {issuer.issuer}, audience {', '.join(issuer.audience)}" for issuer in config.identity.issuers
     ]
     for connection in config.connections:
-        target = connection.target.host or str(connection.target.socket_dir)
         lines.append(
-            f"connection {connection.name}: {connection.type} {target}:{connection.target.port}, {connection.environment}, "
-            f"risk {connection.risk}, for {', '.join(connection.allow_groups)}, {len(connection.sensitive)} sensitive columns, "
-            f"as {connection.credential.user} with {connection.credential.password}"
+            f"connection {connection.name}: {connection.type} {connection.describe_target()}, {connection.environment}, "
+            f"risk {connection.risk}, for {', '.join(connection.allow_groups)}{connection.describe_protection()}"
         )
     lines.append(f"evidence in {config.evidence.store}, Sigstore {config.evidence.sigstore.mode}")
     return lines

@@ -23,46 +23,30 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.routing import BaseRoute
 
 from evidence.approval_statement import store_bundle
-from gateway.action import Resource, Subject
+from gateway.action import Subject
 from gateway.approval.desk import ApprovalDesk
 from gateway.approval.statements import make_statement_check
 from gateway.approval.store import ApprovalStore
-from gateway.config import Config, ConnectionConfig, ListenerConfig
-from gateway.errors import ConfigError, SecretError, TargetError
+from gateway.config import Config, ListenerConfig
+from gateway.errors import ConfigError
 from gateway.identity import TokenVerifier, with_reviewer_groups
 from gateway.masking import DocumentMasker, build_detectors, derive_key
-from gateway.pipeline import Pipeline, SessionSettings
+from gateway.pipeline import Pipeline
 from gateway.policy.bundle import load_bundle
 from gateway.policy.cache import DecisionCache
 from gateway.policy.decide import DecisionPoint, label
 from gateway.policy.engine import Engine
 from gateway.policy.opa import Opa
 from gateway.policy.regorus import Regorus
-from gateway.protocols.postgres.actions import SqlSettings
-from gateway.protocols.postgres.login import PINNED_SETTINGS
 from gateway.secrets import SecretResolver
 from gateway.serve.admin import AdminServer, make_app
 from gateway.serve.approvals_api import make_routes
 from gateway.serve.cell_masking import CellMasking
 from gateway.serve.evidence import Evidence, keep_bundle, open_evidence
-from gateway.serve.listeners import Listener
-from gateway.serve.postgres import HostLimits, PostgresConnection, PostgresHost
-from gateway.serve.postgres_lookups import CatalogCache
-from gateway.serve.postgres_outcomes import MAX_TRANSCRIPT_BYTES
-from gateway.serve.postgres_session import SessionLimits
-from gateway.serve.postgres_upstream import PostgresTarget, open_upstream
-from gateway.serve.tls import POSTGRES_ALPN, ServerTls
+from gateway.serve.hosts import Host, Parts
+from gateway.serve.postgres_start import MAX_PENDING_LOGINS, start_postgres_host
 
 logger = logging.getLogger(__name__)
-
-LOOKUP_NAME: Final = "sealgate catalogue"
-"""How the gateway's own questions appear in the server's activity view and log."""
-
-MAX_FULL_TRANSCRIPT_BYTES: Final = MAX_TRANSCRIPT_BYTES
-"""Transcript mode full keeps this much of one result in memory before it is written; longer ones are cut, and say so."""
-
-MAX_PENDING_LOGINS: Final = 256
-"""Connections that have not logged in yet, beside the sessions; each ends after limits.login_timeout_s."""
 
 COLLECT_AFTER: Final = 20_000
 """New objects after which Python looks for cycles. A statement makes hundreds of objects and no cycle, so that looking ten times as
@@ -87,28 +71,29 @@ class Gateway:
         self._stack = AsyncExitStack()
         self._secrets = SecretResolver(age_identity=config.gateway.age_identity)
         self._evidence: Evidence | None = None
-        self._postgres: PostgresHost | None = None
-        self._listener: Listener | None = None
+        self._hosts: dict[str, Host] = {}
         self._started_at = time.monotonic()
-        self.postgres_address: tuple[str, int] | None = None
-        self.admin_address: tuple[str, int] | None = None
+        self._admin_address: tuple[str, int] | None = None
 
     async def start(self) -> None:
         """Build every part and begin to accept. Raises SealgateError, EvidenceError or OSError; nothing is left running then."""
         try:
             await self._start()
         except BaseException:
+            await self._stop_hosts(0)
             await self._stack.aclose()
             raise
 
     async def stop(self) -> None:
         """Accept nothing more, let statements under way finish, close every record, and release everything."""
-        grace_s = self._config.limits.shutdown_grace_s
-        if self._listener is not None and self._postgres is not None:
-            await self._listener.stop()
-            self._postgres.stop()
-            await self._listener.join(grace_s)
+        await self._stop_hosts(self._config.limits.shutdown_grace_s)
         await self._stack.aclose()
+
+    async def _stop_hosts(self, grace_s: float) -> None:
+        stops = [host.stop(grace_s) for host in self._hosts.values()]
+        for outcome in await asyncio.gather(*stops, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                logger.error("a host did not stop in order", exc_info=outcome)
 
     async def _start(self) -> None:
         config = self._config
@@ -128,15 +113,27 @@ class Gateway:
             clock_ns=time.time_ns,
             append_log_record=evidence.append,
         )
-        if config.listeners.postgres is not None:
-            await self._start_postgres(config.listeners.postgres, pipeline, verifier, masking)
+        parts = Parts(config, pipeline, verifier, self._secrets, masking)
+        await self._start_hosts(parts)
         if config.listeners.admin is not None:
             await self._start_admin(config.listeners.admin, desk, verifier)
 
     @property
     def session_count(self) -> int:
         """Sessions open now."""
-        return 0 if self._postgres is None else self._postgres.session_count
+        return sum(host.session_count for host in self._hosts.values())
+
+    @property
+    def addresses(self) -> Mapping[str, tuple[str, int]]:
+        """Where each listener accepts, by its name in the configuration."""
+        found = {name: host.address for name, host in self._hosts.items()}
+        return found if self._admin_address is None else {**found, "admin": self._admin_address}
+
+    async def _start_hosts(self, parts: Parts) -> None:
+        """Every protocol's listener: two lines for each protocol."""
+        listeners = self._config.listeners
+        if listeners.postgres is not None:
+            self._hosts["postgres"] = await start_postgres_host(parts, listeners.postgres)
 
     # --- parts
 
@@ -195,92 +192,6 @@ class Gateway:
         masking = CellMasking(key, tuple(section.detectors), patterns)
         return masking, DocumentMasker(build_detectors(section.detectors, patterns))
 
-    async def _start_postgres(
-        self, listener: ListenerConfig, pipeline: Pipeline, verifier: TokenVerifier, masking: CellMasking
-    ) -> None:
-        limits = self._config.limits
-        tls = None if listener.tls is None else ServerTls(listener.tls.cert_file, listener.tls.key_file, alpn=POSTGRES_ALPN)
-        connections = {
-            asked: self._make_connection(item, asked)
-            for item in self._config.connections
-            if item.type == "postgres"
-            for asked in item.databases
-        }
-        for connection in connections.values():
-            self._stack.callback(connection.catalog.close)
-        self._postgres = PostgresHost(
-            pipeline=pipeline,
-            verify=verifier.verify,
-            connections=connections,
-            tls=tls,
-            masking=masking,
-            limits=HostLimits(limits.login_timeout_s, limits.max_sessions, limits.max_sessions_per_subject),
-            session_limits=SessionLimits(
-                max_message_bytes=limits.max_message_bytes,
-                max_statements=limits.max_statements,
-                max_portals=limits.max_portals,
-                max_pending=limits.max_pending,
-                idle_timeout_s=limits.idle_timeout_s,
-                max_session_s=limits.max_session_s,
-            ),
-        )
-        self._listener = Listener(
-            self._postgres.serve,
-            tls=None if tls is None else tls.context,
-            first_byte_timeout_s=limits.login_timeout_s,
-            max_connections=limits.max_sessions + MAX_PENDING_LOGINS,
-        )
-        try:
-            await self._listener.start(listener.bind, listener.port)
-        except OSError as error:
-            why, fix = f"{listener.bind}:{listener.port}: {error}", "choose a free port, and an address of this machine"
-            raise ConfigError("the postgres listener cannot start", why=why, fix=fix) from error
-        self.postgres_address = self._listener.address
-
-    def _make_connection(self, item: ConnectionConfig, asked: str) -> PostgresConnection:
-        limits, database = self._config.limits, item.target_database(asked)
-        target = PostgresTarget(
-            host=item.target.host or "",
-            port=item.target.port,
-            database=database,
-            socket_dir=item.target.socket_dir,
-            tls_mode=item.target.tls.mode,
-            ca_file=item.target.tls.ca_file,
-            connect_timeout_s=limits.connect_timeout_s,
-        )
-        credential = partial(_read_credential, self._secrets, item)
-        transcript = item.transcript or "head"
-        return PostgresConnection(
-            name=item.name,
-            target=target,
-            credential=credential,
-            admits=item.admits,
-            session=SessionSettings(
-                Resource(item.name, item.type, item.environment, item.risk, dict(item.labels)),
-                transcript,
-                self._config.approval.hold_s if item.hold_s is None else item.hold_s,
-            ),
-            sql=SqlSettings(
-                connection=item.name,
-                database=database,
-                role=item.credential.user,
-                sensitive=tuple(item.sensitive),
-                max_sql_bytes=limits.max_sql_bytes,
-                max_depth=limits.max_sql_depth,
-            ),
-            catalog=CatalogCache(
-                partial(open_upstream, target, credential, {**PINNED_SETTINGS, "application_name": LOOKUP_NAME}),
-                max_age_s=limits.catalog_age_s,
-                timeout_s=limits.lookup_timeout_s,
-            ),
-            record_limit_bytes={
-                "none": 0,
-                "summary": 0,
-                "head": limits.transcript_head_bytes,
-                "full": MAX_FULL_TRANSCRIPT_BYTES,
-            }[transcript],
-        )
-
     async def _start_admin(self, listener: ListenerConfig, desk: ApprovalDesk, verifier: TokenVerifier) -> None:
         async def verify_reviewer(token: str) -> Subject:
             return with_reviewer_groups(await verifier.verify(token), self._config.approval)
@@ -292,7 +203,7 @@ class Gateway:
         server = AdminServer(app, certificate=certificate)
         await server.start(listener.bind, listener.port)
         self._stack.push_async_callback(server.stop)
-        self.admin_address = server.address
+        self._admin_address = server.address
 
     # --- what the admin listener tells
 
@@ -308,8 +219,8 @@ class Gateway:
 
     def _count(self) -> Mapping[str, float]:
         numbers: dict[str, float] = {"uptime_seconds": time.monotonic() - self._started_at}
-        if self._postgres is not None:
-            numbers |= {f"postgres_{name}": value for name, value in self._postgres.count().items()}
+        for protocol, host in self._hosts.items():
+            numbers |= {f"{protocol}_{name}": value for name, value in host.count().items()}
         if self._evidence is not None:
             numbers |= {f"evidence_{name}": value for name, value in self._evidence.log.metrics().items()}
             numbers["attestation_lag_seconds"] = self._evidence.attestor.lag_s
@@ -364,15 +275,6 @@ def _reserve_descriptors(max_sessions: int) -> None:
         fix = "raise the limit of open files (ulimit -n, LimitNOFILE), or lower limits.max_sessions"
         raise ConfigError("the limit of open files is too low", why=why, fix=fix)
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-
-
-async def _read_credential(resolver: SecretResolver, item: ConnectionConfig) -> tuple[str, str]:
-    try:
-        password = await resolver.resolve_async(item.credential.password)
-        return item.credential.user, password.decode()
-    except (SecretError, UnicodeDecodeError) as error:
-        why = str(error) if isinstance(error, SecretError) else "it is not text"
-        raise TargetError("the credential of this connection cannot be read", why=why) from error
 
 
 async def _expire(desk: ApprovalDesk) -> None:

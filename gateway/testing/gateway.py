@@ -90,18 +90,26 @@ class RunningGateway:
     """A gateway that serves until the `with` block ends.
 
     Attributes:
-        port: of the PostgreSQL listener on 127.0.0.1.
-        admin_port: of the admin listener.
+        ports: of the listeners on 127.0.0.1, by name.
     """
 
     config: Config
-    port: int = 0
-    admin_port: int = 0
+    ports: Mapping[str, int] = field(default_factory=dict)
     loop: asyncio.AbstractEventLoop | None = None
     gateway: Gateway | None = None
     error: BaseException | None = None
     _stop: asyncio.Event | None = None
     _ready: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def port(self) -> int:
+        """Of the PostgreSQL listener."""
+        return self.ports["postgres"]
+
+    @property
+    def admin_port(self) -> int:
+        """Of the admin listener."""
+        return self.ports["admin"]
 
     @property
     def session_count(self) -> int:
@@ -139,8 +147,7 @@ class RunningGateway:
 
     def _announce(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self.port = 0 if gateway.postgres_address is None else gateway.postgres_address[1]
-        self.admin_port = 0 if gateway.admin_address is None else gateway.admin_address[1]
+        self.ports = {name: address[1] for name, address in gateway.addresses.items()}
         self._ready.set()
 
     def wait_until_ready(self) -> None:

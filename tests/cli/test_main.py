@@ -97,10 +97,10 @@ def test_validate_names_all_problems(tmp_path):
     answer = run("validate", "-c", path)
     assert answer.exit_code == 2
     assert answer.stdout == ""
-    assert answer.stderr.count("  line ") == 25
+    assert answer.stderr.count("  line ") == 23
     as_json = run("validate", "-c", path, "--json")
     assert as_json.exit_code == 2
-    assert len(json.loads(as_json.stderr)["error"]["problems"]) == 25
+    assert len(json.loads(as_json.stderr)["error"]["problems"]) == 23
 
 
 def test_validate_shows_what_a_configuration_means(config, tmp_path):
@@ -135,7 +135,7 @@ def test_config_schema_and_docs():
 
 def test_connections_list(config):
     lines = run("connections", "list", "-c", config).stdout.splitlines()
-    assert lines[0].split() == ["NAME", "TYPE", "ENVIRONMENT", "RISK", "DATABASES", "GROUPS", "TARGET"]
+    assert lines[0].split() == ["NAME", "TYPE", "ENVIRONMENT", "RISK", "ASKED-FOR", "GROUPS", "TARGET"]
     assert lines[1].split() == ["payments", "postgres", "production", "high", "payments", "agents", "db.example.com:5432"]
     document = json.loads(run("connections", "list", "-c", config, "--json").stdout)
     assert document["connections"][0]["credential"]["password"] == "env:PAYMENTS_PASSWORD"

@@ -65,10 +65,10 @@ def test_no_problem_repeats_a_value_that_may_be_a_secret():
 
 def test_a_connection_is_found_by_any_of_its_database_names():
     config = parse(MINIMAL.replace("    type: postgres", "    type: postgres\n    match: {databases: [pay, pay_ro]}"))
-    connection = config.find_connection("pay_ro")
+    connection = config.find_database("pay_ro")
     assert connection is not None
     assert connection.name == "payments"
-    assert config.find_connection("payments") is None
+    assert config.find_database("payments") is None
     assert connection.target_database("pay_ro") == "pay_ro"
 
 

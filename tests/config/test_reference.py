@@ -8,8 +8,10 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 import gateway.config.connections as connections_module
+import gateway.config.http_connections as http_connections_module
 import gateway.config.load as load_module
 import gateway.config.sections as sections_module
+import gateway.config.ssh_connections as ssh_connections_module
 from gateway.config import DETECTORS, Config, json_schema, parse_config, render_reference
 from gateway.config.sections import SIGNATURE_ALGORITHMS, Algorithm, Detector
 from gateway.config.source import read_source
@@ -21,7 +23,7 @@ VECTORS = ROOT / "tests" / "vectors" / "config"
 MODELS = sorted(
     {
         value
-        for module in (sections_module, connections_module, load_module)
+        for module in (sections_module, connections_module, http_connections_module, ssh_connections_module, load_module)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Settings) and value is not Settings
     },

@@ -22,11 +22,8 @@ REPLY_TIMEOUT_S = 20
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    folder = tmp_path_factory.mktemp("pg")
-    for parent in (folder, folder.parent, folder.parent.parent):
-        parent.chmod(0o755)
-    with start_postgres(folder) as running:
+def server() -> Iterator[PostgresServer]:
+    with start_postgres() as running:
         running.run(
             "create table people (id int primary key, name text, ssn text);"
             "insert into people values (1, 'Ada', '219-09-9999'), (2, 'Bob', null), (3, 'Cy', '219-09-9998');"
