@@ -27,6 +27,20 @@ class TargetTlsConfig(Settings):
     ca_file: FilePath | None = Field(
         default=None, description="PEM file with the authority of the target's certificate. None: the system's authorities."
     )
+    cert_file: FilePath | None = Field(
+        default=None, description="PEM file with the gateway's own certificate, where the target asks for one. Needs `key_file`."
+    )
+    key_file: FilePath | None = Field(
+        default=None, description="PEM file with its private key, readable by the gateway's user only."
+    )
+
+    @model_validator(mode="after")
+    def _require_pair(self) -> TargetTlsConfig:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("must have both cert_file and key_file, or neither")
+        if self.cert_file is not None and self.mode == "disable":
+            raise ValueError("cert_file is never shown with mode disable")
+        return self
 
 
 class PostgresTarget(Settings):
@@ -53,7 +67,27 @@ class PostgresCredential(Settings):
     """The role the gateway logs in with; agents never see it."""
 
     user: DatabaseName = Field(description="Role on the server. Give it no more rights than any agent may ever use.")
-    password: SecretRef = Field(description="Its password; read again at each login, so that rotation needs no restart.")
+    password: SecretRef | None = Field(
+        default=None, description="Its password; read again at each login, so that rotation needs no restart."
+    )
+    password_command: Many[Text] = Field(
+        default=(),
+        max_length=64,
+        description="Program and arguments that print a short-lived password, run for each login, such as `aws rds generate-db-auth-token …`.",
+    )
+    login: Literal["scram-sha-256", "password", "certificate"] = Field(
+        default="scram-sha-256",
+        description="How the server may ask. password sends it readable inside TLS, which cloud tokens need; certificate uses `target.tls.cert_file` alone.",
+    )
+
+    @model_validator(mode="after")
+    def _require_one_source(self) -> PostgresCredential:
+        given = (self.password is not None) + bool(self.password_command)
+        if self.login == "certificate" and given:
+            raise ValueError("login certificate takes neither password nor password_command")
+        if self.login != "certificate" and given != 1:
+            raise ValueError("must have either password or password_command")
+        return self
 
 
 class DatabaseMatch(Settings):
@@ -141,17 +175,27 @@ class PostgresConnectionConfig(ConnectionBase):
 
     def describe_protection(self) -> str:
         """How many columns are sensitive, and the role."""
-        return f", {len(self.sensitive)} sensitive columns, as {self.credential.user} with {self.credential.password}"
+        given = self.credential.password or " ".join(self.credential.password_command[:1]) or "its certificate"
+        return f", {len(self.sensitive)} sensitive columns, as {self.credential.user} with {given}"
 
     def secret_references(self) -> Mapping[str, str]:
         """The role's password."""
-        return {"password": self.credential.password}
+        return {} if self.credential.password is None else {"password": self.credential.password}
 
     def target_address(self) -> tuple[str, int] | str:
         """The server's address, or its socket."""
         if self.target.socket_dir is not None:
             return str(self.target.socket_dir / f".s.PGSQL.{self.target.port}")
         return str(self.target.host), self.target.port
+
+    @model_validator(mode="after")
+    def _protect_password(self) -> PostgresConnectionConfig:
+        tls = self.target.tls
+        if self.credential.login == "password" and self.target.socket_dir is None and not tls.mode.startswith("verify-"):
+            raise ValueError("credential.login password needs target.tls.mode verify-full or verify-ca: it is sent readable")
+        if self.credential.login == "certificate" and tls.cert_file is None:
+            raise ValueError("credential.login certificate needs target.tls.cert_file")
+        return self
 
     @property
     def asked_for(self) -> tuple[str, ...]:

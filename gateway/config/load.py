@@ -136,6 +136,8 @@ def _check_sections(source: Source, details: Sequence[ErrorDetails]) -> Iterator
         }
         members = {name: value for name, value in {**defaults, **given}.items() if name not in wrong}
         section = model.model_construct(**members)
+        for name in wrong:
+            section.__dict__.pop(str(name), None)  # not its default either: what is wrong has no value to check
         for check in model.__pydantic_decorators__.model_validators:
             try:
                 getattr(section, check)()

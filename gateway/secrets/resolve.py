@@ -78,7 +78,7 @@ class SecretResolver:
             value = self._read_file(Path(name))
         else:
             value = self._read_provider(scheme, name)
-        value = _strip_line_break(value)
+        value = strip_line_break(value)
         if not value:
             raise SecretError(f"{reference} is empty", fix="put the secret there; an empty one protects nothing")
         if len(value) > MAX_SECRET_BYTES:
@@ -199,6 +199,6 @@ def _parse_identities(secret: Secret) -> list[pyrage.x25519.Identity]:
         ) from None
 
 
-def _strip_line_break(value: bytes) -> bytes:
+def strip_line_break(value: bytes) -> bytes:
     """Without one line break at the end, which editors and `echo` add and no secret needs."""
     return value.removesuffix(b"\n").removesuffix(b"\r") if value.endswith(b"\n") else value

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from gateway.action import Resource
-from gateway.config import LimitsSection, ListenerConfig, PostgresConnectionConfig
+from gateway.config import LimitsSection, ListenerConfig, PostgresConnectionConfig, TargetTlsConfig
 from gateway.errors import ConfigError, SecretError, TargetError
 from gateway.pipeline import SessionSettings
 from gateway.protocols.postgres.actions import SqlSettings
 from gateway.protocols.postgres.login import PINNED_SETTINGS
-from gateway.secrets import SecretResolver
+from gateway.secrets import SecretResolver, run_password_command
 from gateway.serve.hosts import Parts
 from gateway.serve.listeners import Listener
 from gateway.serve.postgres import HostLimits, PostgresConnection, PostgresHost
@@ -24,6 +25,13 @@ from gateway.serve.tls import POSTGRES_ALPN, ServerTls
 
 LOOKUP_NAME: Final = "sealgate catalogue"
 """How the gateway's own questions appear in the server's activity view and log."""
+
+LOGIN_METHODS: Final = {
+    "scram-sha-256": frozenset({"scram-sha-256", "trust"}),
+    "password": frozenset({"password", "scram-sha-256"}),
+    "certificate": frozenset({"trust"}),
+}
+"""What the server may ask of the gateway, by `credential.login`; "trust" also stands for what a certificate or socket proved."""
 
 MAX_FULL_TRANSCRIPT_BYTES: Final = MAX_TRANSCRIPT_BYTES
 """Transcript mode full keeps this much of one result in memory before it is written; longer ones are cut, and say so."""
@@ -125,6 +133,8 @@ def _make_connection(parts: Parts, item: PostgresConnectionConfig, asked: str) -
         socket_dir=item.target.socket_dir,
         tls_mode=item.target.tls.mode,
         ca_file=item.target.tls.ca_file,
+        own_certificate=_find_certificate(item.target.tls),
+        login_methods=LOGIN_METHODS[item.credential.login],
         connect_timeout_s=limits.connect_timeout_s,
     )
     credential = partial(_read_credential, parts.secrets, item)
@@ -157,10 +167,18 @@ def _make_connection(parts: Parts, item: PostgresConnectionConfig, asked: str) -
     )
 
 
+def _find_certificate(tls: TargetTlsConfig) -> tuple[Path, Path] | None:
+    return None if tls.cert_file is None or tls.key_file is None else (tls.cert_file, tls.key_file)
+
+
 async def _read_credential(resolver: SecretResolver, item: PostgresConnectionConfig) -> tuple[str, str]:
+    stored = item.credential
     try:
-        password = await resolver.resolve_async(item.credential.password)
-        return item.credential.user, password.decode()
+        if stored.password_command:
+            password = await run_password_command(stored.password_command)
+        else:
+            password = b"" if stored.password is None else await resolver.resolve_async(stored.password)
+        return stored.user, password.decode()
     except (SecretError, UnicodeDecodeError) as error:
         why = str(error) if isinstance(error, SecretError) else "it is not text"
         raise TargetError("the credential of this connection cannot be read", why=why) from error

@@ -43,6 +43,7 @@ class PostgresTarget:
     Attributes:
         socket_dir: directory of the server's Unix socket; where set, `host` and TLS do not apply.
         database: the server's own database name, which need not be what agents ask for.
+        own_certificate: PEM files of the certificate and key the gateway shows, where the server asks for one.
         login_methods: accepted ways to log in, see `UpstreamLogin`.
         connect_timeout_s: for the whole of dialling, TLS and login.
     """
@@ -53,6 +54,7 @@ class PostgresTarget:
     socket_dir: Path | None = None
     tls_mode: TlsMode = "verify-full"
     ca_file: Path | None = None
+    own_certificate: tuple[Path, Path] | None = None
     login_methods: frozenset[str] = frozenset({"scram-sha-256", "trust"})
     connect_timeout_s: float = 10.0
 
@@ -123,7 +125,7 @@ async def dial(target: PostgresTarget) -> Wire:
     if target.socket_dir is not None:
         _, wire = await loop.create_unix_connection(Wire, str(target.socket_dir / f".s.PGSQL.{target.port}"))
         return wire
-    context = client_context(target.tls_mode, target.ca_file)
+    context = client_context(target.tls_mode, target.ca_file, target.own_certificate)
     _, wire = await loop.create_connection(Wire, target.host, target.port)
     if context is not None:
         try:

@@ -57,16 +57,24 @@ class ServerTls:
         return context
 
 
-def client_context(mode: TlsMode, ca_file: Path | None) -> ssl.SSLContext | None:
+def client_context(mode: TlsMode, ca_file: Path | None, own: tuple[Path, Path] | None = None) -> ssl.SSLContext | None:
     """How to encrypt toward a target: None for "disable"; the other modes mean what libpq's sslmode of that name means.
 
-    Raises TargetError when the CA file cannot be used.
+    Args:
+        mode: what is checked of the target's certificate.
+        ca_file: the authority; None for the system's.
+        own: PEM files of the gateway's certificate and key, for targets that ask for one.
+
+    Raises:
+        TargetError: one of the files cannot be used.
     """
     if mode == "disable":
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = MINIMUM_VERSION
     context.check_hostname = mode == "verify-full"
+    if own is not None:
+        _show(context, own)
     if mode == "require":
         context.verify_mode = ssl.CERT_NONE
         return context
@@ -80,3 +88,11 @@ def client_context(mode: TlsMode, ca_file: Path | None) -> ssl.SSLContext | None
             "the CA file for the target cannot be used", why=f"{ca_file}: {error}", fix="give a readable PEM file"
         ) from error
     return context
+
+
+def _show(context: ssl.SSLContext, own: tuple[Path, Path]) -> None:
+    try:
+        context.load_cert_chain(*own)
+    except (OSError, ssl.SSLError) as error:
+        fix = "give a PEM chain and its unencrypted PEM key, readable by the gateway"
+        raise TargetError("the gateway's certificate for the target cannot be used", why=f"{own[0]}: {error}", fix=fix) from error

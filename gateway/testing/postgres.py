@@ -90,6 +90,8 @@ def start_postgres(
     password: str = "superuser",  # noqa: S107 - a throw-away server on the loopback address
     tls: tuple[Path, Path] | None = None,
     settings: Sequence[str] = (),
+    client_ca: Path | None = None,
+    access: Sequence[str] = (),
 ) -> Iterator[PostgresServer]:
     """A fresh server, stopped and removed at the end.
 
@@ -98,6 +100,8 @@ def start_postgres(
         password: of the superuser, for SCRAM logins over TCP.
         tls: certificate and key in PEM; where given, the server offers TLS on TCP.
         settings: further lines of postgresql.conf.
+        client_ca: the authority of client certificates, PEM; with `tls` only.
+        access: lines of pg_hba.conf put before the others.
 
     Raises:
         TargetError: no binaries, or the server does not start; `why` holds the end of its log.
@@ -114,6 +118,7 @@ def start_postgres(
             _give(folder)
         _initialise(bin_dir, data_dir, password)
         _configure(data_dir, socket_dir, port, tls, settings)
+        _admit(data_dir, client_ca, access)
         server = PostgresServer(bin_dir, data_dir, socket_dir, "127.0.0.1", port, password, tls is not None)
         with _running(server):
             yield server
@@ -195,6 +200,17 @@ def _configure(data_dir: Path, socket_dir: Path, port: int, tls: tuple[Path, Pat
         lines.append("ssl = on")
     with (data_dir / "postgresql.conf").open("a") as file:
         file.write("\n".join(lines) + "\n")
+
+
+def _admit(data_dir: Path, client_ca: Path | None, access: Sequence[str]) -> None:
+    if client_ca is not None:
+        copy = data_dir / "clients.crt"
+        shutil.copyfile(client_ca, copy)
+        _give(copy)
+        with (data_dir / "postgresql.conf").open("a") as file:
+            file.write("ssl_ca_file = 'clients.crt'\n")
+    rules = data_dir / "pg_hba.conf"
+    rules.write_text("\n".join([*access, rules.read_text()]))
 
 
 @contextlib.contextmanager

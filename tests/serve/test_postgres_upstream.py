@@ -10,6 +10,7 @@ from sealgate_native.postgres import encode_message, encode_query
 from gateway.errors import TargetError
 from gateway.serve.listeners import Wire
 from gateway.serve.postgres_lookups import run_query
+from gateway.serve.postgres_start import LOGIN_METHODS
 from gateway.serve.postgres_upstream import PostgresTarget, open_upstream
 from gateway.testing.certificates import make_authority
 from gateway.testing.postgres import start_postgres
@@ -23,8 +24,11 @@ def authority(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(authority):
-    with start_postgres(tls=authority.issue("target", ["127.0.0.1"])) as running:
+    access = ["hostssl all carded 127.0.0.1/32 cert", "hostssl all cloud 127.0.0.1/32 password"]
+    certificate = authority.issue("target", ["127.0.0.1"])
+    with start_postgres(tls=certificate, client_ca=authority.ca_file, access=access) as running:
         running.run("create role owner login password 'first'; create database shop owner owner")
+        running.run("create role carded login; create role cloud login password 'good-for-a-quarter-hour'")
         yield running
 
 
@@ -166,3 +170,31 @@ async def test_target_that_breaks_off_is_noticed():
         wire.write(encode_query("select 1"))
         assert await wire.read() == b""
         assert wire.gone.is_set()
+
+
+async def test_a_client_certificate_is_a_login_of_its_own(target, authority):
+    carded = dataclasses.replace(target, own_certificate=authority.issue("carded"), login_methods=LOGIN_METHODS["certificate"])
+    upstream = await open_upstream(carded, credential("carded", ""), {})
+    assert await run_query(upstream, "select current_user, client_dn from pg_stat_ssl where pid = pg_backend_pid()") == [
+        ("carded", "/CN=carded")
+    ]
+    upstream.close()
+    with pytest.raises(TargetError, match="refused the login"):
+        await open_upstream(dataclasses.replace(carded, own_certificate=authority.issue("other")), credential("carded", ""), {})
+    with pytest.raises(TargetError, match="refused the login"):
+        await open_upstream(dataclasses.replace(carded, own_certificate=None), credential("carded", ""), {})
+
+
+async def test_a_certificate_file_that_is_not_there_is_a_clear_error(target, tmp_path):
+    missing = dataclasses.replace(target, own_certificate=(tmp_path / "a.crt", tmp_path / "a.key"))
+    with pytest.raises(TargetError, match="certificate for the target cannot be used"):
+        await open_upstream(missing, credential("carded", ""), {})
+
+
+async def test_a_readable_password_is_sent_only_where_the_configuration_says_so(target):
+    with pytest.raises(TargetError, match="a login the gateway does not give"):
+        await open_upstream(target, credential("cloud", "good-for-a-quarter-hour"), {})
+    cloud = dataclasses.replace(target, login_methods=LOGIN_METHODS["password"])
+    upstream = await open_upstream(cloud, credential("cloud", "good-for-a-quarter-hour"), {})
+    assert upstream.mechanism == "password"
+    upstream.close()
