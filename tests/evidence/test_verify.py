@@ -496,6 +496,7 @@ def test_a_witness_quorum_is_demanded_on_every_attested_note(sigstore, tmp_path)
     builder.write_session()
     size = builder.attestor.attest_now().result(WAIT_S).sizes[builder.origin]
     builder.log.checkpoint = take
+    builder.write_session()
     sample = finish(builder, sigstore)
     policy = WitnessPolicy((witness,), 1)
     report = sample.verify(witnesses=policy)

@@ -3,8 +3,8 @@
 import base64
 import hashlib
 import json
-import shutil
 import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import jwt
@@ -27,7 +27,7 @@ from gateway.testing.sigstore.timestamps import parse_request
 
 WHO = "gateway@example.com"
 OFFLINE = ["unshare", "-n"]  # an empty network namespace: no address, not even loopback
-STOCK = shutil.which("sigstore")
+STOCK = [sys.executable, "-m", "sigstore"]
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def verifier_of(service):
 
 
 def stock(*arguments, offline=False):
-    command = [*(OFFLINE if offline else []), STOCK, *map(str, arguments)]
+    command = [*(OFFLINE if offline else []), *STOCK, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
