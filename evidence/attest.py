@@ -149,7 +149,7 @@ class Attestor:
         return 0.0
 
     def start(self) -> None:
-        """Recover the chain of statements from disk and begin.
+        """Recover the chain of statements from disk and begin; the first attestation comes after `every_s`, or when it is asked for.
 
         Raises:
             AttestationError: the newest stored bundle does not verify, so the chain cannot be continued from it.
@@ -188,7 +188,7 @@ class Attestor:
         return not self._thread.is_alive() and self.lag_s == 0
 
     def _run(self) -> None:
-        pause_s, retry_s, last = self._every_s, FIRST_RETRY_S, 0.0
+        pause_s, retry_s, last = self._every_s, FIRST_RETRY_S, time.monotonic()
         while True:
             with self._wake:
                 while not (self._stopping or self._waiters) and (remaining_s := self._wait_s(pause_s, last)) > 0:

