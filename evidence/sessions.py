@@ -22,6 +22,7 @@ from evidence.query import Hit, Query, search
 from evidence.record import LOG_SID
 from evidence.store import LogReader
 from evidence.verify_log import find_logs
+from evidence.wording import describe_record, excerpt_input
 
 MAX_SHOWN_CHARS: Final = 4_000
 """Of one step's content; the rest is counted. A replay is for reading, the chunk itself can be exported."""
@@ -106,18 +107,25 @@ def read_session(directory: Path, sid: str) -> list[Hit]:
     return hits
 
 
-def replay(directory: Path, sid: str, identities: Sequence[str] = ()) -> Iterator[Step]:
-    """The steps of one session; with an age identity that opens its key, inputs and transcripts too."""
+def replay(directory: Path, sid: str, identities: Sequence[str] = (), *, whole: bool = False) -> Iterator[Step]:
+    """The steps of one session; with an age identity that opens its key, inputs and transcripts too.
+
+    Args:
+        directory: the evidence.
+        sid: which session.
+        identities: private age keys.
+        whole: show input documents whole rather than what they ask for.
+    """
     hits = read_session(directory, sid)
     chunks = _Chunks(directory, hits[0].origin, sid, identities)
     begin = _moment(hits[0].record)
     for hit in hits:
         record = hit.record
         reference = _reference(record)
-        content = chunks.read(reference) if reference else ""
+        content = chunks.read(reference, whole=whole) if reference else ""
         moment = _moment(record)
         at_s = (moment - begin).total_seconds() if moment and begin else 0.0
-        yield Step(at_s, str(record.get("type", "")), neutralise(_describe(record)), content)
+        yield Step(at_s, str(record.get("type", "")), neutralise(describe_record(record)), content)
 
 
 def neutralise(text: str | bytes) -> str:
@@ -150,8 +158,8 @@ class _Chunks:
         except EvidenceError as error:
             self._why = error.what
 
-    def read(self, reference: Mapping[str, Any]) -> str:
-        """The neutralised content of a chunk."""
+    def read(self, reference: Mapping[str, Any], *, whole: bool) -> str:
+        """The neutralised content of a chunk; of an input document what it asks for, unless `whole`."""
         size = reference.get("bytes", "?")
         if self._cipher is None or self._reader is None:
             return f"[{size} bytes: {neutralise(self._why)}]"
@@ -160,12 +168,20 @@ class _Chunks:
             plain = self._cipher.open(number, self._reader.read_chunk(self._sid, number))
         except (EvidenceError, KeyError, ValueError, TypeError) as error:
             return f"[{size} bytes: {neutralise(str(error))}]"
-        shown = neutralise(plain)
+        shown = neutralise(plain if whole else _excerpt(plain))
         return (
             shown
             if len(shown) <= MAX_SHOWN_CHARS
             else f"{shown[:MAX_SHOWN_CHARS]}\n[{len(shown) - MAX_SHOWN_CHARS} more characters]"
         )
+
+
+def _excerpt(plain: bytes) -> str | bytes:
+    try:
+        found = excerpt_input(orjson.loads(plain))
+    except orjson.JSONDecodeError:
+        return plain
+    return plain if found is None else found
 
 
 def _summarise(summary: SessionSummary, record: Mapping[str, Any]) -> None:
@@ -188,20 +204,6 @@ def _reference(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
         if isinstance(value, Mapping) and "n" in value:
             return value
     return None
-
-
-def _describe(record: Mapping[str, Any]) -> str:
-    """One line about a record, for people."""
-    kind = record.get("type")
-    decision = record.get("decision")
-    if kind == "decision" and isinstance(decision, Mapping):
-        action = record.get("action") if isinstance(record.get("action"), Mapping) else {}
-        rules = ", ".join(str(reason.get("rule")) for reason in decision.get("reasons", ()) if isinstance(reason, Mapping))
-        effects = "+".join(map(str, (action or {}).get("effects", ())))
-        return f"{decision.get('effect')} {(action or {}).get('name', '')} {effects} [{rules}] {record.get('decision_id')}"
-    hidden = {"v", "type", "seq", "sid", "sseq", "sprev", "ts", "mono_us"}
-    rest = {name: value for name, value in record.items() if name not in hidden}
-    return orjson.dumps(rest, option=orjson.OPT_SORT_KEYS).decode() if rest else ""
 
 
 def _moment(record: Mapping[str, Any]) -> datetime | None:

@@ -72,10 +72,11 @@ def show_command(directory: Path, sid: str, as_json: bool) -> None:
 @click.argument("sid")
 @_IDENTITY
 @click.option("--speed", type=click.FloatRange(min=0), default=0.0, show_default=True, help="1 is real time; 0 does not wait.")
+@click.option("--whole", is_flag=True, help="Show input documents whole, as policy evaluated them.")
 @json_option
-def replay_command(directory: Path, sid: str, identities: tuple[Path, ...], speed: float, as_json: bool) -> None:
+def replay_command(directory: Path, sid: str, identities: tuple[Path, ...], speed: float, whole: bool, as_json: bool) -> None:
     """One session step by step. Control characters are shown as escapes, never sent to the terminal."""
-    steps = list(replay(directory, sid, read_age_identities(identities)))
+    steps = list(replay(directory, sid, read_age_identities(identities), whole=whole or as_json))
     if as_json:
         click.echo(orjson.dumps([step.as_record() for step in steps], option=orjson.OPT_INDENT_2).decode())
         return
