@@ -148,6 +148,7 @@ class HttpAddon:
         """The head of a request. A refusal is set at once; the carrier then drops the body."""
         begun = await self._client.begin(read_request(flow.request))
         if isinstance(begun, HttpResponse):
+            flow.request.headers.pop("expect", None)  # or the client would be told to go on
             flow.response = make_response(begun)
         else:
             flow.metadata[EXCHANGE] = begun
@@ -297,8 +298,9 @@ def read_fields(headers: http.Headers) -> tuple[tuple[str, str], ...]:
 def read_request(request: http.Request) -> HttpRequest:
     """The head of a request, of either version."""
     fields = [(name, value) for name, value in read_fields(request.headers) if not name.startswith(":")]
-    if request.authority and not any(name == "host" for name, _ in fields):
-        fields.insert(0, ("host", request.authority))
+    named = [value for name, value in fields if name == "host"]
+    if request.authority and named != [request.authority]:
+        fields.insert(0, ("host", request.authority))  # a second name is refused where fields are checked
     return HttpRequest(
         method=request.method,
         scheme=request.scheme,

@@ -104,13 +104,17 @@ class StrictHttp1Server(Http1Server):
                 end = find_head_end(data.lstrip(b"\r\n") if self.stream_id == 1 else data)
                 if end >= 0:
                     start = len(data) - len(data.lstrip(b"\r\n")) if self.stream_id == 1 else 0
-                    check_head(data[start : start + end])
+                    check_head(data[start : start + end], is_tunnel=self._is_tunnel())
             except ProtocolError as error:
                 yield from self._refuse("http.framing", error)
                 return
             if end < 0:
                 return
         yield from super().read_headers(event)
+
+    def _is_tunnel(self) -> bool:
+        layers = [item for item in self.context.layers if isinstance(item, ExchangeLayer)]
+        return bool(layers) and layers[-1].mode is HTTPMode.transparent
 
     def _refuse(self, code: str, error: ProtocolError) -> Commands:
         refused = Unreadable(code, error)

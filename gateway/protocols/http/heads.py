@@ -64,11 +64,18 @@ def find_head_end(data: bytes) -> int:
     return -1 if end < 0 else end + 4
 
 
-def check_head(head: bytes) -> None:
-    """Refuse an HTTP/1 head that two readers could frame differently. Raises ProtocolError."""
+def check_head(head: bytes, *, is_tunnel: bool = False) -> None:
+    """Refuse an HTTP/1 head that two readers could frame differently. Raises ProtocolError.
+
+    Args:
+        head: up to and with its empty line.
+        is_tunnel: whether the service is known from a CONNECT, so that a target may only be a path.
+    """
     line, *fields = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
     if not _REQUEST_LINE.fullmatch(line):
         raise ProtocolError("the request line is malformed", why="method, target and version with one blank between (RFC 9112 3)")
+    if is_tunnel and line.split(b" ")[1][:1] not in {b"/", b"*"}:
+        raise ProtocolError("the request names a host inside a tunnel", why="the tunnel has one already; send the path only")
     if len(fields) > MAX_FIELDS:
         raise LimitExceededError("the request has too many header fields", why=f"more than {MAX_FIELDS}")
     seen: Counter[bytes] = Counter()

@@ -60,9 +60,7 @@ def _read_path(path: str) -> str:
     if not _PATH.fullmatch(path):
         raise ProtocolError("the path holds a character that must be percent-encoded", why="RFC 3986 3.3")
     _check_percent(path, "path")
-    if _ENCODED_TRICKS.search(path):
-        why = "servers read an encoded slash, backslash, semicolon, control character or percent sign in different ways"
-        raise ProtocolError("the path holds an encoded separator", why=why)
+    _check_tricks(path)
     kept: list[str] = []
     parts = [_normalize(part) for part in path.split("/")[1:]]
     for number, part in enumerate(parts):
@@ -78,8 +76,15 @@ def _read_path(path: str) -> str:
         else:
             kept.append(part)
     canonical = "/" + "/".join(kept)
+    _check_tricks(canonical)  # undoing an encoding may have made one
     _split(canonical)  # that every segment is text
     return canonical
+
+
+def _check_tricks(path: str) -> None:
+    if _ENCODED_TRICKS.search(path):
+        why = "servers read an encoded slash, backslash, semicolon, control character or percent sign in different ways"
+        raise ProtocolError("the path holds an encoded separator", why=why)
 
 
 def _normalize(part: str) -> str:

@@ -1,7 +1,12 @@
 """What the HTTP client tests share: one real service with TLS and a credential, one gateway in front of it, tokens, and curl."""
 
+import base64
+import contextlib
 import json
+import re
 import shutil
+import socket
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -158,3 +163,70 @@ def curl(gateway, ca_file, proxy_url):
         return Answer(done)
 
     return run
+
+
+class Tunnel:
+    """A client's own bytes inside a CONNECT tunnel, encrypted or not."""
+
+    def __init__(self, port, token, ca_file, *, place=f"{HOST}:443", tls=True, name=HOST):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=15)
+        credential = base64.b64encode(f"agent:{token}".encode()).decode()
+        self.socket.sendall(
+            f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\nProxy-Authorization: Basic {credential}\r\n\r\n".encode()
+        )
+        self.connected = self.read_until(b"\r\n\r\n")
+        if tls and b" 200 " in self.connected:
+            context = ssl.create_default_context(cafile=str(ca_file))
+            context.check_hostname = name == HOST
+            self.socket = context.wrap_socket(self.socket, server_hostname=name)
+
+    def read_until(self, mark):
+        data = b""
+        while mark not in data:
+            piece = self.socket.recv(65536)
+            if not piece:
+                break
+            data += piece
+        return data
+
+    def send(self, data):
+        self.socket.sendall(data)
+
+    def read_all(self):
+        """Everything until the gateway closes."""
+        data = b""
+        with contextlib.suppress(OSError):
+            while piece := self.socket.recv(65536):
+                data += piece
+        return data
+
+    def read_response(self):
+        """One response with a Content-Length: status, headers as text, body."""
+        head, _, body = self.read_until(b"\r\n\r\n").partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)
+        while length and len(body) < int(length[1]):
+            piece = self.socket.recv(65536)
+            if not piece:
+                break
+            body += piece
+        return int(head.split(b" ", 2)[1]) if head else 0, head.decode("latin-1"), body
+
+    def close(self):
+        self.socket.close()
+
+
+@pytest.fixture
+def open_tunnel(gateway, mint, ca_file):
+    """Opens tunnels, closed at the end of the test."""
+    opened = []
+
+    def make(**options):
+        running = options.pop("running", gateway)
+        trusted = running.config.listeners.http.ca.cert_file
+        tunnel = Tunnel(running.http_port, options.pop("token", None) or mint(), trusted, **options)
+        opened.append(tunnel)
+        return tunnel
+
+    yield make
+    for tunnel in opened:
+        tunnel.close()
