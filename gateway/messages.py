@@ -61,3 +61,40 @@ class Outcome:
     error_code: str | None = None
     transcript: bytes = b""
     transcript_truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request as a carrier parsed it; what the protocols over HTTP read.
+
+    Attributes:
+        target: path and query as the client sent them.
+        headers: lower-case names, in order; pseudo-headers of HTTP/2 are not among them.
+        body: whole, its content coding undone; empty before it was read.
+    """
+
+    method: str
+    scheme: str
+    host: str
+    port: int
+    target: str
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    http_version: str = "HTTP/1.1"
+
+    def find_header(self, name: str) -> str | None:
+        """The first value of a field, by its lower-case name."""
+        return next((value for key, value in self.headers if key == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """A response, to a client or from a service; `headers` as in `HttpRequest`."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+    def find_header(self, name: str) -> str | None:
+        """The first value of a field, by its lower-case name."""
+        return next((value for key, value in self.headers if key == name), None)

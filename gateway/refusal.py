@@ -44,11 +44,14 @@ def new_decision_id() -> str:
 
 
 def name_action(action: Action | None) -> str:
-    """What a person would call the action: its statements' verbs where it has them."""
+    """What a person would call the action: its statements' verbs, or its method and operation, where it has them."""
     if action is None:
         return "this action"
     statements = action.facts.get("statements")
     verbs = [str(item.get("verb", "")).upper().replace("_", " ") for item in statements] if isinstance(statements, list) else []
+    if isinstance(method := action.facts.get("method"), str):
+        operation = action.facts.get("operation") or {}
+        return f"{method} {operation.get('id') or action.facts.get('host', '')}".strip()
     return " and ".join(dict.fromkeys(verb for verb in verbs if verb)) or action.name
 
 

@@ -1,7 +1,7 @@
 """The configuration of a gateway: `load_config` reads sealgate.yaml into frozen, typed settings.
 
 values.py        the kinds of value: references to secrets, paths, names
-sections.py      every section except connections
+sections.py      every section except connections; listeners.py where clients connect
 connections.py   the systems behind the gateway: what all have, and PostgreSQL; http_connections.py and ssh_connections.py the other protocols
 source.py        YAML with the line of every value
 load.py          the whole file: problems, conflicts, warnings
@@ -19,7 +19,18 @@ from gateway.config.connections import (
     TargetTlsConfig,
     TranscriptMode,
 )
-from gateway.config.http_connections import HttpConnectionConfig
+from gateway.config.http_connections import (
+    BasicCredential,
+    BearerCredential,
+    HeaderCredential,
+    HttpConnectionConfig,
+    HttpCredential,
+    HttpOperation,
+    MtlsCredential,
+    OAuth2Credential,
+    QueryCredential,
+)
+from gateway.config.listeners import HttpCaConfig, HttpListenerConfig, ListenerConfig, TlsConfig
 from gateway.config.load import CONNECTION_TYPES, Config, ConnectionConfig, find_warnings, load_config, parse_config
 from gateway.config.reference import json_schema, render_reference
 from gateway.config.sections import (
@@ -31,7 +42,6 @@ from gateway.config.sections import (
     IdentitySection,
     IssuerConfig,
     LimitsSection,
-    ListenerConfig,
     ListenersSection,
     MaskingSection,
     OpaConfig,
@@ -39,7 +49,6 @@ from gateway.config.sections import (
     PolicySection,
     ReviewerGroup,
     SigstoreConfig,
-    TlsConfig,
 )
 from gateway.config.ssh_connections import SshConnectionConfig
 from gateway.config.values import is_loopback, is_safe_url
@@ -51,25 +60,35 @@ __all__ = [
     "DETECTORS",
     "SIGNATURE_ALGORITHMS",
     "ApprovalSection",
+    "BasicCredential",
+    "BearerCredential",
     "Config",
     "ConnectionBase",
     "ConnectionConfig",
     "DatabaseMatch",
     "EvidenceSection",
     "GatewaySection",
+    "HeaderCredential",
+    "HttpCaConfig",
     "HttpConnectionConfig",
+    "HttpCredential",
+    "HttpListenerConfig",
+    "HttpOperation",
     "IdentitySection",
     "IssuerConfig",
     "LimitsSection",
     "ListenerConfig",
     "ListenersSection",
     "MaskingSection",
+    "MtlsCredential",
+    "OAuth2Credential",
     "OpaConfig",
     "PatternConfig",
     "PolicySection",
     "PostgresConnectionConfig",
     "PostgresCredential",
     "PostgresTarget",
+    "QueryCredential",
     "ReviewerGroup",
     "SigstoreConfig",
     "SshConnectionConfig",

@@ -224,7 +224,7 @@ _PATTERN_WORDS: Final = {
     PERSON_PATTERN: "must be ALIAS/SUB, the id of a subject",
 }
 
-_NOT_SERVED: Final = {"http": "HTTP", "ssh": "SSH"}
+_NOT_SERVED: Final = {"ssh": "SSH"}
 
 
 def _explain_unknown(location: Location) -> str:

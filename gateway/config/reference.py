@@ -11,8 +11,8 @@ from typing import Any, Final, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from gateway.config.listeners import ListenerConfig
 from gateway.config.load import Config
-from gateway.config.sections import ListenerConfig
 
 SCHEMA_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 

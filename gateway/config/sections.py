@@ -7,20 +7,18 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
+from gateway.config.listeners import HttpListenerConfig, ListenerConfig
 from gateway.config.values import (
     ALIAS_PATTERN,
     PERSON_PATTERN,
     AgeRecipient,
-    Bind,
     FilePath,
     HttpUrl,
-    ListenPort,
     Many,
     Name,
     SecretRef,
     Settings,
     Text,
-    is_loopback,
     is_safe_url,
     place_with,
 )
@@ -211,33 +209,12 @@ class IdentitySection(Settings):
     )
 
 
-class TlsConfig(Settings):
-    """The certificate a listener shows."""
-
-    cert_file: FilePath = Field(description="PEM file: the certificate and its chain.")
-    key_file: FilePath = Field(description="PEM file: the private key, readable by the gateway's user only.")
-
-
-class ListenerConfig(Settings):
-    """An address the gateway accepts clients on."""
-
-    bind: Bind = Field(
-        default="127.0.0.1", description="Address to listen on. Default this machine only: opening up is a decision."
-    )
-    port: ListenPort = Field(description="TCP port; 0 lets the kernel choose (it is printed at start).")
-    tls: TlsConfig | None = Field(
-        default=None, description="Certificate to show. Needed on any address but loopback: clients send their token here."
-    )
-
-    @model_validator(mode="after")
-    def _require_tls(self) -> ListenerConfig:
-        if self.tls is None and not is_loopback(self.bind):
-            raise ValueError(f"tls is missing: on {self.bind} tokens would cross the network in clear")
-        return self
-
-
 class ListenersSection(Settings):
     """Where clients connect."""
+
+    http: HttpListenerConfig | None = Field(
+        default=None, description="HTTPS proxy: curl, SDKs, anything that follows HTTPS_PROXY."
+    )
 
     postgres: ListenerConfig | None = Field(
         default=None, description="PostgreSQL wire protocol: psql, drivers, anything that speaks it."

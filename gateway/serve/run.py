@@ -44,6 +44,7 @@ from gateway.serve.approvals_api import make_routes
 from gateway.serve.cell_masking import CellMasking
 from gateway.serve.evidence import Evidence, keep_bundle, open_evidence
 from gateway.serve.hosts import Host, Parts
+from gateway.serve.http_start import start_http_host
 from gateway.serve.postgres_start import MAX_PENDING_LOGINS, start_postgres_host
 
 logger = logging.getLogger(__name__)
@@ -134,6 +135,8 @@ class Gateway:
         listeners = self._config.listeners
         if listeners.postgres is not None:
             self._hosts["postgres"] = await start_postgres_host(parts, listeners.postgres)
+        if listeners.http is not None:
+            self._hosts["http"] = await start_http_host(parts, listeners.http)
 
     # --- parts
 

@@ -22,6 +22,7 @@ import yaml
 from evidence.keys import generate_log_key
 from evidence.store import EvidenceStore
 from gateway.config import Config, load_config
+from gateway.serve.http_authority import make_http_authority
 from gateway.serve.run import Gateway, run
 from gateway.testing.oidc import DevelopmentIssuer
 
@@ -59,6 +60,15 @@ def write_config(
     listener: dict[str, Any] = {"port": 0}
     if tls is not None:
         listener["tls"] = {"cert_file": str(tls[0]), "key_file": str(tls[1])}
+    listeners: dict[str, Any] = {"admin": {"port": 0}}
+    kinds = {connection["type"] for connection in connections}
+    if "postgres" in kinds:
+        listeners["postgres"] = listener
+    if "http" in kinds:
+        cert_file, key = folder / "http-ca.pem", folder / "http-ca-key.pem"
+        if not key.exists():
+            make_http_authority(cert_file, key)
+        listeners["http"] = {"port": 0, "ca": {"cert_file": str(cert_file), "key": f"file:{key}"}}
     document: dict[str, Any] = {
         "gateway": {"name": GATEWAY_NAME, "state": "sqlite:///state.db"},
         "identity": {
@@ -66,7 +76,7 @@ def write_config(
                 {"alias": "corp", "issuer": issuer.url, "audience": ["sealgate"], "jwks_url": issuer.jwks_url, "leeway_s": 0}
             ]
         },
-        "listeners": {"postgres": listener, "admin": {"port": 0}},
+        "listeners": listeners,
         "policy": {"bundle": str(bundle)},
         "evidence": {
             "store": "evidence",
@@ -105,6 +115,11 @@ class RunningGateway:
     def port(self) -> int:
         """Of the PostgreSQL listener."""
         return self.ports["postgres"]
+
+    @property
+    def http_port(self) -> int:
+        """Of the HTTPS proxy."""
+        return self.ports["http"]
 
     @property
     def admin_port(self) -> int:
