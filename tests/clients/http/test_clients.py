@@ -6,9 +6,10 @@ import os
 import shutil
 import ssl
 import subprocess
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import aiohttp
+import grpc
 import httpx
 import pytest
 import requests
@@ -43,8 +44,9 @@ def check(status, body, refused_status, refused):
 
 @pytest.mark.parametrize("http2", [False, True])
 def test_httpx(proxy_url, ca_file, http2):
-    pytest.importorskip("h2")
-    with httpx.Client(proxy=proxy_url, verify=ssl.create_default_context(cafile=str(ca_file)), http2=http2) as client:
+    context = ssl.create_default_context(cafile=str(ca_file))
+    context.set_alpn_protocols(["h2", "http/1.1"] if http2 else ["http/1.1"])
+    with httpx.Client(proxy=proxy_url, verify=context, http2=http2) as client:
         read, refused = client.get(f"{URL}/accounts"), client.delete(f"{URL}/accounts/1")
     check(read.status_code, read.text, refused.status_code, refused.text)
     assert read.http_version == ("HTTP/2" if http2 else "HTTP/1.1")
@@ -154,7 +156,8 @@ async def test_websockets(proxy_url, ca_file, service):
         assert "permessage-deflate" not in str(socket.response.headers)
         await socket.send("hello")
         answer = json.loads(await socket.recv())
-        assert answer == {"you": "hello", "ssn": "[masked:ssn]"} or answer["ssn"] in {"[redacted]", "[masked:ssn]"}
+        assert answer["you"] == "hello"
+        assert answer["ssn"] == "[masked:ssn]"
         await socket.send(json.dumps({"jsonrpc": "2.0", "method": "x", "id": 1}))
         await socket.recv()
         await socket.ping()
@@ -169,14 +172,13 @@ async def test_a_websocket_message_nobody_can_read_ends_the_conversation(proxy_u
         with pytest.raises(websockets.ConnectionClosedError) as caught:
             await socket.recv()
         assert caught.value.rcvd.code == 1008
-        assert "Decision" in caught.value.rcvd.reason or caught.value.rcvd.reason
+        assert "the request cannot be read" in caught.value.rcvd.reason
     assert len(service.record.messages) == before
 
 
 def test_grpc(authority, make_gateway, mint, tmp_path):
     """Unary and server streaming calls; values that detectors find are overwritten in place."""
-    grpc = pytest.importorskip("grpc")
-    server = grpc.server(__import__("concurrent.futures", fromlist=["x"]).ThreadPoolExecutor(2))
+    server = grpc.server(ThreadPoolExecutor(2))
     seen = []
 
     def show(request, context):
@@ -226,4 +228,3 @@ def test_grpc(authority, make_gateway, mint, tmp_path):
         server.stop(None)
     decisions = [record for record in running.read_records() if record["type"] == "decision" and record["phase"] == "request"]
     assert decisions[0]["facts"]["grpc"] == {"service": "bank.Accounts", "method": "Show"}
-    assert threading.active_count()
