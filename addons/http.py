@@ -24,6 +24,9 @@ EXCHANGE = "sealgate.exchange"
 CUT = "sealgate.cut"
 """Key under which the carrier reads that a stream must end now."""
 
+FINAL = "sealgate.final"
+"""Key of a response that needs no more of the service's: the carrier ends that and sends this."""
+
 SWITCHING = 101
 
 SENT = "sealgate.sent"
@@ -124,7 +127,7 @@ class HttpAddon:
         if flow is None:
             return
         exchange = flow.metadata.get(EXCHANGE)
-        flow.metadata.pop(SENT, None)
+        is_answered = flow.metadata.pop(SENT, None) is not None and flow.response is not None
         if exchange is not None:
             exchange.break_off("fault")
         if flow.websocket is not None:
@@ -132,7 +135,10 @@ class HttpAddon:
             return
         if flow.response is not None and flow.response.stream:
             flow.metadata[CUT] = True
-        flow.response = make_response(await self._client.refuse_fault())
+        refused = await self._client.refuse_fault()
+        if is_answered:
+            flow.metadata[FINAL] = refused
+        flow.response = make_response(refused)
         flow.metadata[EXCHANGE] = None
 
     # --- request
@@ -191,14 +197,16 @@ class HttpAddon:
             flow.response.stream = _make_stream(exchange, flow)
             return
         # Nothing follows, or a refusal: whatever the service still sends is dropped.
-        flow.metadata["sealgate.final"] = head
+        flow.metadata[FINAL] = head
 
     async def on_response(self, flow: http.HTTPFlow) -> None:
         """The whole response, or the end of a stream."""
         exchange: Exchange | None = flow.metadata.get(EXCHANGE)
+        final: HttpResponse | None = flow.metadata.pop(FINAL, None)
         if flow.metadata.get(SENT) is None or flow.response is None or exchange is None:
+            if final is not None:
+                flow.response = make_response(final)
             return
-        final: HttpResponse | None = flow.metadata.pop("sealgate.final", None)
         if exchange.is_streaming:
             if flow.response.trailers:
                 shown = exchange.mask_trailers(

@@ -17,6 +17,7 @@ import wsproto.events
 from mitmproxy import flow as mitmproxy_flow
 from mitmproxy import http, websocket
 from mitmproxy.net.http import status_codes
+from mitmproxy.net.http.validate import validate_headers
 from mitmproxy.proxy import commands, context, events, layer
 from mitmproxy.proxy.layers.http import (
     GetHttpConnection,
@@ -44,7 +45,7 @@ from mitmproxy.proxy.layers.websocket import Fragmentizer, WebsocketEndHook, Web
 from wsproto.connection import ConnectionState as WebsocketState
 from wsproto.frame_protocol import CloseReason, Opcode
 
-from addons.http import CUT, EXCHANGE, SENT
+from addons.http import CUT, EXCHANGE, FINAL, SENT
 from gateway.errors import LimitExceededError, ProtocolError
 from gateway.messages import HttpResponse
 from gateway.protocols.http.heads import check_head, find_head_end
@@ -211,14 +212,7 @@ class ExchangeStream(HttpStream):
         if error is None and connection is not None:
             self.context.server = self.flow.server_conn = connection
             return True
-        self.flow.metadata["sealgate.unreached"] = True
-        self.flow.error = mitmproxy_flow.Error(str(error))
-        yield HttpErrorHook(self.flow)
-        self.flow.metadata[SENT] = None
-        self.flow.metadata[EXCHANGE] = None
-        self.server_state = self.state_done
-        if self.flow.response is not None:
-            yield from self.send_response()
+        yield from self._tell_unreached(str(error))
         return False
 
     def _find_layer(self) -> ExchangeLayer:
@@ -229,11 +223,7 @@ class ExchangeStream(HttpStream):
     def state_wait_for_response_headers(self, event: ResponseHeaders) -> Commands:
         """As the base class; where the head says all, the rest of the body is not waited for."""
         yield from super().state_wait_for_response_headers(event)
-        if (
-            "sealgate.final" in self.flow.metadata
-            and self.server_state == self.state_consume_response_body
-            and not event.end_stream
-        ):
+        if FINAL in self.flow.metadata and self.server_state == self.state_consume_response_body and not event.end_stream:
             yield from self._finish_now()
 
     def _finish_now(self) -> Commands:
@@ -277,14 +267,30 @@ class ExchangeStream(HttpStream):
         if not is_unanswered:
             yield from super().handle_protocol_error(event)
             return
+        yield from self._tell_unreached(event.message)
+
+    def _tell_unreached(self, why: str) -> Commands:
+        """The service gave no response that can be used."""
         self.flow.metadata["sealgate.unreached"] = True
-        self.flow.error = mitmproxy_flow.Error(event.message)
+        self.flow.error = mitmproxy_flow.Error(why)
         yield HttpErrorHook(self.flow)
         self.flow.metadata[SENT] = None
         self.flow.metadata[EXCHANGE] = None
         if self.flow.response is not None:
             yield from self.send_response()
         self.server_state = self.state_errored
+
+    def check_invalid(self, request: bool) -> layer.CommandGenerator[bool]:
+        """As the base class; a response that two readers could frame differently is told in the gateway's own words."""
+        if request or self.flow.response is None:
+            return (yield from super().check_invalid(request))
+        try:
+            validate_headers(self.flow.response)
+        except ValueError:
+            yield commands.CloseConnection(self.flow.server_conn)
+            yield from self._tell_unreached("the framing of the response is ambiguous")
+            return True
+        return False
 
     def flow_done(self) -> Commands:
         """As the base class, with the gateway's own WebSocket layer; nothing else follows a 101."""

@@ -1,6 +1,7 @@
 """The enforcement point: what stands between an agent's own client and the system it reaches.
 
 cli/          argument parsing; every body lives in the package it belongs to
+client/       what runs on an agent's own machine: its environment, a forwarder that adds the token
 serve/        the only code that owns sockets: one host per protocol, look-ups, the admin listener
 console/      what reviewers see
 pipeline.py   the one path of every action: parse, look up, describe, decide, record, enforce (read it first)

@@ -24,12 +24,16 @@ COMMANDS: Final = {
     "validate": "Check a configuration and show what it means.",
     "config": "JSON Schema and documentation of the configuration.",
     "doctor": "Check what the gateway needs from this machine.",
+    "env": "Print what an agent's own clients need.",
+    "run": "Run a command with what its clients need.",
+    "agent": "A loopback proxy that adds the current token.",
+    "token": "Print the current token.",
     "connections": "The systems agents may reach.",
     "approvals": "Review actions that wait for approval.",
     "sessions": "Recorded sessions.",
     "evidence": "Verify, query and export the record.",
     "policy": "Check, test and bundle policies.",
-    "keygen": "Make the key that signs the gateway's log.",
+    "keygen": "Make the gateway's keys.",
     "bench": "Measure this build beside its peers.",
 }
 """Every command with its one-line help, in the order shown."""

@@ -23,6 +23,9 @@ from gateway.masking.values import CellMasker, ValueMasker
 
 _STEP: Final = re.compile(r"\.([A-Za-z_][A-Za-z0-9_-]*)|\[(\*)\]|\[([0-9]+)\]|\['([^'\]]*)'\]")
 _STRUCTURED: Final = frozenset({"json", "ndjson", "events"})
+_IN_UNITS: Final = frozenset({"grpc", "events", "ndjson"})
+"""Scrubbed message by message: a stream that is held back would keep a complete event from leaving."""
+
 _JSON_STARTS: Final = frozenset(b'{["')
 
 
@@ -134,21 +137,20 @@ class MaskedBody:
         self._detectors = detectors
         self._masker: BodyMasker | None = None
         if kind == "grpc":
-            # Scrubbed message by message: a stream that is held back would keep a message from leaving.
             self._masker = GrpcMasker(self.values, self._scrubber)
         elif kind == "binary":
             self._masker = PlainMasker()
 
     def feed(self, data: bytes) -> bytes:
         """Takes the next bytes, their content coding undone; gives what is settled."""
-        if self._kind == "grpc":
+        if self._kind in _IN_UNITS:
             return self._open().feed(data)
         settled = self._scrubber.feed(data)
         return self._open().feed(settled) if settled else b""
 
     def finish(self) -> bytes:
         """Ends the body; gives the rest."""
-        if self._kind == "grpc":
+        if self._kind in _IN_UNITS:
             return self._open().finish()
         rest = self._scrubber.finish()
         masker = self._open()
@@ -169,9 +171,9 @@ class MaskedBody:
 
     def _choose(self) -> BodyMasker:
         if self._kind == "events":
-            return EventMasker(self._make_member_masker, self.values)
+            return EventMasker(self._make_member_masker, self.values, self._scrubber)
         if self._kind == "ndjson":
-            return LineMasker(self._make_member_masker)
+            return LineMasker(self._make_member_masker, self._scrubber)
         if self._kind == "json":
             return _Sniffer(self._make_member_masker)
         return TextMasker(self.values, self._detectors)

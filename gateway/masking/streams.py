@@ -89,8 +89,9 @@ class TextMasker:
 class LineMasker:
     """NDJSON: each line masked on its own, as soon as it is complete."""
 
-    def __init__(self, make: Callable[[bytes], BodyMasker]) -> None:
+    def __init__(self, make: Callable[[bytes], BodyMasker], scrubber: Scrubber) -> None:
         self._make = make
+        self._scrubber = scrubber
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
@@ -106,6 +107,7 @@ class LineMasker:
         return self._mask(rest) if rest else b""
 
     def _mask(self, line: bytes) -> bytes:
+        line = self._scrubber.scrub(line)
         masker = self._make(line)
         return masker.feed(line) + masker.finish()
 
@@ -116,9 +118,10 @@ _LINE_END: Final = re.compile(rb"\r\n|\r(?!$)|\n")
 class EventMasker:
     """Server-sent events: each event masked as soon as its empty line has come (HTML standard, 9.2.6)."""
 
-    def __init__(self, make: Callable[[bytes], BodyMasker], values: ValueMasker) -> None:
+    def __init__(self, make: Callable[[bytes], BodyMasker], values: ValueMasker, scrubber: Scrubber) -> None:
         self._make = make
         self._values = values
+        self._scrubber = scrubber
         self._held = b""
         self._lines: list[bytes] = []
         self._size = 0
@@ -153,7 +156,7 @@ class EventMasker:
         place = next((number for number, line in enumerate(lines) if line.partition(b":")[0] == b"data"), -1)
         for number, line in enumerate(lines):
             if number == place:
-                joined = b"\n".join(data)
+                joined = self._scrubber.scrub(b"\n".join(data))
                 masker = self._make(joined)
                 shown = masker.feed(joined) + masker.finish()
                 out += [b"data: " + part for part in shown.split(b"\n")]

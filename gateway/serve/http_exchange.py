@@ -133,6 +133,7 @@ class Exchange:
             decision_id = await self._host.record_refused(self._client_ip, error.code, error.why, subject=subject)
             return enforce.refuse(Refusal("limit", error.code, error.what, error.why, error.fix, decision_id), status=429)
         self.session.begin()
+        self._host.under_way.add(self.abandoned)
         try:
             check_request_head(head)
             self._check_leak(head, token)
@@ -378,6 +379,7 @@ class Exchange:
 
     def close(self) -> None:
         """Release the session; safe to call twice."""
+        self._host.under_way.discard(self.abandoned)
         session, self.session = self.session, None
         if session is not None:
             session.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -88,7 +89,12 @@ class Router:
 
 @dataclass(slots=True)
 class HttpHost:
-    """The shared parts. `drain` is set when nothing new may begin."""
+    """The shared parts.
+
+    Attributes:
+        totals: what happened since the start, for the metrics page.
+        under_way: set to end the wait of each exchange for a reviewer.
+    """
 
     pipeline: Pipeline
     verify: Verify
@@ -97,11 +103,18 @@ class HttpHost:
     masking: CellMasking
     cells: CellMasker
     totals: Counter[str] = field(default_factory=Counter)
+    under_way: set[asyncio.Event] = field(default_factory=set)
     is_stopping: bool = False
 
     def count(self) -> Mapping[str, float]:
         """Sessions now, and what happened since the start."""
         return {"sessions": self.sessions.count, **self.sessions.totals(), **self.totals}
+
+    def stop(self) -> None:
+        """Begin nothing more, and end every wait for a reviewer; its request stays open."""
+        self.is_stopping = True
+        for abandoned in self.under_way:
+            abandoned.set()
 
     async def authenticate(self, token: str | None, client_ip: str, *, is_proxy: bool) -> Subject | HttpResponse:
         """The subject of a token, or the challenge that asks for one. A client that sends none is only asked, which is how HTTP begins."""

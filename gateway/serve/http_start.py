@@ -86,7 +86,7 @@ class RunningHttp:
 
     async def stop(self, grace_s: float) -> None:
         """Accept nothing more, let exchanges under way finish, end the sessions, close what is left."""
-        self._host.is_stopping = True
+        self._host.stop()
         listeners = [self._proxy] if self._reverse is None else [self._proxy, self._reverse]
         for listener in listeners:
             listener.stop_accepting()

@@ -42,6 +42,7 @@ from gateway.secrets import SecretResolver
 from gateway.serve.admin import AdminServer, make_app
 from gateway.serve.approvals_api import make_routes
 from gateway.serve.cell_masking import CellMasking
+from gateway.serve.clients_api import make_client_routes
 from gateway.serve.evidence import Evidence, keep_bundle, open_evidence
 from gateway.serve.hosts import Host, Parts
 from gateway.serve.http_start import start_http_host
@@ -200,7 +201,13 @@ class Gateway:
             return with_reviewer_groups(await verifier.verify(token), self._config.approval)
 
         app = make_app(
-            health=self._find_problems, numbers=self._count, routes=[*make_routes(desk, verify_reviewer), *self._routes]
+            health=self._find_problems,
+            numbers=self._count,
+            routes=[
+                *make_routes(desk, verify_reviewer),
+                *make_client_routes(self._config.gateway.name, self._hosts, verifier.verify),
+                *self._routes,
+            ],
         )
         certificate = None if listener.tls is None else (str(listener.tls.cert_file), str(listener.tls.key_file))
         server = AdminServer(app, certificate=certificate)

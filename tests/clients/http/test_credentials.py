@@ -11,7 +11,6 @@ import subprocess
 import threading
 from urllib.parse import quote
 
-import pyrage
 import pytest
 
 from evidence.sessions import list_sessions, replay
@@ -36,7 +35,7 @@ class EchoService:
                 pass
 
             def do_GET(self):
-                owner.seen.append((self.path, dict(self.headers.items())))
+                owner.seen.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
                 proof = self.headers.get("authorization", "") + self.headers.get("x-api-key", "") + self.path
                 peer = self.connection.getpeercert()
                 parts = [proof, SECRET, SECRET[::1].encode().hex(), quote(SECRET, safe=""), json.dumps(SECRET)]
@@ -137,12 +136,12 @@ def spellings(secret):
 
 
 CREDENTIALS = {
-    "bearer": (lambda ref: {"kind": "bearer", "token": ref}, lambda seen: seen[1]["Authorization"] == f"Bearer {SECRET}"),
+    "bearer": (lambda ref: {"kind": "bearer", "token": ref}, lambda seen: seen[1]["authorization"] == f"Bearer {SECRET}"),
     "basic": (
         lambda ref: {"kind": "basic", "user": "gw", "password": ref},
-        lambda seen: seen[1]["Authorization"] == f"Basic {base64.b64encode(f'gw:{SECRET}'.encode()).decode()}",
+        lambda seen: seen[1]["authorization"] == f"Basic {base64.b64encode(f'gw:{SECRET}'.encode()).decode()}",
     ),
-    "header": (lambda ref: {"kind": "header", "name": "X-Api-Key", "value": ref}, lambda seen: seen[1]["X-Api-Key"] == SECRET),
+    "header": (lambda ref: {"kind": "header", "name": "X-Api-Key", "value": ref}, lambda seen: seen[1]["x-api-key"] == SECRET),
     "query": (
         lambda ref: {"kind": "query", "name": "key", "value": ref},
         lambda seen: f"key={quote(SECRET, safe='')}" in seen[0],
@@ -210,7 +209,7 @@ def test_oauth2_tokens_are_fetched_once_and_renewed(open_service, authority, sec
         assert "oauth-token" not in ask(running, mint())
         ask(running, mint())
         assert service.tokens == 1
-        assert service.seen[-1][1]["Authorization"] == "Bearer oauth-token-1-abcdefgh"
+        assert service.seen[-1][1]["authorization"] == "Bearer oauth-token-1-abcdefgh"
     service.token_life_s = 1
     service.tokens = 0
     with make_gateway(tmp_path / "short", connections=[connect(service, authority, credential)]) as running:
