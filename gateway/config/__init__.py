@@ -41,7 +41,7 @@ from gateway.config.sections import (
     SigstoreConfig,
     TlsConfig,
 )
-from gateway.config.ssh_connections import SshConnectionConfig
+from gateway.config.ssh_connections import SshConnectionConfig, SshListenerConfig
 from gateway.config.values import is_loopback, is_safe_url
 from gateway.config.view import resolved_view, summarize
 
@@ -73,6 +73,7 @@ __all__ = [
     "ReviewerGroup",
     "SigstoreConfig",
     "SshConnectionConfig",
+    "SshListenerConfig",
     "TargetTlsConfig",
     "TlsConfig",
     "TranscriptMode",

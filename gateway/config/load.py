@@ -222,7 +222,7 @@ _PATTERN_WORDS: Final = {
     PERSON_PATTERN: "must be ALIAS/SUB, the id of a subject",
 }
 
-_NOT_SERVED: Final = {"http": "HTTP", "ssh": "SSH"}
+_NOT_SERVED: Final = {"http": "HTTP"}
 
 
 def _explain_unknown(location: Location) -> str:
@@ -240,17 +240,16 @@ def find_conflicts(source: Source) -> Iterator[Problem]:
 
 def _check_connections(source: Source) -> Iterator[Problem]:
     yield from _find_repeats(source, ("connections",), "name", "connection name")
-    seen: dict[str, str] = {}
+    seen: dict[tuple[str, str], str] = {}
     for index, connection in _items(source, ("connections",)):
-        if connection.get("type") != "postgres":
+        kind = {"postgres": "database", "ssh": "host"}.get(str(connection.get("type")))
+        if kind is None:
             continue
-        names = _strings(_member(connection, "match", "databases")) or _strings([connection.get("name")])
-        for database in dict.fromkeys(names):
-            owner = seen.setdefault(database, str(connection.get("name")))
+        names = _strings(_member(connection, "match", f"{kind}s")) or _strings([connection.get("name")])
+        for name in dict.fromkeys(names):
+            owner = seen.setdefault((kind, name), str(connection.get("name")))
             if owner != connection.get("name"):
-                yield _problem(
-                    source, ("connections", index, "match"), f"database {database} already leads to connection {owner}"
-                )
+                yield _problem(source, ("connections", index, "match"), f"{kind} {name} already leads to connection {owner}")
 
 
 def _check_issuers(source: Source) -> Iterator[Problem]:

@@ -45,6 +45,7 @@ from gateway.serve.cell_masking import CellMasking
 from gateway.serve.evidence import Evidence, keep_bundle, open_evidence
 from gateway.serve.hosts import Host, Parts
 from gateway.serve.postgres_start import MAX_PENDING_LOGINS, start_postgres_host
+from gateway.serve.ssh_start import start_ssh_host
 
 logger = logging.getLogger(__name__)
 
@@ -134,6 +135,8 @@ class Gateway:
         listeners = self._config.listeners
         if listeners.postgres is not None:
             self._hosts["postgres"] = await start_postgres_host(parts, listeners.postgres)
+        if listeners.ssh is not None:
+            self._hosts["ssh"] = await start_ssh_host(parts, listeners.ssh)
 
     # --- parts
 
