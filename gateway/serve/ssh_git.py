@@ -157,7 +157,8 @@ class _GitRelay(FlowSink):
         self._target.write_eof()
         if isinstance(event, Push):
             self._agent.write(enforce.refuse_push(ruling.refusal, event))
-        self._agent.write(ssh_enforce.refuse(ruling.refusal), is_error=True)
+        if not isinstance(event, Push) or "side-band-64k" not in event.capabilities:
+            self._agent.write(ssh_enforce.refuse(ruling.refusal), is_error=True)
 
     # --- agent to target
 

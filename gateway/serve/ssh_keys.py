@@ -79,7 +79,7 @@ class HostKeys:
             self._certificates[key] = found
             if len(self._certificates) > MAX_HOST_CERTIFICATES:
                 self._certificates.popitem(last=False)
-        return [found[1], self.host_key]
+        return [found[1]]
 
     @property
     def authority_line(self) -> str:

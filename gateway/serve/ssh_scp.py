@@ -171,7 +171,6 @@ class ScpRelay(FlowSink):
         """Refuse a file: the agent's scp prints the line, whichever side it is, and nothing more is sent."""
         await self._session.release_replies()
         self._agent.write(enforce.refuse_scp(refusal))
-        self._agent.write(enforce.refuse(refusal), is_error=True)
         self._agent.exit(enforce.EXIT_REFUSED)
         raise _StopError
 

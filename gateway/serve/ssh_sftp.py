@@ -150,6 +150,8 @@ class SftpRelay(FlowSink):
         refusal = ruling.refusal or self._refuse_late(event, ruling)
         if refusal is not None:
             await self._session.release_replies()
+            # OpenSSH's client shows the code's own words and not the message, so the reason goes to standard error as well.
+            self._agent.write(enforce.refuse(refusal), is_error=True)
             self._reply_status(request.id, *enforce.refuse_status(refusal))
             return
         self._forward(packet, _Pending(request, ruling))

@@ -107,6 +107,11 @@ class RunningGateway:
         return self.ports["postgres"]
 
     @property
+    def ssh_port(self) -> int:
+        """Of the SSH listener."""
+        return self.ports["ssh"]
+
+    @property
     def admin_port(self) -> int:
         """Of the admin listener."""
         return self.ports["admin"]

@@ -105,7 +105,9 @@ allow contains {"rule": "ssh.files.rsync", "effects": ["read", "write"]} if {
 	input.context.parse.status == "ok"
 	input.ssh.facts.transfer.program == "rsync"
 	lib.in_groups(input.subject.groups, data.site.ssh.groups.rsync)
-	_all_below(data.site.ssh.folders[input.ssh.facts.transfer.direction])
+	every path in input.ssh.facts.transfer.paths {
+		lib.is_below(path, data.site.ssh.folders[input.ssh.facts.transfer.direction])
+	}
 }
 
 # METADATA
