@@ -291,9 +291,7 @@ class PipelineSession:
         refusal = refuse_decision(decision, action, decision_id) if decision.is_blocked else None
         return _Judged(decision, document, refusal)
 
-    async def _seek_approval(
-        self, action: Action, door: Door, decision: Decision, decision_id: str, wait: _Wait
-    ) -> _Judged:
+    async def _seek_approval(self, action: Action, door: Door, decision: Decision, decision_id: str, wait: _Wait) -> _Judged:
         """Find or make the request for exactly this action, wait where waiting is safe, and decide again with the grant."""
         desk = self.pipeline.desk
         digest = compute_action_digest(action, self.subject, self.settings.resource)

@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "config": "JSON Schema and documentation of the configuration.",
     "doctor": "Check what the gateway needs from this machine.",
     "connections": "The systems agents may reach.",
+    "ssh-cert": "An hour's SSH certificate for a token.",
     "approvals": "Review actions that wait for approval.",
     "sessions": "Recorded sessions.",
     "evidence": "Verify, query and export the record.",
@@ -62,7 +63,7 @@ class _Commands(click.Group):
 
 
 def _load_command(name: str) -> click.Command:
-    module_name = f"gateway.cli.{name}"
+    module_name = f"gateway.cli.{name.replace('-', '_')}"
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:

@@ -20,11 +20,11 @@ text below lists exit codes of its own uses those.
 | variable | read by | meaning |
 |---|---|---|
 | `SEALGATE_CONFIG` | serve, validate, connections, doctor | the configuration, instead of `-c` |
-| `SEALGATE_ADMIN_URL` | approvals | the gateway's admin listener |
-| `SEALGATE_TOKEN`, `SEALGATE_TOKEN_FILE` | approvals | the reviewer's OIDC token, or a file with it |
+| `SEALGATE_ADMIN_URL` | approvals, ssh-cert | the gateway's admin listener |
+| `SEALGATE_TOKEN`, `SEALGATE_TOKEN_FILE` | approvals, ssh-cert | your OIDC token, or a file with it |
 | `SEALGATE_SIGSTORE_TOKEN_FILE` | approvals | the reviewer's token for audience sigstore; else the token itself is used |
 | `SEALGATE_TRUST_CONFIG` | approvals | the Sigstore ClientTrustConfig to sign with |
-| `SEALGATE_CA_FILE` | approvals | CA of the admin listener |
+| `SEALGATE_CA_FILE` | approvals, ssh-cert | CA of the admin listener |
 | `SEALGATE_AGE_IDENTITY` | serve | private age key that opens `file:NAME.age` secrets |
 | `SEALGATE_OPA` | policy | the program opa, where it is not on PATH |
 | `SEALGATE_POSTGRES_BIN` | demo, tests | folder with initdb, postgres and psql |

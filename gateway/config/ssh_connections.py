@@ -123,7 +123,9 @@ class SshConnectionConfig(ConnectionBase):
 class SshListenerConfig(Settings):
     """The address SSH clients connect to, and the keys the gateway is known by."""
 
-    bind: Bind = Field(default="127.0.0.1", description="Address to listen on. Default this machine only: opening up is a decision.")
+    bind: Bind = Field(
+        default="127.0.0.1", description="Address to listen on. Default this machine only: opening up is a decision."
+    )
     port: ListenPort = Field(description="TCP port; 0 lets the kernel choose (it is printed at start).")
     host_key: SecretRef = Field(description="The gateway's own private host key (Ed25519).")
     host_ca: SecretRef = Field(
@@ -132,22 +134,32 @@ class SshListenerConfig(Settings):
     user_ca: SecretRef = Field(
         description="Private key of the authority that signs users' certificates (`sealgate ssh-cert`); whoever holds it can be anyone to this gateway."
     )
-    names: Many[HostName] = Field(default=(), description="Host names clients know the gateway by, for its certificate. Default: gateway.name.")
+    names: Many[HostName] = Field(
+        default=(), description="Host names clients know the gateway by, for its certificate. Default: gateway.name."
+    )
     certificate_ttl_s: int = Field(
         default=3_600,
         ge=60,
         le=86_400,
         description="Seconds a user certificate is good for, never longer than the token it was made from. Default one hour.",
     )
-    max_auth_tries: int = Field(default=6, ge=1, le=20, description="Failed proofs of identity before the gateway hangs up. Default 6, as sshd.")
+    max_auth_tries: int = Field(
+        default=6, ge=1, le=20, description="Failed proofs of identity before the gateway hangs up. Default 6, as sshd."
+    )
     max_channels: int = Field(
         default=32, ge=1, le=1_000, description="Channels open at once in one connection; a jump to a target is one. Default 32."
     )
     rekey_bytes: int = Field(
-        default=1_073_741_824, ge=1_048_576, le=1_099_511_627_776, description="Bytes after which keys are exchanged anew. Default 1 GiB, as RFC 4253 advises."
+        default=1_073_741_824,
+        ge=1_048_576,
+        le=1_099_511_627_776,
+        description="Bytes after which keys are exchanged anew. Default 1 GiB, as RFC 4253 advises.",
     )
     keepalive_s: float = Field(
-        default=30.0, gt=0, le=3_600, description="Seconds of silence after which the gateway asks whether the client is there; three unanswered end the connection."
+        default=30.0,
+        gt=0,
+        le=3_600,
+        description="Seconds of silence after which the gateway asks whether the client is there; three unanswered end the connection.",
     )
     pool_idle_s: float = Field(
         default=60.0,

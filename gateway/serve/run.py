@@ -45,7 +45,8 @@ from gateway.serve.cell_masking import CellMasking
 from gateway.serve.evidence import Evidence, keep_bundle, open_evidence
 from gateway.serve.hosts import Host, Parts
 from gateway.serve.postgres_start import MAX_PENDING_LOGINS, start_postgres_host
-from gateway.serve.ssh_start import start_ssh_host
+from gateway.serve.ssh_certificates_api import make_certificate_routes
+from gateway.serve.ssh_start import RunningSsh, start_ssh_host
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ class Gateway:
         parts = Parts(config, pipeline, verifier, self._secrets, masking)
         await self._start_hosts(parts)
         if config.listeners.admin is not None:
-            await self._start_admin(config.listeners.admin, desk, verifier)
+            await self._start_admin(config.listeners.admin, desk, verifier, evidence)
 
     @property
     def session_count(self) -> int:
@@ -195,13 +196,17 @@ class Gateway:
         masking = CellMasking(key, tuple(section.detectors), patterns)
         return masking, DocumentMasker(build_detectors(section.detectors, patterns))
 
-    async def _start_admin(self, listener: ListenerConfig, desk: ApprovalDesk, verifier: TokenVerifier) -> None:
+    async def _start_admin(
+        self, listener: ListenerConfig, desk: ApprovalDesk, verifier: TokenVerifier, evidence: Evidence
+    ) -> None:
         async def verify_reviewer(token: str) -> Subject:
             return with_reviewer_groups(await verifier.verify(token), self._config.approval)
 
-        app = make_app(
-            health=self._find_problems, numbers=self._count, routes=[*make_routes(desk, verify_reviewer), *self._routes]
-        )
+        routes = [*make_routes(desk, verify_reviewer), *self._routes]
+        ssh = self._hosts.get("ssh")
+        if isinstance(ssh, RunningSsh):
+            routes += make_certificate_routes(ssh, verifier.verify, evidence.append)
+        app = make_app(health=self._find_problems, numbers=self._count, routes=routes)
         certificate = None if listener.tls is None else (str(listener.tls.cert_file), str(listener.tls.key_file))
         server = AdminServer(app, certificate=certificate)
         await server.start(listener.bind, listener.port)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -25,8 +24,8 @@ from gateway.pipeline import Pipeline
 from gateway.protocols.ssh import enforce
 from gateway.serve.cell_masking import CellMasking
 from gateway.serve.ssh_channel import AgentChannel
-from gateway.serve.ssh_keys import HostKeys, UserAuthority
 from gateway.serve.ssh_conversation import SshConnection
+from gateway.serve.ssh_keys import HostKeys, UserAuthority
 from gateway.serve.ssh_session import TargetSession
 from gateway.serve.ssh_upstream import TargetPool
 from gateway.serve.ssh_wire import AgentConnection, OpenError, make_options
@@ -109,9 +108,7 @@ class SshHost:
 
     async def prepare(self) -> None:
         """Make what every connection shares; to be called again before the host certificate in it ends."""
-        self._outer_options = await make_options(
-            lambda: OuterServer(self), self._keys.certify(self._names), **self._settings()
-        )
+        self._outer_options = await make_options(lambda: OuterServer(self), self._keys.certify(self._names), **self._settings())
 
     async def keep_prepared(self) -> None:
         """Make it again in time, for ever."""
@@ -235,9 +232,9 @@ class SshHost:
     async def stop(self, grace_s: float) -> None:
         """Let running commands finish for a while, then end every connection and record every end."""
         self._is_stopping = True
-        deadline = time.monotonic() + grace_s
-        while any(session.channel_count for session in self._sessions) and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)
+        running = [task for session in self._sessions for task in session.running_tasks()]
+        if running and grace_s > 0:
+            await asyncio.wait(running, timeout=grace_s)
         for session in list(self._sessions):
             self.end_session(session, "the gateway stopped")
         for wire in list(self._outer):
@@ -349,7 +346,9 @@ class OuterServer(asyncssh.SSHServer):
         subject = await self._require_live()
         connection = await self._find(asked, subject)
         if port not in {SSH_PORT, connection.endpoint.port}:
-            text = f"port {port} of {asked} is not SSH; other protocols have listeners of their own, and nothing is forwarded unseen"
+            text = (
+                f"port {port} of {asked} is not SSH; other protocols have listeners of their own, and nothing is forwarded unseen"
+            )
             raise await self._refuse("ssh.forward", text, connection=connection.name, subject=subject)
         session = await self._start(connection, asked, subject)
         return await self._host.make_inner(session, asked)
@@ -428,7 +427,9 @@ class OuterServer(asyncssh.SSHServer):
         return subject
 
     async def _refuse(self, code: str, text: str, *, connection: str | None = None, subject: Subject | None = None) -> OpenError:
-        decision_id = await self._host.record_refused(self._wire(), code, enforce.clean(text), connection=connection, subject=subject)
+        decision_id = await self._host.record_refused(
+            self._wire(), code, enforce.clean(text), connection=connection, subject=subject
+        )
         return OpenError(enforce.clean(f"sealgate: {text} (decision {decision_id})"))
 
 

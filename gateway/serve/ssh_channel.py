@@ -260,7 +260,7 @@ class AgentChannel(asyncssh.SSHServerSession[bytes]):
     def exit_with_signal(self, name: str, message: str) -> None:
         """The program was ended by a signal."""
         if self.channel is not None and not self.gone.is_set():
-            self.channel.exit_with_signal(name, False, message)  # noqa: FBT003 - whether it dumped core is not passed on
+            self.channel.exit_with_signal(name, False, message)
 
     def end_with(self, text: bytes, status: int = EXIT_NO_TARGET) -> None:
         """Last words on standard error, then the exit status."""

@@ -11,7 +11,7 @@ import asyncssh
 from gateway.action import Action, Lookup, Subject
 from gateway.decision import Enforceable
 from gateway.errors import ProtocolError, TargetError
-from gateway.pipeline import PipelineSession, Ruling, SessionSettings
+from gateway.pipeline import PipelineSession, SessionSettings
 from gateway.protocols.ssh import actions, enforce
 from gateway.protocols.ssh.actions import SshSettings
 from gateway.protocols.ssh.events import Event
@@ -89,7 +89,12 @@ class Conversation(Protocol):
 
 
 async def open_target(
-    login: asyncssh.SSHClientConnection, sink: TargetSink, agent: AgentChannel, *, command: str | None = None, subsystem: str | None = None
+    login: asyncssh.SSHClientConnection,
+    sink: TargetSink,
+    agent: AgentChannel,
+    *,
+    command: str | None = None,
+    subsystem: str | None = None,
 ) -> TargetChannel:
     """A session channel at the target with the same program, terminal and variables. Raises TargetError."""
     terminal: dict[str, Any] = {"request_pty": False}
@@ -100,7 +105,9 @@ async def open_target(
             "term_size": (agent.pty.columns, agent.pty.rows),
             "term_modes": dict(agent.pty_modes),
         }
-    program: dict[str, Any] = {"subsystem": subsystem} if subsystem is not None else {"command": command} if command is not None else {}
+    program: dict[str, Any] = (
+        {"subsystem": subsystem} if subsystem is not None else {"command": command} if command is not None else {}
+    )
     env: list[tuple[bytes | str, bytes | str]] = list(agent.environment.items())
     target = TargetChannel(sink)
     try:

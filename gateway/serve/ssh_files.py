@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any, Final
 
 import asyncssh
@@ -73,7 +72,9 @@ class OpenFile:
         """The first `length` bytes of what was read at `offset`, findings overwritten byte for byte: sizes and offsets stay true.
 
         Args:
+            offset: in the file, of the first byte of `data`.
             data: may hold more than `length`, read ahead for the border.
+            length: how much of it is delivered now.
 
         Raises:
             FindingsError: policy lets no finding out.
@@ -159,5 +160,3 @@ async def run_scp(
     from gateway.serve.ssh_scp import ScpRelay  # noqa: PLC0415 - it needs what is above
 
     return await ScpRelay(conversation, agent, transfer).run(ruling, event, login)
-
-

@@ -137,7 +137,9 @@ class UserAuthority:
         """The subject of a certificate of ours. Raises IdentityError."""
         if certificate.signing_key.public_data != self.key.public_data or self.principal not in certificate.principals:
             raise IdentityError(
-                "the certificate is not one of this gateway", why="another authority signed it", fix="make one with `sealgate ssh-cert`"
+                "the certificate is not one of this gateway",
+                why="another authority signed it",
+                fix="make one with `sealgate ssh-cert`",
             )
         try:
             certificate.validate(CERT_TYPE_USER, self.principal)
@@ -180,7 +182,9 @@ def _read_subject(key_id: str) -> dict[str, Any]:
     return dict(document)
 
 
-def certify_login(authority: asyncssh.SSHKey, user: str, subject_id: str, *, clock: Callable[[], float] = time.time) -> tuple[Any, Any]:
+def certify_login(
+    authority: asyncssh.SSHKey, user: str, subject_id: str, *, clock: Callable[[], float] = time.time
+) -> tuple[Any, Any]:
     """A fresh key and its certificate for one login at a target that trusts the authority; the key id names the subject in the target's log."""
     key = asyncssh.generate_private_key("ssh-ed25519")
     now = int(clock())

@@ -35,7 +35,9 @@ def choose_detectors(decision: Decision, masking: CellMasking, apply: str) -> De
 
     Raises ConfigError for a detector that does not exist.
     """
-    wanted = {str(mask.selector["detector"]) for mask in decision.masks if "detector" in mask.selector and mask.apply in {apply, "both"}}
+    wanted = {
+        str(mask.selector["detector"]) for mask in decision.masks if "detector" in mask.selector and mask.apply in {apply, "both"}
+    }
     return masking.find_detectors(sorted(wanted | set(masking.always)))
 
 

@@ -75,10 +75,9 @@ class TargetSession:
             raise RuntimeError("the session is not open")
         return self._session
 
-    @property
-    def channel_count(self) -> int:
-        """Channels open now."""
-        return len(self._channels)
+    def running_tasks(self) -> list[asyncio.Task[None]]:
+        """What carries its channels now."""
+        return [channel.task for channel in self._channels if channel.task is not None]
 
     async def open(self) -> None:
         """Begin the record. Raises EvidenceUnavailableError."""
@@ -91,7 +90,7 @@ class TargetSession:
         if self._is_closed or self._session is None:
             return
         self._is_closed = True
-        tasks = [channel.task for channel in self._channels if channel.task is not None]
+        tasks = self.running_tasks()
         for channel in self._channels:
             channel.gone.set()
         if tasks:
@@ -112,7 +111,9 @@ class TargetSession:
             judge_forward=self.judge_forward,
         )
 
-    async def judge_forward(self, channel: str, host: str | None = None, port: int | None = None, path: str | None = None) -> bool:
+    async def judge_forward(
+        self, channel: str, host: str | None = None, port: int | None = None, path: str | None = None
+    ) -> bool:
         """Decide and record a way past the session; none is carried by this version, whatever policy says."""
         event = parse_forward(channel, host, port, path)
         ruling = await self.session.handle(event, self.door)
@@ -168,42 +169,56 @@ class TargetSession:
         return None
 
     async def _read_event(self, agent: AgentChannel) -> Event:
-        if agent.channel is None:
+        channel = agent.channel
+        if channel is None:
             return Undecodable("the channel closed before it asked for anything")
         if agent.kind == "shell":
             return parse_shell(agent.pty, agent.environment)
         if agent.kind == "subsystem":
-            return parse_subsystem(agent.channel.raw_subsystem)
-        event = parse_exec(agent.channel.raw_command, agent.pty, agent.environment)
-        if not isinstance(event, Exec):
-            return event
-        reader = find_script_reader(read_command(event.command), event.command)
+            return parse_subsystem(channel.raw_subsystem)
+        event = parse_exec(channel.raw_command, agent.pty, agent.environment)
+        reader = find_script_reader(read_command(event.command), event.command) if isinstance(event, Exec) else None
         if reader is None:
             return event
+        script = await self._read_script(agent, reader)
+        if isinstance(script, Undecodable):
+            return script
+        return parse_exec(channel.raw_command, agent.pty, agent.environment, script)
+
+    async def _read_script(self, agent: AgentChannel, reader: str) -> Script | Undecodable:
+        """Standard input that `reader` would run, whole; what cannot be had whole cannot be judged."""
+        limit = self.connection.max_script_bytes
         if agent.pty is not None:
             return Undecodable(f"{reader} on a terminal would run what is typed, which cannot be judged before it runs")
-        return await self._read_script(agent, reader)
-
-    async def _read_script(self, agent: AgentChannel, reader: str) -> Event:
-        limit = self.connection.max_script_bytes
         try:
             async with asyncio.timeout(SCRIPT_TIMEOUT_S):
                 data = await agent.read_all(limit)
         except TimeoutError:
-            return Undecodable(f"{reader} would run its standard input, which did not end within {SCRIPT_TIMEOUT_S:g} s; redirect it from a file or /dev/null")
-        if data is None or agent.channel is None:
-            return Undecodable(f"{reader} would run its standard input, which is longer than the {limit} bytes that are judged, or was cut off")
-        return parse_exec(agent.channel.raw_command, agent.pty, agent.environment, Script(data, reader))
+            fix = "redirect it from a file or /dev/null"
+            return Undecodable(f"{reader} would run its standard input, which did not end within {SCRIPT_TIMEOUT_S:g} s; {fix}")
+        if data is None:
+            why = f"which is longer than the {limit} bytes that are judged, or was cut off"
+            return Undecodable(f"{reader} would run its standard input, {why}")
+        return Script(data, reader)
 
     async def _carry(self, event: Event, ruling: Ruling, agent: AgentChannel) -> None:
         """Open the target's half and carry the channel to its end."""
         try:
-            async with self._pool.use(self.connection.name, self.connection.endpoint, self.connection.credentials, self.subject) as login:
+            async with self._pool.use(
+                self.connection.name, self.connection.endpoint, self.connection.credentials, self.subject
+            ) as login:
                 outcome = await self._run(event, ruling, agent, login)
         except TargetError as error:
             self.session.finish(ruling, Outcome("failed", tag=error.what[:200], error_code=error.code))
             logger.warning("connection %s: %s", self.connection.name, error)
-            refusal = Refusal("target", error.code, f"{error.what}", "", "try again later, or tell the operators the decision id", ruling.decision_id)
+            refusal = Refusal(
+                "target",
+                error.code,
+                f"{error.what}",
+                "",
+                "try again later, or tell the operators the decision id",
+                ruling.decision_id,
+            )
             agent.end_with(enforce.refuse(refusal), enforce.EXIT_NO_TARGET)
         else:
             self.session.finish(ruling, outcome)

@@ -23,7 +23,7 @@ from gateway.protocols.ssh.events import FileRequest, Undecodable
 from gateway.protocols.ssh.sftp import Request, SftpReader
 from gateway.serve.ssh_channel import AgentChannel, TargetChannel
 from gateway.serve.ssh_conversation import Conversation, open_target
-from gateway.serve.ssh_files import FindingsError, OpenFile, open_file
+from gateway.serve.ssh_files import FindingsError, OpenFile, open_file, read_file_limit
 from gateway.serve.ssh_queue import FlowSink
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,9 @@ class SftpRelay(FlowSink):
             await asyncio.gather(*tasks, gone, return_exceptions=True)
             self._target.close()
             self._close_files()
-        return Outcome("completed" if reason == "the client ended it" else "unknown", tag=f"{self._operations} operations, {reason}")
+        return Outcome(
+            "completed" if reason == "the client ended it" else "unknown", tag=f"{self._operations} operations, {reason}"
+        )
 
     async def _wait_for_agent(self) -> None:
         await self._agent.gone.wait()
@@ -126,7 +128,9 @@ class SftpRelay(FlowSink):
             self._send(b"\x01\x00\x00\x00\x03")  # INIT, version 3, no extensions of the client
             return
         if request.id in self._pending or len(self._pending) >= MAX_PENDING:
-            raise ProtocolError("requests of the sftp stream cannot be told apart", why="a request id is used twice, or too many are open")
+            raise ProtocolError(
+                "requests of the sftp stream cannot be told apart", why="a request id is used twice, or too many are open"
+            )
         if request.event is not None:
             await self._judge(request, packet)
         elif request.handle is not None:
@@ -160,6 +164,11 @@ class SftpRelay(FlowSink):
         if event.operation == "open" and len(self._files) >= MAX_OPEN_FILES:
             self._session.finish(ruling, Outcome("refused", error_code="ssh.files"))
             return Refusal("limit", "ssh.files", "the file is not opened", "too many are open", "close some", ruling.decision_id)
+        limit = read_file_limit(ruling.decision, self._conversation.connection.max_file_bytes)
+        if event.size is not None and event.size > limit:
+            self._session.finish(ruling, Outcome("refused", error_code="ssh.file_size"))
+            why = f"it would have {event.size} bytes; at most {limit} are allowed"
+            return Refusal("limit", "ssh.file_size", "the file is too large", why, "send less at once", ruling.decision_id)
         return None
 
     def _use_handle(self, request: Request, packet: bytes) -> None:
@@ -289,4 +298,3 @@ _REPLIES: Final[dict[int, Callable[[SftpRelay, int, bytes, _Pending], bytes]]] =
     sftp.READ: SftpRelay._settle_read,  # noqa: SLF001 - as above
     sftp.CLOSE: SftpRelay._settle_close,  # noqa: SLF001 - as above
 }
-

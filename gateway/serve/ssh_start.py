@@ -10,14 +10,14 @@ from typing import Any
 
 import asyncssh
 
-from gateway.action import Resource
+from gateway.action import Resource, Subject
 from gateway.config import SshConnectionConfig, SshListenerConfig
 from gateway.errors import ConfigError
 from gateway.pipeline import SessionSettings
 from gateway.serve.hosts import Parts
 from gateway.serve.ssh import HostLimits, SshHost
-from gateway.serve.ssh_keys import HostKeys, UserAuthority, load_private_key
 from gateway.serve.ssh_conversation import SshConnection
+from gateway.serve.ssh_keys import HostKeys, UserAuthority, load_private_key
 from gateway.serve.ssh_upstream import SshCredentials, SshEndpoint, TargetPool
 
 BACKLOG = 256
@@ -26,16 +26,28 @@ logging.getLogger("asyncssh").setLevel(logging.WARNING)  # at INFO the library l
 
 
 class RunningSsh:
-    """The SSH host with its listener: a `gateway.serve.hosts.Host`."""
+    """The SSH host with its listener: a `gateway.serve.hosts.Host`.
+
+    Attributes:
+        users: signs users' keys.
+        name: what the gateway's own host certificate names.
+    """
 
     def __init__(
-        self, host: SshHost, server: asyncio.Server, connections: Mapping[str, SshConnection], keys: HostKeys, users: UserAuthority
+        self,
+        host: SshHost,
+        server: asyncio.Server,
+        connections: Mapping[str, SshConnection],
+        keys: HostKeys,
+        users: UserAuthority,
+        name: str,
     ) -> None:
         self._host = host
         self._server = server
         self._connections = connections
         self._keys = keys
         self.users = users
+        self.name = name
         self._renewing = asyncio.get_running_loop().create_task(host.keep_prepared())
 
     @property
@@ -54,9 +66,18 @@ class RunningSsh:
         return self._host.count()
 
     def for_clients(self) -> Mapping[str, Any]:
-        """The port, the host authority's public key, and which login name leads to each host."""
+        """The port, the gateway's name, the host authority's public key, and which login name leads to each host."""
         hosts = {host: item.users[0] for host, item in self._connections.items()}
-        return {"port": self.address[1], "host_ca": self._keys.authority_line, "hosts": dict(sorted(hosts.items()))}
+        return {
+            "port": self.address[1],
+            "name": self.name,
+            "host_ca": self._keys.authority_line,
+            "hosts": dict(sorted(hosts.items())),
+        }
+
+    def hosts_for(self, subject: Subject) -> dict[str, str]:
+        """Which hosts are open to a subject, and the login name for each."""
+        return {host: item.users[0] for host, item in sorted(self._connections.items()) if item.admits(subject.groups)}
 
     async def stop(self, grace_s: float) -> None:
         """Accept nothing more, let commands under way finish, end the sessions and the logins at targets."""
@@ -71,9 +92,14 @@ async def start_ssh_host(parts: Parts, listener: SshListenerConfig) -> RunningSs
     """The host, accepting. Raises ConfigError when a key cannot be used, a file is missing, or the address is taken."""
     config = parts.config
     host_key, host_ca, user_ca = await asyncio.gather(
-        *(asyncio.to_thread(load_private_key, parts.secrets, reference, f"listeners.ssh.{name}") for name, reference in (
-            ("host_key", listener.host_key), ("host_ca", listener.host_ca), ("user_ca", listener.user_ca),
-        ))
+        *(
+            asyncio.to_thread(load_private_key, parts.secrets, reference, f"listeners.ssh.{name}")
+            for name, reference in (
+                ("host_key", listener.host_key),
+                ("host_ca", listener.host_ca),
+                ("user_ca", listener.user_ca),
+            )
+        )
     )
     keys, users = HostKeys(host_key, host_ca), UserAuthority(user_ca, config.gateway.name, listener.certificate_ttl_s)
     connections: dict[str, SshConnection] = {}
@@ -81,6 +107,7 @@ async def start_ssh_host(parts: Parts, listener: SshListenerConfig) -> RunningSs
         if isinstance(item, SshConnectionConfig):
             connection = await asyncio.to_thread(_make_connection, parts, item)
             connections |= dict.fromkeys(item.asked_for, connection)
+    names = listener.names or (config.gateway.name,)
     host = SshHost(
         pipeline=parts.pipeline,
         verify=parts.verifier.verify,
@@ -88,7 +115,7 @@ async def start_ssh_host(parts: Parts, listener: SshListenerConfig) -> RunningSs
         pool=TargetPool(parts.secrets, idle_s=listener.pool_idle_s),
         keys=keys,
         users=users,
-        names=listener.names or (config.gateway.name,),
+        names=names,
         masking=parts.masking,
         limits=_limit(parts, listener),
     )
@@ -98,7 +125,7 @@ async def start_ssh_host(parts: Parts, listener: SshListenerConfig) -> RunningSs
     except OSError as error:
         why, fix = f"{listener.bind}:{listener.port}: {error}", "choose a free port, and an address of this machine"
         raise ConfigError("the ssh listener cannot start", why=why, fix=fix) from error
-    return RunningSsh(host, server, connections, keys, users)
+    return RunningSsh(host, server, connections, keys, users, names[0])
 
 
 def _limit(parts: Parts, listener: SshListenerConfig) -> HostLimits:

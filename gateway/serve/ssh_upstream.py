@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,7 @@ from gateway.action import Subject
 from gateway.errors import ConfigError, SecretError, TargetError
 from gateway.secrets import SecretResolver
 from gateway.serve.ssh_keys import certify_login, load_private_key
-from gateway.serve.ssh_wire import KEY_EXCHANGES, MACS, TARGET_CIPHERS, WINDOW_BYTES, supported
+from gateway.serve.ssh_wire import KEY_EXCHANGES, MACS, TARGET_CIPHERS, supported
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,9 @@ class TargetPool:
         return sum(len(slot.logins) for slot in self._slots.values())
 
     @contextlib.asynccontextmanager
-    async def use(self, name: str, endpoint: SshEndpoint, credentials: SshCredentials, subject: Subject) -> AsyncIterator[SSHClientConnection]:
+    async def use(
+        self, name: str, endpoint: SshEndpoint, credentials: SshCredentials, subject: Subject
+    ) -> AsyncIterator[SSHClientConnection]:
         """A connection to a target for one channel of this subject. Raises TargetError."""
         key = subject.id, subject.on_behalf_of, name
         slot = self._slots.setdefault(key, _Slot())
@@ -194,13 +196,19 @@ def _refuse(endpoint: SshEndpoint, error: BaseException) -> TargetError:
     """What is wrong with the way to a target, without the address and without anything it said about the credential."""
     if isinstance(error, asyncssh.HostKeyNotVerifiable):
         why = f"{endpoint.host}:{endpoint.port} shows a host key that {endpoint.known_hosts.name} does not hold"
-        return TargetError("the target's host key is not the one that is known", why=why, fix="check who answers there before anything else")
+        return TargetError(
+            "the target's host key is not the one that is known", why=why, fix="check who answers there before anything else"
+        )
     if isinstance(error, asyncssh.PermissionDenied):
-        return TargetError("the target does not accept the gateway's login", why="its credential was refused", fix="check connections[].credential")
+        return TargetError(
+            "the target does not accept the gateway's login",
+            why="its credential was refused",
+            fix="check connections[].credential",
+        )
     if isinstance(error, TimeoutError):
-        return TargetError("the target does not answer", why=f"nothing within {endpoint.connect_timeout_s:g} s", fix="check the network and sshd")
+        return TargetError(
+            "the target does not answer", why=f"nothing within {endpoint.connect_timeout_s:g} s", fix="check the network and sshd"
+        )
     if isinstance(error, asyncssh.KeyExchangeFailed):
         return TargetError("the target's SSH is too old", why="no common algorithm", fix="update its sshd")
     return TargetError("the target cannot be reached", why=f"{type(error).__name__}: {error}", fix="check the network and sshd")
-
-

@@ -8,7 +8,7 @@ server that runs on a channel instead of a socket (`ssh -J`). Everything else us
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 import asyncssh
@@ -19,7 +19,14 @@ from asyncssh.public_key import SSHOpenSSHCertificate, decode_ssh_certificate
 
 from gateway.errors import IdentityError
 
-KEY_EXCHANGES: Final = ("mlkem768x25519-sha256", "sntrup761x25519-sha512@openssh.com", "curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256", "ecdh-sha2-nistp384")
+KEY_EXCHANGES: Final = (
+    "mlkem768x25519-sha256",
+    "sntrup761x25519-sha512@openssh.com",
+    "curve25519-sha256",
+    "curve25519-sha256@libssh.org",
+    "ecdh-sha2-nistp256",
+    "ecdh-sha2-nistp384",
+)
 CIPHERS: Final = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 """AES-GCM only: authenticated, outside the reach of prefix truncation (CVE-2023-48795), and the fastest here."""
 
@@ -93,24 +100,18 @@ class AgentConnection(SSHServerConnection):
         """Only certificates count, and only what they say: the login name is free text and proves nothing."""
         del username
         self._offered += 1
-        if self._prove is None or self._offered > MAX_OFFERED_KEYS:
-            return False
-        try:
-            certificate = decode_ssh_certificate(key_data)
-        except asyncssh.KeyImportError:
-            return False
-        if not isinstance(certificate, SSHOpenSSHCertificate):
+        certificate = _read_certificate(key_data)
+        if self._prove is None or certificate is None or self._offered > MAX_OFFERED_KEYS:
             return False
         try:
             subject = self._prove(certificate)
         except IdentityError as error:
             self.owner.note_refused_proof(error)
             return False
-        if not msg:
-            return True
-        if not certificate.key.verify(String(self._session_id) + msg, signature):
-            return False
-        self.owner.accept(subject)
+        if msg:
+            if not certificate.key.verify(String(self._session_id) + msg, signature):
+                return False
+            self.owner.accept(subject)
         return True
 
     def public_key_auth_supported(self) -> bool:
@@ -124,7 +125,15 @@ class AgentConnection(SSHServerConnection):
         del encoding, errors
         size = max_pktsize or self._max_pktsize
         self._update_recv_pktlen(size)
-        return AgentSessionChannel(self, self._loop, True, False, False, 0, 1024, None, "strict", window or self._window, size)  # noqa: FBT003 - the library's own order
+        return AgentSessionChannel(self, self._loop, True, False, False, 0, 1024, None, "strict", window or self._window, size)
+
+
+def _read_certificate(key_data: bytes) -> SSHOpenSSHCertificate | None:
+    try:
+        certificate = decode_ssh_certificate(key_data)
+    except asyncssh.KeyImportError:
+        return None
+    return certificate if isinstance(certificate, SSHOpenSSHCertificate) else None
 
 
 class AgentSessionChannel(SSHServerChannel[bytes]):
@@ -167,7 +176,9 @@ class AgentSessionChannel(SSHServerChannel[bytes]):
         self._conn.create_task(answer())
 
 
-async def make_options(server_factory: Callable[[], asyncssh.SSHServer], keys: list[Any], **settings: Any) -> SSHServerConnectionOptions:
+async def make_options(
+    server_factory: Callable[[], asyncssh.SSHServer], keys: list[Any], **settings: Any
+) -> SSHServerConnectionOptions:
     """Options of a server of ours: modern algorithms, nothing the library would do by itself."""
     from asyncssh.encryption import get_encryption_algs  # noqa: PLC0415 - the registry is filled on import
     from asyncssh.kex import get_kex_algs  # noqa: PLC0415 - as above
@@ -209,5 +220,3 @@ class OpenError(asyncssh.ChannelOpenError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, reason)
-
-

@@ -54,14 +54,18 @@ class PktReader:
             return Mark.MORE
         head = bytes(self._buffer[:4])
         if not _LENGTH.fullmatch(head):
-            self._failure = ProtocolError("the git stream cannot be read", why="a line without a length", fix="use another git client")
+            self._failure = ProtocolError(
+                "the git stream cannot be read", why="a line without a length", fix="use another git client"
+            )
             raise self._failure
         length = int(head, 16)
         if length == 0:
             del self._buffer[:4]
             return Mark.FLUSH
         if length < 4 or length > MAX_PKT_BYTES:  # noqa: PLR2004 - delimiters belong to protocol 2, which pushes do not use
-            self._failure = ProtocolError("the git stream cannot be read", why=f"a line of {length} bytes", fix="use another git client")
+            self._failure = ProtocolError(
+                "the git stream cannot be read", why=f"a line of {length} bytes", fix="use another git client"
+            )
             raise self._failure
         if len(self._buffer) < length:
             return Mark.MORE
@@ -109,7 +113,9 @@ class PushReader:
             line = self._reader.next()
             if line is Mark.MORE:
                 if len(self._head) + len(data) > MAX_COMMANDS_BYTES:
-                    raise LimitExceededError("the push names too many refs", why=f"more than {MAX_COMMANDS_BYTES} bytes of commands")
+                    raise LimitExceededError(
+                        "the push names too many refs", why=f"more than {MAX_COMMANDS_BYTES} bytes of commands"
+                    )
                 return None
             if isinstance(line, Mark):
                 self._head += FLUSH
@@ -140,7 +146,9 @@ class PushReader:
             return
         match = _COMMAND.fullmatch(text.removesuffix("\n"))
         if match is None or _BAD_REF.search(match[3]) or len(match[1]) != len(match[2]):
-            raise ProtocolError("the command list of the push cannot be read", why="a line is no update of a ref", fix="use another git client")
+            raise ProtocolError(
+                "the command list of the push cannot be read", why="a line is no update of a ref", fix="use another git client"
+            )
         self._updates.append(RefUpdate(match[3], match[1], match[2]))
 
 

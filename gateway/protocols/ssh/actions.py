@@ -77,7 +77,9 @@ def describe(event: Event, facts: Mapping[str, object], settings: SshSettings) -
         case Shell():
             tty = {"tty": event.pty is not None}
             payload = {"env": dict(event.env)} if event.env else {}
-            return _make("shell", {"execute", "unknown"}, tty | _env_names(event.env), payload, {"shell": True}, settings, "a shell")
+            return _make(
+                "shell", {"execute", "unknown"}, tty | _env_names(event.env), payload, {"shell": True}, settings, "a shell"
+            )
         case Subsystem():
             title = f"subsystem {event.name}"
             effects = {"read"} if event.name == "sftp" else {"unknown"}
@@ -112,7 +114,11 @@ def _describe_exec(event: Exec, settings: SshSettings) -> Action:
         payload["argv"] = list(command.argv)
     if event.env:
         payload["env"] = dict(event.env)
-    canonical: dict[str, Any] = {"command": event.command, "tty": event.pty is not None, **({"env": dict(event.env)} if event.env else {})}
+    canonical: dict[str, Any] = {
+        "command": event.command,
+        "tty": event.pty is not None,
+        **({"env": dict(event.env)} if event.env else {}),
+    }
     if event.script is not None:
         payload["stdin"] = canonical["stdin"] = event.script.data.decode()
     title = _name(described, transfer)
@@ -163,7 +169,11 @@ def _find_subcommand(program: str, argv: tuple[str, ...]) -> str | None:
 
 
 def _transfer_facts(transfer: Transfer) -> dict[str, Any]:
-    facts: dict[str, Any] = {"program": transfer.program, "direction": transfer.direction, "paths": list(transfer.paths[:MAX_PATHS])}
+    facts: dict[str, Any] = {
+        "program": transfer.program,
+        "direction": transfer.direction,
+        "paths": list(transfer.paths[:MAX_PATHS]),
+    }
     return facts | ({"service": transfer.service} if transfer.service else {})
 
 
@@ -187,7 +197,9 @@ def _describe_file(event: FileRequest, settings: SshSettings) -> Action:
     details |= {name: value for name, value in (("mode", event.mode), ("size", event.size)) if value is not None}
     effects = _file_effects(event)
     title = f"{event.via} {operation} of a file" if operation != "list" else f"{event.via} listing of a folder"
-    action = _make(event.via, effects, {"sftp": details}, {}, {"file": details}, settings, title, name=f"ssh.{event.via}.{operation}")
+    action = _make(
+        event.via, effects, {"sftp": details}, {}, {"file": details}, settings, title, name=f"ssh.{event.via}.{operation}"
+    )
     return _fail(action, "the operation is not known") if operation == "unknown" else action
 
 

@@ -46,7 +46,27 @@ _OPERATORS: Final = {
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\+?=")
 
 _RESERVED: Final = frozenset(
-    "if then else elif fi case esac for select while until do done in function time coproc [[ ]]".split()
+    [
+        "if",
+        "then",
+        "else",
+        "elif",
+        "fi",
+        "case",
+        "esac",
+        "for",
+        "select",
+        "while",
+        "until",
+        "do",
+        "done",
+        "in",
+        "function",
+        "time",
+        "coproc",
+        "[[",
+        "]]",
+    ]
 )
 """Words that begin a compound command where a command is expected."""
 
@@ -68,7 +88,9 @@ STATEMENT_READERS: Final = frozenset({
 """Programs that take statements, jobs or further commands on standard input."""
 
 _WRAPPERS: Final[dict[str, frozenset[str]]] = {
-    "sudo": frozenset({"-u", "-g", "-p", "-h", "-C", "-r", "-t", "-D", "-R", "-T", "-U", "--user", "--group", "--prompt", "--host"}),
+    "sudo": frozenset(
+        {"-u", "-g", "-p", "-h", "-C", "-r", "-t", "-D", "-R", "-T", "-U", "--user", "--group", "--prompt", "--host"}
+    ),
     "doas": frozenset({"-u", "-C"}),
     "env": frozenset({"-u", "--unset", "-C", "--chdir", "-S", "--split-string"}),
     "nohup": frozenset(),
@@ -90,7 +112,9 @@ _WRAPPERS: Final[dict[str, frozenset[str]]] = {
 
 _OPERANDS_BEFORE_PROGRAM: Final = {"timeout": 1, "chroot": 1}
 
-PRIVILEGE_PROGRAMS: Final = frozenset({"sudo", "su", "doas", "pkexec", "runuser", "su-exec", "gosu", "sg", "newgrp", "chroot", "nsenter"})
+PRIVILEGE_PROGRAMS: Final = frozenset(
+    {"sudo", "su", "doas", "pkexec", "runuser", "su-exec", "gosu", "sg", "newgrp", "chroot", "nsenter"}
+)
 """Programs that change who runs what follows."""
 
 
@@ -348,22 +372,32 @@ _READS_DATA_ONLY: Final = frozenset({"awk", "gawk", "mawk", "redis-cli", "xargs"
 def _has_own_code(program: str, words: tuple[str, ...]) -> bool:
     """Whether the words name the code, so that standard input is only data."""
     if program in SHELLS:
-        for index, word in enumerate(words):
-            if not word.startswith(("-", "+")):
-                return not any("s" in earlier for earlier in words[:index] if re.fullmatch(r"-[a-z]+", earlier))
-            if re.fullmatch(r"-[a-z]*c[a-z]*", word):
-                return len(words) > index + 1
-            if word == "-":
-                return False
-        return False
+        return _names_shell_code(words)
     options = _CODE_OPTIONS.get(program, ())
     for word in words:
-        if any(word == option or (len(option) == 2 and word.startswith(option)) or word.startswith(f"{option}=") for option in options):  # noqa: PLR2004 - a short option with its value
+        if any(_is_option(word, option) for option in options):
             return True
         if word in {"-", "/dev/stdin", "/proc/self/fd/0"}:
             return False
         if not word.startswith("-") and (program in INTERPRETERS or program in _READS_DATA_ONLY):
             return True
+    return False
+
+
+def _is_option(word: str, option: str) -> bool:
+    """Whether a word is an option, with or without its value in the same word."""
+    is_short = not option.startswith("--")
+    return word == option or word.startswith(option if is_short else f"{option}=")
+
+
+def _names_shell_code(words: tuple[str, ...]) -> bool:
+    for index, word in enumerate(words):
+        if word == "-":
+            return False
+        if re.fullmatch(r"-[a-z]*c[a-z]*", word):
+            return len(words) > index + 1
+        if not word.startswith(("-", "+")):
+            return not any("s" in earlier for earlier in words[:index] if re.fullmatch(r"-[a-z]+", earlier))
     return False
 
 

@@ -34,7 +34,10 @@ _STATUSES: Final[dict[RefusalKind, int]] = {"protocol": STATUS_UNSUPPORTED, "lim
 
 def refuse(refusal: Refusal) -> bytes:
     """The text for standard error of a refused action, in short lines."""
-    lines = [f"sealgate: {refusal.what}", f"sealgate:   rule {refusal.rule}: {refusal.why}" if refusal.why else f"sealgate:   rule {refusal.rule}"]
+    lines = [
+        f"sealgate: {refusal.what}",
+        f"sealgate:   rule {refusal.rule}: {refusal.why}" if refusal.why else f"sealgate:   rule {refusal.rule}",
+    ]
     if refusal.fix:
         lines.append(f"sealgate:   what to do: {refusal.fix}")
     if refusal.retry_after_s is not None:

@@ -79,6 +79,8 @@ def parse_environment(name: bytes, value: bytes, allowed: tuple[str, ...]) -> tu
     """One variable (RFC 4254, 6.4) where its name is allowed and both parts are plain text; None where it is dropped.
 
     Args:
+        name: as it came.
+        value: as it came.
         allowed: names; a `*` at the end stands for any rest, as in LC_*.
     """
     try:

@@ -48,7 +48,9 @@ class CastWriter:
     def exit(self, status: str, now_ns: int) -> bytes:
         """What was left of cut characters, and the line of the end."""
         rest = b"".join(
-            self._event(code, text, now_ns) for code, decoder in self._decoders.items() if (text := decoder.decode(b"", final=True))
+            self._event(code, text, now_ns)
+            for code, decoder in self._decoders.items()
+            if (text := decoder.decode(b"", final=True))
         )
         return rest + self._event("x", status, now_ns)
 

@@ -44,5 +44,21 @@ deny contains {
 } if {
 	input.phase == "request"
 	some command in input.ssh.facts.commands
-	command.program in {"env", "printenv", "set"}
+	_shows_environment(command)
+}
+
+# METADATA
+# title: Environment shown
+# description: Whether a command lists variables - printenv, or env that runs nothing.
+# custom:
+#   id: ssh.credentials.shows_environment
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See the rule that uses this helper.
+_shows_environment(command) if command.program in {"printenv", "export"}
+
+_shows_environment(command) if {
+	command.argv0 == "env"
+	not command.program
 }

@@ -23,6 +23,9 @@ test_also_as_the_second_path if {
 test_the_environment_is_denied if {
 	printenv := given.exec([given.command("printenv", {})], {})
 	given.rules(credentials.deny) == {"ssh.credentials.environment"} with input as given.request(printenv, ["execute"])
+	alone := {"argv0": "env", "options": [], "paths": [], "arg_count": 0, "privileged": false, "wrappers": ["env"]}
+	env := given.request(given.exec([alone], {}), ["execute"])
+	given.rules(credentials.deny) == {"ssh.credentials.environment"} with input as env
 }
 
 test_other_paths_pass if {
