@@ -93,6 +93,7 @@ _WRAPPERS: Final[dict[str, frozenset[str]]] = {
     ),
     "doas": frozenset({"-u", "-C"}),
     "env": frozenset({"-u", "--unset", "-C", "--chdir", "-S", "--split-string"}),
+    "busybox": frozenset(),
     "nohup": frozenset(),
     "setsid": frozenset(),
     "nice": frozenset({"-n", "--adjustment"}),

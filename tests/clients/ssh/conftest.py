@@ -1,6 +1,8 @@
 """What the SSH client tests share: one real sshd, one gateway in front of it, and the files `sealgate ssh-cert` writes."""
 
+import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 
 from gateway.client.ssh_files import make_key as make_client_key
 from gateway.client.ssh_files import request_certificate, write_ssh_files
+from gateway.policy.bundle import write_manifest
 from gateway.testing.gateway import start_gateway, write_config
 from gateway.testing.ssh import has_sshd, make_key, start_sshd
 
@@ -38,11 +41,6 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="session")
 def ssh_bundle(tmp_path_factory, place):
     """The library as it is, with this machine's folder in the site data."""
-    import json
-    import shutil
-
-    from gateway.policy.bundle import write_manifest
-
     folder = tmp_path_factory.mktemp("bundle")
     ignore = shutil.ignore_patterns("*_test.rego")
     for name in ("main", "lib/ssh", "lib/git", "policies/ssh", "policies/git"):

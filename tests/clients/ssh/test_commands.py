@@ -78,7 +78,10 @@ def test_longer_code_than_can_be_judged_is_refused(agent):
 
 def test_commands_that_are_not_text_are_refused(agent):
     done = subprocess.run(
-        [b"ssh", b"-F", os.fsencode(agent.config), b"-o", b"BatchMode=yes", b"web-1", b"echo \xff"], capture_output=True, timeout=60, check=False
+        [b"ssh", b"-F", os.fsencode(agent.config), b"-o", b"BatchMode=yes", b"web-1", b"echo \xff"],
+        capture_output=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 126
     assert b"not UTF-8" in done.stderr
@@ -139,7 +142,10 @@ def test_unknown_and_closed_hosts_read_the_same(agent):
         (["-W", "127.0.0.1:22", "web-1"], b"nothing passes that is not seen"),
         (["-W", "127.0.0.1:22", "sealgate"], b"no host"),
         (["-W", "web-1:5432", "sealgate"], b"is not SSH"),
-        (["-o", "ExitOnForwardFailure=yes", "-N", "-R", "/tmp/sealgate-test.sock:/tmp/other.sock", "web-1"], b"forwarding failed"),
+        (
+            ["-o", "ExitOnForwardFailure=yes", "-N", "-R", "/tmp/sealgate-test.sock:/tmp/other.sock", "web-1"],
+            b"forwarding failed",
+        ),
         (["-o", "ExitOnForwardFailure=yes", "-N", "-R", "0:127.0.0.1:22", "sealgate"], b"remote port forwarding failed"),
         (["-o", "Tunnel=point-to-point", "-w", "any:any", "web-1", "true"], b""),
     ],
@@ -151,7 +157,17 @@ def test_ways_past_the_session_are_refused(agent, arguments, words):
 
 
 def test_agent_and_display_are_not_forwarded(insider):
-    done = insider.run("ssh", "-o", "ForwardAgent=yes", "-o", "ForwardX11=yes", "web-1", "echo", "still-works", env={**os.environ, "DISPLAY": ":99"})
+    done = insider.run(
+        "ssh",
+        "-o",
+        "ForwardAgent=yes",
+        "-o",
+        "ForwardX11=yes",
+        "web-1",
+        "echo",
+        "still-works",
+        env={**os.environ, "DISPLAY": ":99"},
+    )
     assert done.stdout == b"still-works\n"
 
 

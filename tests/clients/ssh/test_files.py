@@ -93,15 +93,24 @@ def test_rsync_is_for_named_groups(agent, operator, place, tmp_path):
     (place / "sync").mkdir(exist_ok=True)
     (place / "sync/file").write_text("synchronised")
     refused = subprocess.run(
-        ["rsync", "-a", "-e", agent.ssh_command, f"web-1:{place}/sync/", tmp_path / "a"], capture_output=True, timeout=60, check=False
+        ["rsync", "-a", "-e", agent.ssh_command, f"web-1:{place}/sync/", tmp_path / "a"],
+        capture_output=True,
+        timeout=60,
+        check=False,
     )
     assert b"default.deny.read" in refused.stderr
     allowed = subprocess.run(
-        ["rsync", "-a", "-e", operator.ssh_command, f"web-1:{place}/sync/", tmp_path / "b"], capture_output=True, timeout=60, check=False
+        ["rsync", "-a", "-e", operator.ssh_command, f"web-1:{place}/sync/", tmp_path / "b"],
+        capture_output=True,
+        timeout=60,
+        check=False,
     )
     assert allowed.returncode == 0, allowed.stderr
     assert (tmp_path / "b/file").read_text() == "synchronised"
     outside = subprocess.run(
-        ["rsync", "-a", "-e", operator.ssh_command, "web-1:/etc/apt/", tmp_path / "c"], capture_output=True, timeout=60, check=False
+        ["rsync", "-a", "-e", operator.ssh_command, "web-1:/etc/apt/", tmp_path / "c"],
+        capture_output=True,
+        timeout=60,
+        check=False,
     )
     assert b"default.deny.read" in outside.stderr

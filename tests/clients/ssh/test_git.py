@@ -26,7 +26,9 @@ def git(folder, client, *arguments):
 
 
 def read_refs(bare):
-    return subprocess.run(["git", "for-each-ref", "--format=%(refname)"], cwd=bare, capture_output=True, text=True, check=True).stdout.split()
+    return subprocess.run(
+        ["git", "for-each-ref", "--format=%(refname)"], cwd=bare, capture_output=True, text=True, check=True
+    ).stdout.split()
 
 
 def test_a_topic_branch_is_pushed_and_cloned(agent, repository, tmp_path):
