@@ -82,10 +82,10 @@ def test_a_reader_stays_in_error():
 
 def test_too_many_refs_are_refused():
     reader, line = PushReader("/r"), command("refs/heads/" + "a" * 1_000)
-    for _ in range(MAX_COMMANDS_BYTES // len(line)):
+    for _ in range(MAX_COMMANDS_BYTES // len(line) - 1):
         assert reader.receive(line) is None
     with pytest.raises(LimitExceededError):
-        reader.receive(line)
+        reader.receive(line + line)
 
 
 @pytest.mark.parametrize("event", [PUSH, Push("/r", ()), Fetch("/r", "upload-pack"), Undecodable("/r", "x")], ids=repr)
