@@ -135,6 +135,7 @@ REQUIRED: Final[Mapping[str, Mapping[str, _Kinds]]] = {
     "refusal": {"decision_id": str, "connection": str, "code": str, "why": str},
     "login.refused": {"decision_id": str, "protocol": str, "client_ip": str, "code": str, "why": str},
     "lookup": {"kind": str},
+    "certificate.issued": {"subject": str, "expires_at": str},
     "approval.requested": {"ticket": str},
     "approval.granted": {"ticket": str},
     "approval.denied": {"ticket": str},

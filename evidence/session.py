@@ -126,6 +126,10 @@ class SessionLog:
         """Have a transcript flushed when it is due, and when the session closes."""
         self._transcripts.append(transcript)
 
+    def remove_transcript(self, transcript: Transcript) -> None:
+        """Forget a transcript that has ended; a session may have thousands of them."""
+        self._transcripts = [other for other in self._transcripts if other is not transcript]
+
     def flush_due(self) -> None:
         """Flush transcripts whose oldest bytes have waited long enough; called by the log about once a second."""
         for transcript in self._transcripts:

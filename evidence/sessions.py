@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import orjson
 
+from evidence.cast import CastPlayer
 from evidence.errors import EvidenceError, StoreError
 from evidence.keys import ChunkSealer
 from evidence.query import Hit, Query, search
@@ -119,12 +120,20 @@ def replay(directory: Path, sid: str, identities: Sequence[str] = (), *, whole: 
     hits = read_session(directory, sid)
     chunks = _Chunks(directory, hits[0].origin, sid, identities)
     begin = _moment(hits[0].record)
+    casts: dict[str, CastPlayer] = {}
     for hit in hits:
         record = hit.record
         reference = _reference(record)
-        content = chunks.read(reference, whole=whole) if reference else ""
         moment = _moment(record)
         at_s = (moment - begin).total_seconds() if moment and begin else 0.0
+        plain = chunks.open(reference) if reference and record.get("type") == "transcript.chunk" else None
+        player = casts.setdefault(str(record.get("decision_id")), CastPlayer(at_s)) if plain is not None else None
+        if plain is not None and player is not None and player.accepts(plain):
+            yield Step(at_s, "transcript.chunk", neutralise(describe_record(record)))
+            for event in player.play(plain):
+                yield Step(event.at_s, event.kind, "", _shorten(neutralise(event.text)))
+            continue
+        content = chunks.read(reference, whole=whole) if reference else ""
         yield Step(at_s, str(record.get("type", "")), neutralise(describe_record(record)), content)
 
 
@@ -164,16 +173,28 @@ class _Chunks:
         if self._cipher is None or self._reader is None:
             return f"[{size} bytes: {neutralise(self._why)}]"
         try:
-            number = int(reference["n"])
-            plain = self._cipher.open(number, self._reader.read_chunk(self._sid, number))
+            plain = self._open(reference)
         except (EvidenceError, KeyError, ValueError, TypeError) as error:
             return f"[{size} bytes: {neutralise(str(error))}]"
-        shown = neutralise(plain if whole else _excerpt(plain))
-        return (
-            shown
-            if len(shown) <= MAX_SHOWN_CHARS
-            else f"{shown[:MAX_SHOWN_CHARS]}\n[{len(shown) - MAX_SHOWN_CHARS} more characters]"
-        )
+        return _shorten(neutralise(plain if whole else _excerpt(plain)))
+
+    def open(self, reference: Mapping[str, Any]) -> bytes | None:
+        """The content of a chunk; None where it stays closed, for reasons `read` tells."""
+        try:
+            return self._open(reference)
+        except (EvidenceError, KeyError, ValueError, TypeError):
+            return None
+
+    def _open(self, reference: Mapping[str, Any]) -> bytes:
+        if self._cipher is None or self._reader is None:
+            raise EvidenceError(self._why)
+        number = int(reference["n"])
+        return self._cipher.open(number, self._reader.read_chunk(self._sid, number))
+
+
+def _shorten(shown: str) -> str:
+    rest = len(shown) - MAX_SHOWN_CHARS
+    return shown if rest <= 0 else f"{shown[:MAX_SHOWN_CHARS]}\n[{rest} more characters]"
 
 
 def _excerpt(plain: bytes) -> str | bytes:

@@ -105,6 +105,12 @@ class Transcript:
                 return {}
             return {"bytes": self._bytes, "kept": self._kept, "hmac": self._digest.hexdigest()}
 
+    def close(self) -> dict[str, Any]:
+        """As `end`, for a transcript that is not begun again."""
+        summary = self.end()
+        self._session.remove_transcript(self)
+        return summary
+
     def flush(self) -> None:
         """Let go of what is buffered."""
         with self._lock:

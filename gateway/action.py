@@ -109,6 +109,7 @@ class Action:
         canonical: what the approval digest covers of this action (design section 3), JSON-able, no session, time or ids.
         response: facts of the answer, in the response phase only.
         harmless_read: effects are exactly {"read"} and every function is known harmless, so release point (b) applies.
+        title: what a person would call the action, structure only; None where facts name its statements.
     """
 
     protocol: str
@@ -123,6 +124,7 @@ class Action:
     parse_reason: str | None = None
     carrier: Carrier | None = None
     harmless_read: bool = False
+    title: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

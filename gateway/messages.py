@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 RefusalKind = Literal["denied", "approval", "evidence", "identity", "target", "protocol", "limit", "cancelled"]
 
@@ -50,6 +50,7 @@ class Outcome:
         error_code: the target's error code, such as a SQLSTATE; never its text.
         transcript: masked rows as recorded, JSON lines in UTF-8.
         transcript_truncated: whether the transcript stops before the rows did.
+        stream: what a streamed transcript and the streams of the action amounted to: counts, keyed digests.
     """
 
     status: OutcomeStatus
@@ -61,6 +62,7 @@ class Outcome:
     error_code: str | None = None
     transcript: bytes = b""
     transcript_truncated: bool = False
+    stream: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,16 @@ class Receipt(Protocol):
     index: int
 
 
+class TranscriptWriter(Protocol):
+    """The transcript of one action while it runs; what is written leaves in chunks, so that a crash loses a second at most."""
+
+    def write(self, data: bytes) -> None:
+        """Add bytes, masked already. Raises EvidenceUnavailableError once the log has failed: nothing more may be delivered then."""
+
+    def close(self) -> Mapping[str, Any]:
+        """End it: bytes written, bytes kept, a keyed digest of all of them. Raises EvidenceUnavailableError."""
+
+
 class SessionRecorder(Protocol):
     """The evidence of one session; `evidence.log` implements it. Raises EvidenceUnavailableError once the log has failed."""
 
@@ -99,6 +109,9 @@ class SessionRecorder(Protocol):
 
     def put_blob(self, kind: str, data: bytes) -> dict[str, Any]:
         """Queue encrypted bytes that the next record refers to; returns the reference that record carries."""
+
+    def open_transcript(self, decision_id: str) -> TranscriptWriter:
+        """The transcript of one action that runs for a while; several may be open at once."""
 
     def commit(self, digest: bytes) -> str:
         """The digest as the record holds it: keyed with the session's salt, in hex."""

@@ -28,8 +28,9 @@ from gateway.action import Action, Context, Resource, Subject, build_input, comp
 from gateway.decision import Decision, Enforceable, Obligation, fail_closed
 from gateway.errors import EvidenceUnavailableError, IdentityError, LimitExceededError
 from gateway.messages import Outcome, Refusal
-from gateway.parts import ApprovalDesk, DecisionPoint, Door, Grant, Receipt, SessionRecorder
+from gateway.parts import ApprovalDesk, DecisionPoint, Door, Grant, Receipt, SessionRecorder, TranscriptWriter
 from gateway.refusal import (
+    Ticket,
     new_decision_id,
     refuse_abandoned,
     refuse_decision,
@@ -90,6 +91,14 @@ class _Judged:
     refusal: Refusal | None = None
     ticket: str | None = None
     approval: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """How an action waits for a reviewer: what ends the wait early, and who is told that it began."""
+
+    abandoned: asyncio.Event | None = None
+    on_hold: Callable[[Ticket], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +184,13 @@ class PipelineSession:
         return self.recorder.session_id
 
     async def handle(
-        self, event: Any, door: Door, *, abandoned: asyncio.Event | None = None, prepares_only: bool = False
+        self,
+        event: Any,
+        door: Door,
+        *,
+        abandoned: asyncio.Event | None = None,
+        prepares_only: bool = False,
+        on_hold: Callable[[Ticket], None] | None = None,
     ) -> Ruling:
         """Look up, describe, decide and record one event. Never raises: whatever fails is a ruling with a refusal.
 
@@ -185,14 +200,16 @@ class PipelineSession:
             abandoned: set by the host when the client goes away, which ends a wait for a reviewer.
             prepares_only: nothing runs until a later event that is decided on its own, such as the Execute of a prepared
                 statement; an approval is then left to that event, while a denial blocks at once.
+            on_hold: called when the action begins to wait for a reviewer, for protocols that can say so meanwhile.
         """
         decision_id = new_decision_id()
         action: Action | None = None
+        wait = _Wait(abandoned, on_hold)
         try:
             self._check_identity()
             facts = await self._look_up(event, door)  #           look up
             action = door.describe(event, facts)  #               describe
-            judged = await self._decide(action, door, decision_id, abandoned, prepares_only)  # decide
+            judged = await self._decide(action, door, decision_id, wait, prepares_only)  # decide
         except Exception as error:  # noqa: BLE001 - fail closed: any fault at all is a refusal with a record
             judged = _Judged(*_faulted(error, action, decision_id))
         return await self._record(action, judged, decision_id)  # record; the host enforces
@@ -219,6 +236,10 @@ class PipelineSession:
         if last is not None and not (last.done() and last.exception() is None):
             await _durable(last)
 
+    def open_transcript(self, ruling: Ruling) -> TranscriptWriter:
+        """The transcript of a let-through action that runs for a while; end it before `finish`."""
+        return self.recorder.open_transcript(ruling.decision_id)
+
     def finish(self, ruling: Ruling, outcome: Outcome) -> None:
         """Queue how a let-through action ended, and its masked transcript. Raises EvidenceUnavailableError."""
         self.counters["rows"] += outcome.rows
@@ -231,6 +252,7 @@ class PipelineSession:
             "bytes": outcome.bytes_out,
             "masked": dict(outcome.masked),
             "detected": dict(outcome.detected),
+            "stream": dict(outcome.stream),
         }
         fields |= {name: value for name, value in optional.items() if value}
         if outcome.transcript and self.settings.transcript in {"head", "full"}:
@@ -259,21 +281,17 @@ class PipelineSession:
     async def _look_up(self, event: Any, door: Door) -> dict[str, object]:
         return {lookup.kind: await door.look_up(lookup) for lookup in door.lookups(event)}
 
-    async def _decide(
-        self, action: Action, door: Door, decision_id: str, abandoned: asyncio.Event | None, prepares_only: bool
-    ) -> _Judged:
+    async def _decide(self, action: Action, door: Door, decision_id: str, wait: _Wait, prepares_only: bool) -> _Judged:
         document = self._build_input(action)
         decision = await self.pipeline.decision_point.decide(document, door.enforceable)
         if decision.effect == "require_approval" and prepares_only:
             return _Judged(decision, document, approval={"deferred": True})
         if decision.effect == "require_approval":
-            return await self._seek_approval(action, door, decision, decision_id, abandoned)
+            return await self._seek_approval(action, door, decision, decision_id, wait)
         refusal = refuse_decision(decision, action, decision_id) if decision.is_blocked else None
         return _Judged(decision, document, refusal)
 
-    async def _seek_approval(
-        self, action: Action, door: Door, decision: Decision, decision_id: str, abandoned: asyncio.Event | None
-    ) -> _Judged:
+    async def _seek_approval(self, action: Action, door: Door, decision: Decision, decision_id: str, wait: _Wait) -> _Judged:
         """Find or make the request for exactly this action, wait where waiting is safe, and decide again with the grant."""
         desk = self.pipeline.desk
         digest = compute_action_digest(action, self.subject, self.settings.resource)
@@ -286,10 +304,12 @@ class PipelineSession:
             session_id=self.id,
         )
         if ticket.state == "pending" and door.may_hold():
-            ticket = await desk.wait(ticket.id, self.settings.hold_s, abandoned)
+            if wait.on_hold is not None:
+                wait.on_hold(ticket)
+            ticket = await desk.wait(ticket.id, self.settings.hold_s, wait.abandoned)
         held = self._build_input(action)
         approval = {"ticket": ticket.id, "digest": ticket.digest}
-        if abandoned is not None and abandoned.is_set():
+        if wait.abandoned is not None and wait.abandoned.is_set():
             return _Judged(decision, held, refuse_abandoned(action, decision_id, ticket.id), ticket.id, approval)
         grant = await desk.read_grant(ticket.id) if ticket.state == "approved" else None
         if grant is None:

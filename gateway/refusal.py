@@ -47,6 +47,8 @@ def name_action(action: Action | None) -> str:
     """What a person would call the action: its statements' verbs, or its method and operation, where it has them."""
     if action is None:
         return "this action"
+    if action.title is not None:
+        return action.title
     statements = action.facts.get("statements")
     verbs = [str(item.get("verb", "")).upper().replace("_", " ") for item in statements] if isinstance(statements, list) else []
     if isinstance(method := action.facts.get("method"), str):

@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "agent": "A loopback proxy that adds the current token.",
     "token": "Print the current token.",
     "connections": "The systems agents may reach.",
+    "ssh-cert": "An hour's SSH certificate for a token.",
     "approvals": "Review actions that wait for approval.",
     "sessions": "Recorded sessions.",
     "evidence": "Verify, query and export the record.",
@@ -66,7 +67,7 @@ class _Commands(click.Group):
 
 
 def _load_command(name: str) -> click.Command:
-    module_name = f"gateway.cli.{name}"
+    module_name = f"gateway.cli.{name.replace('-', '_')}"
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:

@@ -20,11 +20,11 @@ text below lists exit codes of its own uses those.
 | variable | read by | meaning |
 |---|---|---|
 | `SEALGATE_CONFIG` | serve, validate, connections, doctor | the configuration, instead of `-c` |
-| `SEALGATE_ADMIN_URL` | approvals, env, run, agent | the gateway's admin listener |
-| `SEALGATE_TOKEN`, `SEALGATE_TOKEN_FILE` | approvals, env, run, agent, token | the caller's OIDC token, or a file with it |
+| `SEALGATE_ADMIN_URL` | approvals, ssh-cert, env, run, agent | the gateway's admin listener |
+| `SEALGATE_TOKEN`, `SEALGATE_TOKEN_FILE` | approvals, ssh-cert, env, run, agent, token | the caller's OIDC token, or a file with it |
 | `SEALGATE_SIGSTORE_TOKEN_FILE` | approvals | the reviewer's token for audience sigstore; else the token itself is used |
 | `SEALGATE_TRUST_CONFIG` | approvals | the Sigstore ClientTrustConfig to sign with |
-| `SEALGATE_CA_FILE` | approvals, env, run, agent | CA of the admin listener |
+| `SEALGATE_CA_FILE` | approvals, ssh-cert, env, run, agent | CA of the admin listener |
 | `SEALGATE_DIR` | set by env, run | folder with the files that clients read |
 | `SEALGATE_AGE_IDENTITY` | serve | private age key that opens `file:NAME.age` secrets |
 | `SEALGATE_OPA` | policy | the program opa, where it is not on PATH |

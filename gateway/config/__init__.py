@@ -50,7 +50,7 @@ from gateway.config.sections import (
     ReviewerGroup,
     SigstoreConfig,
 )
-from gateway.config.ssh_connections import SshConnectionConfig
+from gateway.config.ssh_connections import SshConnectionConfig, SshListenerConfig
 from gateway.config.values import is_loopback, is_safe_url
 from gateway.config.view import resolved_view, summarize
 
@@ -92,6 +92,7 @@ __all__ = [
     "ReviewerGroup",
     "SigstoreConfig",
     "SshConnectionConfig",
+    "SshListenerConfig",
     "TargetTlsConfig",
     "TlsConfig",
     "TranscriptMode",

@@ -184,7 +184,7 @@ def _explain(detail: ErrorDetails) -> str:
     """A validator's complaint in the words of the documentation; a value is never repeated, it may be a secret."""
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
-        return _explain_unknown(tuple(detail["loc"]))
+        return "is not a known setting"
     if kind == "string_pattern_mismatch":
         return _PATTERN_WORDS.get(context["pattern"], f"must match {context['pattern']}")
     if kind == "value_error":
@@ -224,15 +224,6 @@ _PATTERN_WORDS: Final = {
     PERSON_PATTERN: "must be ALIAS/SUB, the id of a subject",
 }
 
-_NOT_SERVED: Final = {"ssh": "SSH"}
-
-
-def _explain_unknown(location: Location) -> str:
-    section = location[0]
-    if section == "listeners" and location[-1] in _NOT_SERVED:
-        return f"{_NOT_SERVED[str(location[-1])]} is not served by this version"
-    return "is not a known setting"
-
 
 def find_conflicts(source: Source) -> Iterator[Problem]:
     """What is wrong between settings that are each well-formed. Works on plain values, so that type errors elsewhere hide none."""
@@ -242,17 +233,16 @@ def find_conflicts(source: Source) -> Iterator[Problem]:
 
 def _check_connections(source: Source) -> Iterator[Problem]:
     yield from _find_repeats(source, ("connections",), "name", "connection name")
-    seen: dict[str, str] = {}
+    seen: dict[tuple[str, str], str] = {}
     for index, connection in _items(source, ("connections",)):
-        if connection.get("type") != "postgres":
+        kind = {"postgres": "database", "ssh": "host"}.get(str(connection.get("type")))
+        if kind is None:
             continue
-        names = _strings(_member(connection, "match", "databases")) or _strings([connection.get("name")])
-        for database in dict.fromkeys(names):
-            owner = seen.setdefault(database, str(connection.get("name")))
+        names = _strings(_member(connection, "match", f"{kind}s")) or _strings([connection.get("name")])
+        for name in dict.fromkeys(names):
+            owner = seen.setdefault((kind, name), str(connection.get("name")))
             if owner != connection.get("name"):
-                yield _problem(
-                    source, ("connections", index, "match"), f"database {database} already leads to connection {owner}"
-                )
+                yield _problem(source, ("connections", index, "match"), f"{kind} {name} already leads to connection {owner}")
 
 
 def _check_issuers(source: Source) -> Iterator[Problem]:

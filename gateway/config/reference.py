@@ -62,9 +62,15 @@ def _walk(path: str, model: type[BaseModel], seen: set[type[BaseModel]]) -> Iter
         inner, suffix = _inner_models(field.annotation)
         place = f"{path}.{name}" if path else name
         for kind in inner:
-            which = f"[type: {get_args(kind.model_fields['type'].annotation)[0]}]" if len(inner) > 1 else suffix
+            tag = next((tag for tag in _TAGS if tag in kind.model_fields), None)
+            named = "" if tag is None else f"[{tag}: {get_args(kind.model_fields[tag].annotation)[0]}]"
+            which = named if len(inner) > 1 else suffix
             shared = "listeners.*" if path == "listeners" and kind is ListenerConfig else f"{place}{which}"
             yield from _walk(shared, kind, seen)
+
+
+_TAGS: Final = ("type", "kind")
+"""The settings that tell which of several groups a file means."""
 
 
 def _inner_models(annotation: Any) -> tuple[list[type[BaseModel]], str]:

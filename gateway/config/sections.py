@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from gateway.config.listeners import HttpListenerConfig, ListenerConfig
+from gateway.config.ssh_connections import SshListenerConfig
 from gateway.config.values import (
     ALIAS_PATTERN,
     PERSON_PATTERN,
@@ -218,6 +219,9 @@ class ListenersSection(Settings):
 
     postgres: ListenerConfig | None = Field(
         default=None, description="PostgreSQL wire protocol: psql, drivers, anything that speaks it."
+    )
+    ssh: SshListenerConfig | None = Field(
+        default=None, description="SSH: `ssh -J gateway target`, `ssh user%target@gateway`, and everything that runs over ssh."
     )
     admin: ListenerConfig | None = Field(default=None, description="Approvals, sessions, health and metrics over HTTP.")
 

@@ -27,7 +27,9 @@ def summarize(config: Config, *, rules: int | None = None) -> list[str]:
     for name, listener in config.listeners:
         if listener is not None:
             port = "a port the kernel chooses" if listener.port == 0 else f"port {listener.port}"
-            lines.append(f"listener {name}: {listener.bind}, {port}, {'plain' if listener.tls is None else 'TLS'}")
+            lines.append(
+                f"listener {name}: {listener.bind}, {port}, {'SSH' if name == 'ssh' else 'plain' if listener.tls is None else 'TLS'}"
+            )
     lines += [
         f"issuer {issuer.alias}: {issuer.issuer}, audience {', '.join(issuer.audience)}" for issuer in config.identity.issuers
     ]

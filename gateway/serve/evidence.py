@@ -25,8 +25,9 @@ from evidence.disk import Disk
 from evidence.errors import EvidenceError
 from evidence.keyless import KeylessSigner
 from evidence.log import Log, LogSettings
-from evidence.record import make_origin
+from evidence.record import TranscriptMode, make_origin
 from evidence.session import SessionLog
+from evidence.transcript import HEAD_BYTES, Transcript
 from evidence.trust import IdentityRule, SigstoreTrust
 from evidence.verify_records import POLICY_FOLDER
 from gateway.action import commit_digest
@@ -60,6 +61,23 @@ class _AsUnavailable:
 _AS_UNAVAILABLE: Final = _AsUnavailable()
 
 
+class ActionTranscript:
+    """The transcript of one action while it runs (`gateway.parts.TranscriptWriter`)."""
+
+    def __init__(self, transcript: Transcript) -> None:
+        self._transcript = transcript
+
+    def write(self, data: bytes) -> None:
+        """Add bytes, masked already. Raises EvidenceUnavailableError."""
+        with _AS_UNAVAILABLE:
+            self._transcript.write(data)
+
+    def close(self) -> Mapping[str, Any]:
+        """End it, and say what it amounted to. Raises EvidenceUnavailableError."""
+        with _AS_UNAVAILABLE:
+            return self._transcript.close()
+
+
 class LogRecorder:
     """One session's evidence as the pipeline writes it (`gateway.pipeline.SessionRecorder`).
 
@@ -67,10 +85,21 @@ class LogRecorder:
         session: the session in the log.
         check_lag: raises EvidenceUnavailableError while attestations are overdue; asked before every action that is not a read.
         on_close: called when the session's last record is queued.
+        mode: how much of a streamed transcript is kept, and in mode head how many bytes of each action.
     """
 
-    def __init__(self, session: SessionLog, check_lag: Callable[[], None], on_close: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        session: SessionLog,
+        check_lag: Callable[[], None],
+        on_close: Callable[[], None],
+        *,
+        mode: TranscriptMode = "head",
+        head_bytes: int = HEAD_BYTES,
+    ) -> None:
         self._session = session
+        self._mode: TranscriptMode = mode
+        self._head_bytes = head_bytes
         self._check_lag = check_lag
         self._on_close = on_close
         self.session_id = session.sid
@@ -86,6 +115,12 @@ class LogRecorder:
         """Queue encrypted bytes that the next record refers to. Raises EvidenceUnavailableError."""
         with _AS_UNAVAILABLE:
             return dict(self._session.put_blob(cast("Literal['input', 'transcript']", kind), data))
+
+    def open_transcript(self, decision_id: str) -> ActionTranscript:
+        """The transcript of one action that runs for a while."""
+        transcript = Transcript(self._session, self._mode, head_bytes=self._head_bytes)
+        transcript.begin(decision_id)
+        return ActionTranscript(transcript)
 
     def commit(self, digest: bytes) -> str:
         """The digest keyed with the session's salt, in hex."""
@@ -108,13 +143,15 @@ class Evidence:
     trust: SigstoreTrust
     max_lag_s: float
     end_development: Callable[[], None] | None = None
+    head_bytes: int = HEAD_BYTES
 
     def open_recorder(self, fields: Mapping[str, Any], transcript: str) -> LogRecorder:
         """Open one session in the log. Raises EvidenceUnavailableError."""
         with _AS_UNAVAILABLE:
-            mode = cast("Literal['none', 'summary', 'head', 'full']", transcript)
+            mode = cast("TranscriptMode", transcript)
             session = self.log.open_session(dict(fields), mode)
-        return LogRecorder(session, self.check_lag, partial(self.attestor.request, "session"))
+        on_close = partial(self.attestor.request, "session")
+        return LogRecorder(session, self.check_lag, on_close, mode=mode, head_bytes=self.head_bytes)
 
     def append(self, kind: str, fields: Mapping[str, Any]) -> asyncio.Future[Receipt]:
         """Queue one log-level record; the future ends when it is durable, or with EvidenceUnavailableError."""
@@ -182,7 +219,7 @@ def _open(config: Config, secrets: SecretResolver, worker: int) -> Evidence:
         if end_development is not None:
             end_development()
         raise
-    return Evidence(log, attestor, trust, section.max_attest_lag_s, end_development)
+    return Evidence(log, attestor, trust, section.max_attest_lag_s, end_development, config.limits.transcript_head_bytes)
 
 
 def keep_bundle(log: Path, bundle: Path, digest: str) -> str:

@@ -47,6 +47,8 @@ from gateway.serve.evidence import Evidence, keep_bundle, open_evidence
 from gateway.serve.hosts import Host, Parts
 from gateway.serve.http_start import start_http_host
 from gateway.serve.postgres_start import MAX_PENDING_LOGINS, start_postgres_host
+from gateway.serve.ssh_certificates_api import make_certificate_routes
+from gateway.serve.ssh_start import RunningSsh, start_ssh_host
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +120,7 @@ class Gateway:
         parts = Parts(config, pipeline, verifier, self._secrets, masking)
         await self._start_hosts(parts)
         if config.listeners.admin is not None:
-            await self._start_admin(config.listeners.admin, desk, verifier)
+            await self._start_admin(config.listeners.admin, desk, verifier, evidence)
 
     @property
     def session_count(self) -> int:
@@ -138,6 +140,8 @@ class Gateway:
             self._hosts["postgres"] = await start_postgres_host(parts, listeners.postgres)
         if listeners.http is not None:
             self._hosts["http"] = await start_http_host(parts, listeners.http)
+        if listeners.ssh is not None:
+            self._hosts["ssh"] = await start_ssh_host(parts, listeners.ssh)
 
     # --- parts
 
@@ -196,19 +200,21 @@ class Gateway:
         masking = CellMasking(key, tuple(section.detectors), patterns)
         return masking, DocumentMasker(build_detectors(section.detectors, patterns))
 
-    async def _start_admin(self, listener: ListenerConfig, desk: ApprovalDesk, verifier: TokenVerifier) -> None:
+    async def _start_admin(
+        self, listener: ListenerConfig, desk: ApprovalDesk, verifier: TokenVerifier, evidence: Evidence
+    ) -> None:
         async def verify_reviewer(token: str) -> Subject:
             return with_reviewer_groups(await verifier.verify(token), self._config.approval)
 
-        app = make_app(
-            health=self._find_problems,
-            numbers=self._count,
-            routes=[
-                *make_routes(desk, verify_reviewer),
-                *make_client_routes(self._config.gateway.name, self._hosts, verifier.verify),
-                *self._routes,
-            ],
-        )
+        routes = [
+            *make_routes(desk, verify_reviewer),
+            *make_client_routes(self._config.gateway.name, self._hosts, verifier.verify),
+            *self._routes,
+        ]
+        ssh = self._hosts.get("ssh")
+        if isinstance(ssh, RunningSsh):
+            routes += make_certificate_routes(ssh, verifier.verify, evidence.append)
+        app = make_app(health=self._find_problems, numbers=self._count, routes=routes)
         certificate = None if listener.tls is None else (str(listener.tls.cert_file), str(listener.tls.key_file))
         server = AdminServer(app, certificate=certificate)
         await server.start(listener.bind, listener.port)

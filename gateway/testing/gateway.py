@@ -49,7 +49,8 @@ def write_config(
         bundle: the policy bundle's folder.
         connections: members of the section `connections`.
         tls: certificate and key of the PostgreSQL listener; None for plaintext.
-        sections: members that replace or extend those of a section, such as limits={"idle_timeout_s": 1}.
+        sections: members that replace or extend those of a section, such as limits={"idle_timeout_s": 1}; a listener that is None is
+            left out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     key_file = folder / "log-key.pem"
@@ -90,6 +91,7 @@ def write_config(
     }
     for name, members in sections.items():
         document[name] = {**document.get(name, {}), **members}
+    document["listeners"] = {name: listener for name, listener in document["listeners"].items() if listener is not None}
     path = folder / "sealgate.yaml"
     path.write_text(yaml.safe_dump(document, sort_keys=False))
     return path
@@ -120,6 +122,10 @@ class RunningGateway:
     def http_port(self) -> int:
         """Of the HTTPS proxy."""
         return self.ports["http"]
+
+    def ssh_port(self) -> int:
+        """Of the SSH listener."""
+        return self.ports["ssh"]
 
     @property
     def admin_port(self) -> int:

@@ -24,7 +24,7 @@ from gateway.testing.oidc import make_key
 from gateway.testing.waiting import wait_until
 from tests.faults.wire import SSL_REQUEST, Client, error_of, kinds, startup
 
-LOGIN_TIMEOUT_S = 1.0
+LOGIN_TIMEOUT_S = 3.0
 GROWTH_MB = 1_000
 """How much larger the process may be at the end: trees of the largest texts, which the allocator keeps, once and not per test."""
 

@@ -1,0 +1,26 @@
+# METADATA
+# title: Regulated data in output
+# description: Output and files of production hosts pass the site's detectors, whatever command made them.
+# schemas:
+#   - input: schema.ssh.request
+package sealgate.policies.ssh.regulated
+
+# METADATA
+# title: Redact findings
+# description: Findings of the listed detectors are replaced, in what is delivered and in the record.
+# custom:
+#   id: ssh.regulated.findings
+#   severity: high
+#   controls: [GLBA, PCI-DSS-3.4]
+#   failure_msg: Findings are replaced.
+#   solution: Nothing to do; ask the owner of the data for the values you need.
+masks contains {
+	"rule": "ssh.regulated.findings",
+	"selector": {"detector": detector},
+	"strategy": "redact",
+	"apply": "both",
+} if {
+	input.resource.environment in data.site.ssh.production_environments
+	some detector in data.site.ssh.detectors
+	not object.get(input.ssh.facts, "transfer", {}).program == "git"
+}

@@ -1,0 +1,177 @@
+"""Stock ssh: commands that run, commands that are refused, and what each leaves behind."""
+
+import os
+import subprocess
+
+import pytest
+
+
+def test_a_command_runs_in_both_modes(agent, target):
+    done = agent.ssh(*target, "echo", "hello")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"hello\n", b"")
+
+
+def test_exit_status_and_standard_error_pass(agent, target, place):
+    done = agent.ssh(*target, "ls", place / "absent")
+    assert done.returncode == 2
+    assert b"No such file" in done.stderr
+
+
+def test_pipes_of_reading_commands_run(agent):
+    done = agent.ssh("web-1", "echo one two | wc -w")
+    assert (done.returncode, done.stdout.strip()) == (0, b"2")
+
+
+def test_a_refusal_says_what_rule_why_and_what_next(agent, target, place):
+    victim = place / "victim"
+    victim.write_text("still here")
+    done = agent.ssh(*target, "rm", "-rf", victim)
+    text = done.stderr.decode()
+    assert done.returncode == 126
+    assert "rm on " in text
+    assert "rule ssh.destructive.program" in text
+    assert "what to do:" in text
+    assert "decision " in text
+    assert victim.read_text() == "still here"
+
+
+@pytest.mark.parametrize(
+    ("line", "rule"),
+    [
+        ("cat /etc/hostname; id", "ssh.commands.shell_syntax"),
+        ("echo $(id)", "ssh.commands.shell_syntax"),
+        ("echo `id`", "ssh.commands.shell_syntax"),
+        ("echo $HOME", "ssh.commands.shell_syntax"),
+        ("ls > /tmp/x", "ssh.commands.shell_syntax"),
+        ("ls\nid", "ssh.commands.shell_syntax"),
+        ("/tmp/cat /etc/hostname", "default.deny.execute"),
+        ("sudo -n cat /etc/hostname", "default.deny.execute"),
+        ("cat /etc/shadow", "ssh.credentials.path"),
+        ("cat /etc/../etc/shadow", "ssh.credentials.path"),
+        ("find /tmp -delete", "ssh.destructive.option"),
+        ("env", "ssh.credentials.environment"),
+        ("python3 -c 'print(1)'", "default.deny.execute"),
+    ],
+)
+def test_ways_around_the_list_of_commands(agent, line, rule):
+    done = agent.ssh("web-1", line)
+    assert done.returncode == 126
+    assert rule in done.stderr.decode()
+    assert done.stdout == b""
+
+
+def test_code_on_standard_input_is_judged_before_it_runs(operator, agent, place):
+    marker = place / "ran"
+    script = f"touch {marker}\n".encode()
+    for who, command in ((agent, "sh"), (agent, "bash -s"), (agent, "python3 -"), (operator, "bash -s")):
+        done = who.ssh("web-1", command, data=script)
+        assert done.returncode == 126, command
+    assert b"ticket AR-" in done.stderr
+    assert not marker.exists()
+
+
+def test_longer_code_than_can_be_judged_is_refused(agent):
+    done = agent.ssh("web-1", "bash", "-s", data=b"#" * 100_000)
+    assert done.returncode == 126
+    assert b"longer than the 65536 bytes" in done.stderr
+
+
+def test_commands_that_are_not_text_are_refused(agent):
+    done = subprocess.run(
+        [b"ssh", b"-F", os.fsencode(agent.config), b"-o", b"BatchMode=yes", b"web-1", b"echo \xff"],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 126
+    assert b"not UTF-8" in done.stderr
+
+
+def test_findings_in_output_are_masked(agent, place):
+    (place / "cards.txt").write_text("card 4111 1111 1111 1111 ok\n" * 3)
+    done = agent.ssh("web-1", "cat", place / "cards.txt")
+    assert done.stdout == b"card [masked:payment_card] ok\n" * 3
+
+
+def test_binary_output_passes_unchanged(agent, place):
+    data = bytes(range(256)) * 4_000
+    (place / "binary").write_bytes(data)
+    done = agent.ssh("web-1", "cat", place / "binary")
+    assert done.stdout == data
+
+
+def test_input_reaches_the_command(agent):
+    done = agent.ssh("web-1", "wc", "-c", data=b"x" * 300_000)
+    assert done.stdout.strip() == b"300000"
+
+
+def test_only_listed_variables_pass(insider):
+    done = insider.run("ssh", "-o", "SetEnv=LC_TEST=yes LD_PRELOAD=/tmp/x.so", "web-1", "echo", "ok")
+    assert done.stdout == b"ok\n"
+
+
+def test_a_shell_is_refused(agent, target):
+    done = agent.ssh(*target, data=b"id\n")
+    assert done.returncode == 126
+    assert b"ssh.shells.shell" in done.stderr
+    assert done.stdout == b""
+
+
+def test_a_terminal_is_refused(agent):
+    done = agent.ssh("-tt", "web-1", "uptime")
+    assert done.returncode == 126
+    assert b"ssh.shells.terminal" in done.stdout + done.stderr
+
+
+def test_the_login_name_never_says_who_it_is(agent):
+    for name in ("root", "operator-1", "deploy%other"):
+        done = agent.ssh("-l", name, "web-1", "uptime")
+        assert done.returncode == 255
+        assert b"not as" in done.stderr
+
+
+def test_unknown_and_closed_hosts_read_the_same(agent):
+    done = agent.ssh("-J", "sealgate", "other-host", "uptime")
+    assert b'no host "other-host" is open to you; use one of: web-1' in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-o", "ExitOnForwardFailure=yes", "-N", "-R", "0:127.0.0.1:22", "web-1"], b"remote port forwarding failed"),
+        (["-W", "127.0.0.1:22", "web-1"], b"nothing passes that is not seen"),
+        (["-W", "127.0.0.1:22", "sealgate"], b"no host"),
+        (["-W", "web-1:5432", "sealgate"], b"is not SSH"),
+        (
+            ["-o", "ExitOnForwardFailure=yes", "-N", "-R", "/tmp/sealgate-test.sock:/tmp/other.sock", "web-1"],
+            b"forwarding failed",
+        ),
+        (["-o", "ExitOnForwardFailure=yes", "-N", "-R", "0:127.0.0.1:22", "sealgate"], b"remote port forwarding failed"),
+        (["-o", "Tunnel=point-to-point", "-w", "any:any", "web-1", "true"], b""),
+    ],
+)
+def test_ways_past_the_session_are_refused(agent, arguments, words):
+    done = agent.ssh(*arguments)
+    assert words in done.stderr
+    assert done.returncode != 0 or words == b""
+
+
+def test_agent_and_display_are_not_forwarded(insider):
+    done = insider.run(
+        "ssh",
+        "-o",
+        "ForwardAgent=yes",
+        "-o",
+        "ForwardX11=yes",
+        "web-1",
+        "echo",
+        "still-works",
+        env={**os.environ, "DISPLAY": ":99"},
+    )
+    assert done.stdout == b"still-works\n"
+
+
+def test_other_subsystems_are_refused(agent):
+    done = agent.ssh("-s", "web-1", "netconf")
+    assert done.returncode == 126
+    assert b"default.deny.unknown" in done.stderr

@@ -1,0 +1,178 @@
+"""What a session leaves behind: evidence that verifies, recordings that replay, reviews that hold."""
+
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+
+import pytest
+
+from evidence.keys import load_log_key
+from evidence.note import NoteSigner
+from evidence.sessions import list_sessions, replay
+from evidence.store import EvidenceStore
+from evidence.trust import IdentityRule, SigstoreTrust
+from evidence.verify import verify_directory
+from evidence.verify_trust import TrustPolicy
+from gateway.policy.verdicts import VerdictRecomputer
+from gateway.testing.sigstore import DEFAULT_ISSUER, DevelopmentSigstore
+from gateway.testing.waiting import wait_until
+
+REVIEWER = "bob@bank.example"
+
+
+def play(running):
+    """Every step of every session, with its content opened."""
+    section = running.config.evidence
+    age = [(section.store.parent / "auditor.age").read_text()]
+    return [step for session in list_sessions(section.store) for step in replay(section.store, session.sid, age)]
+
+
+class Terminal:
+    """A person's terminal with ssh in it."""
+
+    def __init__(self, client, *arguments):
+        self._main, other = pty.openpty()
+        command = ["ssh", "-F", str(client.config), *arguments]
+        self._process = subprocess.Popen(command, stdin=other, stdout=other, stderr=other, start_new_session=True)
+        os.close(other)
+        self.shown = b""
+
+    def type(self, text):
+        os.write(self._main, text.encode())
+
+    def expect(self, text, *, timeout_s=30):
+        deadline = time.monotonic() + timeout_s
+        start = len(self.shown) if text not in self.shown.decode(errors="replace") else 0
+        while text not in self.shown[start:].decode(errors="replace"):
+            ready, _, _ = select.select([self._main], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise AssertionError(f"{text!r} did not appear in {self.shown!r}")
+            self.shown += os.read(self._main, 65_536)
+            start = 0
+        self.shown = b""
+
+    def wait(self):
+        status = self._process.wait(30)
+        os.close(self._main)
+        return status
+
+
+def test_a_terminal_is_recorded_and_what_was_typed_in_the_dark_is_not(make_ssh_gateway, make_client, tmp_path):
+    with make_ssh_gateway(tmp_path / "gateway") as running:
+        client = make_client(running, groups=("agents", "break-glass"))
+        terminal = Terminal(client, "web-1")
+        terminal.type("PS1='ready> '\r")
+        terminal.expect("\nready> ")
+        terminal.type("echo 4111 1111 1111 1111\r")
+        terminal.expect("[masked:payment_card]\r\n")
+        terminal.type("read -r -s -p 'password: ' SECRET; printf '\\033[2Jdone-%s\\n' reading\r")
+        terminal.expect("\npassword: ")
+        terminal.type("tr0ub4dor\r")
+        terminal.expect("done-reading")
+        terminal.type("exit 7\r")
+        assert terminal.wait() == 7
+    steps = play(running)
+    content = "".join(step.content for step in steps)
+    assert "[masked:keys]" in content
+    assert "tr0ub4dor" not in content
+    assert "4111" not in content
+    assert "\\x1b[2J" in content
+    assert "\x1b" not in content
+    assert [step.content for step in steps if step.kind == "exit"] == ["7"]
+    assert any(step.kind == "input" and "exit 7" in step.content for step in steps)
+
+
+def test_evidence_verifies_and_every_verdict_is_recomputed(make_ssh_gateway, make_client, place, tmp_path):
+    (place / "hostile").write_bytes(b"\x1b]0;owned\x07 \x1b[31mred\n")
+    (tmp_path / "file").write_text("content")
+    with make_ssh_gateway(tmp_path / "gateway") as running:
+        client = make_client(running)
+        client.ssh("web-1", "cat", place / "hostile")
+        client.ssh("web-1", "rm", "-rf", "/tmp/x")
+        client.ssh("web-1", "echo $HOME")
+        client.ssh("-W", "127.0.0.1:22", "web-1")
+        client.run("scp", tmp_path / "file", f"web-1:{place}/file")
+        client.run("scp", "-O", tmp_path / "file", f"web-1:{place}/file")
+        client.run("scp", "web-1:/etc/hostname", tmp_path / "x")
+    section = running.config.evidence
+    (origin,) = EvidenceStore(section.store).list_origins()
+    trust = TrustPolicy(
+        sigstore=SigstoreTrust((section.store / "development-sigstore/trust_config.json").read_text()),
+        log_keys=(NoteSigner(origin, load_log_key(section.store.parent / "log-key.pem")).verifier_key,),
+        gateway=(IdentityRule("*", DEFAULT_ISSUER),),
+        accept_development=True,
+    )
+    ages = [(section.store.parent / "auditor.age").read_text()]
+    with VerdictRecomputer(list((section.store / origin / "policy").iterdir())) as recompute:
+        report = verify_directory(section.store, trust, age_identities=ages, recompute=recompute)
+    assert report.exit_code == 0, report.findings
+    assert report.counts.get("recomputed_same", 0) >= 8
+    assert "recomputed_different" not in report.counts
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway.cli", "sessions", "replay", str(section.store), list_sessions(section.store)[0].sid,
+         "--age-identity", str(section.store.parent / "auditor.age")],
+        capture_output=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert b"\\x1b]0;owned\\x07 \\x1b[31mred" in done.stdout
+    assert b"\x1b" not in done.stdout
+    assert b"exit" in done.stdout
+
+
+@pytest.fixture
+def reviewed(make_ssh_gateway, ssh_keys, tmp_path):
+    """A gateway whose reviewer signs with the development Sigstore; how to run the reviewer's commands."""
+    with DevelopmentSigstore(tmp_path / "sigstore") as sigstore:
+        folder = tmp_path / "gateway"
+        folder.mkdir()
+        (folder / "trust.json").write_text(sigstore.trust_config)
+        (folder / "token").touch(mode=0o600)
+        (folder / "token").write_text(sigstore.mint_token("https://gw-test.invalid"))
+        people = {
+            "alias": "bank",
+            "issuer": DEFAULT_ISSUER,
+            "audience": ["sealgate"],
+            "jwks_url": sigstore.jwks_url,
+            "kind_claim": "kind",
+        }
+        sections = {
+            "evidence": {"sigstore": {"mode": "development", "trust_config": "trust.json", "identity_token": "file:token"}},
+            "approval": {"reviewers": {"platform-approvers": {"people": [f"bank/{REVIEWER}"]}}},
+        }
+        yield sigstore, folder, people, sections
+
+
+def test_a_held_script_runs_once_it_is_approved(
+    reviewed, make_ssh_gateway, make_ssh_connection, make_client, issuer, place, tmp_path
+):
+    sigstore, folder, people, sections = reviewed
+    corp = {"alias": "corp", "issuer": issuer.url, "audience": ["sealgate"], "jwks_url": issuer.jwks_url}
+    with make_ssh_gateway(
+        folder, connections=[make_ssh_connection(hold_s=60)], identity={"issuers": [corp, people]}, **sections
+    ) as running:
+        client = make_client(running, groups=("operators",))
+        process = client.start("web-1", "bash", "-s")
+        process.stdin.write(f"echo ran > {place}/approved; echo said\n".encode())
+        process.stdin.close()
+        notice = process.stderr.readline().decode()
+        assert "needs approval; waiting up to 60 s for ticket AR-" in notice
+        assert not (place / "approved").exists()
+        ticket = notice.split()[-1]
+        (folder / "signing").write_text(sigstore.mint_token(REVIEWER, audience="sigstore", claims={"kind": "human"}))
+        environment = os.environ | {
+            "SEALGATE_ADMIN_URL": f"http://127.0.0.1:{running.admin_port}",
+            "SEALGATE_TOKEN": sigstore.mint_token(REVIEWER, audience="sealgate", claims={"kind": "human", "groups": []}),
+            "SEALGATE_TRUST_CONFIG": str(folder / "trust.json"),
+            "SEALGATE_SIGSTORE_TOKEN_FILE": str(folder / "signing"),
+        }
+        approve = [sys.executable, "-m", "gateway.cli", "approvals", "approve", ticket]
+        done = subprocess.run(approve, env=environment, capture_output=True, text=True, timeout=90, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "echo said" in done.stdout
+        wait_until(lambda: process.poll() is not None, timeout_s=60)
+        assert (process.returncode, process.stdout.read()) == (0, b"said\n")
+        assert (place / "approved").read_text() == "ran\n"
+        again = client.ssh("web-1", "true")
+        assert again.returncode == 126
