@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +45,14 @@ class Chain:
             self.last_chunk = fields["chunk"].get("n", -1)
         elif kind == "session.close":
             self.closed = True
+
+    def follow_drafts(self, count: int, leaf_hash: str, opened: Iterable[str], closed: Iterable[str]) -> None:
+        """Take prepared records into account: how many, the last one's hash, decisions that now owe an outcome, and those that do not."""
+        self.sseq += count
+        self.sprev = leaf_hash
+        self.pending.update(dict.fromkeys(opened))
+        for decision_id in closed:
+            self.pending.pop(decision_id, None)
 
     def as_state(self) -> dict[str, Any]:
         """The chain as a segment's STATE item holds it."""

@@ -68,6 +68,8 @@ class _Open:
     descriptor: int
     path: Path
     size: int
+    unwritten: list[bytes] = field(default_factory=list)
+    """Frames at the end of `size` that are written together: chunks of one session come many at once."""
     known: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Chunks found in the file when it was opened, as number -> (frame offset, frame end); empty for a file made here."""
 
@@ -90,15 +92,15 @@ class ChunkWriter:
         if current.size >= FILE_BYTES:
             self.release(sid)
             current = self._create(sid, number)
-        frame = _FRAME.pack(number, len(sealed)) + sealed
-        self._disk.write_all(current.descriptor, frame, current.size)
-        current.size += len(frame)
+        current.unwritten += (_FRAME.pack(number, len(sealed)), sealed)
+        current.size += _FRAME.size + len(sealed)
         self._unsynced.add(sid)
         self._open.move_to_end(sid)
 
     def flush(self) -> None:
         """Make everything appended durable."""
         for sid in self._unsynced:
+            self._write(self._open[sid])
             self._disk.sync_data(self._open[sid].descriptor)
         self._unsynced.clear()
         for directory in self._directories:
@@ -110,13 +112,20 @@ class ChunkWriter:
         current = self._open.pop(sid, None)
         if current is None:
             return
+        self._write(current)
         if sid in self._unsynced:
             self._disk.sync_data(current.descriptor)
             self._unsynced.discard(sid)
         os.close(current.descriptor)
 
+    def _write(self, current: _Open) -> None:
+        data = b"".join(current.unwritten)
+        current.unwritten.clear()
+        if data:
+            self._disk.write_all(current.descriptor, data, current.size - len(data))
+
     def close(self) -> None:
-        """Close all files."""
+        """Close all files; what was not flushed is in the write-ahead log."""
         for current in self._open.values():
             os.close(current.descriptor)
         self._open.clear()
@@ -130,12 +139,13 @@ class ChunkWriter:
         frames = list(iterate_frames(path.read_bytes()))
         known = {found: (offset, offset + _FRAME.size + len(sealed)) for found, offset, sealed in frames}
         end = max((stop for _, stop in known.values()), default=0)
-        current = _Open(self._disk.open(path, os.O_RDWR), path, end, known)
+        current = _Open(self._disk.open(path, os.O_RDWR), path, end, known=known)
         os.ftruncate(current.descriptor, end)
         return self._remember(sid, current)
 
     def _must_replace(self, current: _Open, number: int, sealed: bytes) -> bool:
         """Whether the chunk on disk differs from the one in the write-ahead log; the file is then cut back to before it."""
+        self._write(current)
         start, end = current.known[number]
         if os.pread(current.descriptor, end - start, start)[_FRAME.size :] == sealed:
             return False

@@ -9,7 +9,7 @@ import orjson
 
 from evidence.chain import Chain
 from evidence.errors import EvidenceWriteError
-from evidence.wal import Entry
+from evidence.wal import Entry, count_records
 
 _DETAIL_CHARACTERS: Final = 512
 """How much of the error text the last record keeps: enough for a path and an errno, little enough for a full disk."""
@@ -27,8 +27,7 @@ def describe_failure(error: BaseException) -> EvidenceWriteError:
 def describe_loss(error: BaseException | None, unwritten: Sequence[Entry]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The last records of a failed log: why it stopped, and how much was refused after it had been handed over."""
     yield "evidence.degraded", {"reason": type(error).__name__, "detail": str(error)[:_DETAIL_CHARACTERS]}
-    records = sum(entry.leaf is not None for entry in unwritten)
-    yield "gap", {"reason": "unwritten", "records": records, "bytes": sum(entry.size for entry in unwritten)}
+    yield "gap", {"reason": "unwritten", "records": count_records(unwritten), "bytes": sum(entry.size for entry in unwritten)}
 
 
 def chain_before(chain: Chain, unwritten: Sequence[Entry]) -> Chain:

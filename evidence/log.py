@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,20 +29,21 @@ from evidence import wal as wal_module
 from evidence.canonical import encode_leaf
 from evidence.chain import Chain
 from evidence.disk import Disk
+from evidence.drafts import Drafts, Sealer, SealerFactory
 from evidence.errors import DataKeyError, EvidenceBusyError, EvidenceWriteError, RecordError
 from evidence.failure import chain_before, describe_failure, describe_loss
-from evidence.keys import parse_recipients
+from evidence.keys import ChunkSealer, parse_recipients
 from evidence.merkle import hash_leaf
 from evidence.note import NoteSigner
 from evidence.publish import MAX_BACKLOG_BYTES, Publisher, Subscriber
 from evidence.record import LOG_SID, VERSION, TranscriptMode, check, format_time
-from evidence.recover import Recovered, ensure_ballast, lock_log, recover
+from evidence.recover import Recovered, ensure_ballast, lock_log, recover, settle
 from evidence.session import SessionLog, make_session_id
 from evidence.settings import LogSettings
 from evidence.tiles import TileWriter
-from evidence.transcript import FLUSH_BYTES, FLUSH_S
-from evidence.waiters import complete, refuse
-from evidence.wal import LEAF, STATE, Entry, SegmentHeader, Wal, encode_item
+from evidence.transcript import FLUSH_S
+from evidence.waiters import Receipt, complete, refuse
+from evidence.wal import LEAF, STATE, Entry, SegmentHeader, Wal, encode_item, make_entry
 
 _ORIGIN: Final = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
 
@@ -53,15 +53,6 @@ _LOGGER: Final = logging.getLogger("sealgate.evidence")
 
 LAST_WORDS_BYTES: Final = 64 << 10
 """Size of the segment that takes the records written after a failure."""
-
-
-@dataclass(slots=True)
-class Receipt:
-    """Proof to the caller that a record is durable: its index in the log, its leaf hash, its number in its session."""
-
-    index: int
-    leaf_hash: bytes
-    session_seq: int
 
 
 class Log:
@@ -79,8 +70,10 @@ class Log:
         disk: Disk,
         clock: Callable[[], int],
         lock_descriptor: int,
+        make_sealer: SealerFactory,
     ) -> None:
         self.path = path
+        self.make_sealer = make_sealer
         self.origin = signer.name
         self.verifier_key = signer.verifier_key
         self.recipients = tuple(recipients)
@@ -137,6 +130,7 @@ class Log:
         settings: LogSettings | None = None,
         clock: Callable[[], int] = time.time_ns,
         disk: Disk | None = None,
+        make_sealer: SealerFactory = ChunkSealer,
     ) -> Log:
         """Open the log `directory/origin`, recovering what a crash left; blocks until the opening record is signed.
 
@@ -149,6 +143,7 @@ class Log:
             settings: how the log behaves.
             clock: nanoseconds since the epoch, for `ts`.
             disk: the file operations; tests give one that fails.
+            make_sealer: makes what seals a session's chunks; prepared records (`evidence.drafts`) are sealed with the same.
 
         Raises:
             LogLockedError: another process has this log open.
@@ -181,6 +176,7 @@ class Log:
                 disk=disk,
                 clock=clock,
                 lock_descriptor=descriptor,
+                make_sealer=make_sealer,
             )
         except OSError as error:
             os.close(descriptor)
@@ -233,6 +229,24 @@ class Log:
         self._append(chain, kind, fields, future, None, attachments)
         return future
 
+    def append_drafts(self, chain: Chain, drafts: Drafts, sealer: Sealer, chunk: int) -> tuple[asyncio.Future[Receipt], int]:
+        """Append prepared records to a chain, sealing chunks from number `chunk` on; returns also how many. Used by `SessionLog`."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Receipt] = loop.create_future()
+        with self._wal.lock:
+            self._check_open(chain, "prepared")
+            ts, mono_us = format_time(self._clock()), (time.monotonic_ns() - self._started_ns) // 1000
+            items, leaves, hashes, chunks, opened, closed = drafts.finish(
+                sealer, chain.sid, self._size, chain.sseq, chain.sprev, chunk, ts, mono_us
+            )
+            count = len(leaves)
+            receipt = Receipt(self._size + count - 1, hashes[-1], chain.sseq + count - 1)
+            self._enqueue(make_entry(chain.sid, items, leaves, hashes, chunks, receipt, future, loop))
+            self._size += count
+            chain.follow_drafts(count, hashes[-1].hex(), opened, closed)
+        self._last_record_s = time.monotonic()
+        return future, len(chunks)
+
     def attach(self, kind: int, name: str, number: int, data: bytes) -> None:
         """Queue a chunk; it is durable no later than the next record of any session."""
         with self._wal.lock:
@@ -268,9 +282,7 @@ class Log:
     ) -> Receipt:
         check(kind, fields)
         with self._wal.lock:
-            self._check_writable()
-            if chain.closed:
-                raise RecordError(f"session {chain.sid} is closed", why=f"a {kind} record came after session.close")
+            self._check_open(chain, kind)
             leaf = encode_leaf(self._envelop(chain, kind, fields))
             digest = hash_leaf(leaf)
             receipt = Receipt(self._size, digest, chain.sseq)
@@ -359,28 +371,19 @@ class Log:
         return None if self._failure is None else describe_failure(self._failure)
 
     @property
+    def is_writable(self) -> bool:
+        """Whether records are taken."""
+        return self._failure is None and not self._closed
+
+    @property
     def size(self) -> int:
         """Durable records."""
         return self._wal.durable_size
 
     def metrics(self) -> dict[str, int]:
         """Counters for monitoring: records, bytes, syncs, segments, queue length, refusals, sizes, backlog, failure."""
-        counters = self._wal.counters
-        return {
-            "records": counters.records,
-            "bytes": counters.bytes,
-            "syncs": counters.syncs,
-            "sync_ns": counters.sync_ns,
-            "segments": counters.segments,
-            "queue": counters.queue,
-            "refused": counters.refused,
-            "size": self._wal.durable_size,
-            "checkpoint_size": self._publisher.checkpoint_size,
-            "checkpoints": self._publisher.checkpoints,
-            "backlog_bytes": self._publisher.backlog_bytes,
-            "open_sessions": len(self._sessions),
-            "failed": int(self._failure is not None),
-        }
+        state = {"open_sessions": len(self._sessions), "failed": int(self._failure is not None)}
+        return {**self._wal.metrics(), **self._publisher.metrics(), **state}
 
     def _start(self, found: Recovered) -> None:
         unknown = sum(len(chain.pending) for chain in found.chains.values())
@@ -394,7 +397,7 @@ class Log:
             gap = {"reason": "torn-tail", "bytes": torn, "sha256": hashlib.sha256(found.torn).hexdigest()}
             last = self.submit("gap", gap)
         for chain in recovered:
-            last = self._settle(chain)
+            last = settle(self.submit_to, chain)
             self._chains.pop(chain.sid)
         self._wal.start()
         self._publisher.start()
@@ -404,17 +407,6 @@ class Log:
         except EvidenceWriteError as error:
             self.close()
             raise self.failure or error from self._failure
-
-    def _settle(self, chain: Chain) -> Future[Receipt]:
-        """Write what a session that a crash ended still owes: unknown outcomes, what may be lost of its transcript, its close."""
-        for decision_id in list(chain.pending):
-            self.submit_to(chain, "outcome", {"decision_id": decision_id, "status": "unknown"})
-        if chain.transcript in {"head", "full"}:
-            # What was delivered after the last chunk left no trace; chunks leave at these bounds, so no more than that is missing.
-            bounds = {"max_bytes": FLUSH_BYTES, "max_ms": int(FLUSH_S * 1000)}
-            after = {"after_chunk": chain.last_chunk} if chain.last_chunk >= 0 else {}
-            self.submit_to(chain, "gap", {"reason": "transcript-tail", **after, **bounds})
-        return self.submit_to(chain, "session.close", {"reason": "recovered"})
 
     def _tick(self) -> float:
         """Periodic work on the publishing thread; returns the seconds until it is wanted again."""
@@ -427,6 +419,11 @@ class Log:
             with contextlib.suppress(EvidenceWriteError):  # an append refused here is refused to everybody, and reported there
                 self.submit("heartbeat", {"sessions": len(self._sessions)})
         return FLUSH_S
+
+    def _check_open(self, chain: Chain, kind: str) -> None:
+        self._check_writable()
+        if chain.closed:
+            raise RecordError(f"session {chain.sid} is closed", why=f"a {kind} record came after session.close")
 
     def _check_writable(self) -> None:
         if self._failure is not None:

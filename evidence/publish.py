@@ -113,6 +113,11 @@ class Publisher:
         self._subscribers.append(subscriber)
         return lambda: self._subscribers.remove(subscriber)
 
+    def metrics(self) -> dict[str, int]:
+        """Counters for monitoring."""
+        sizes = {"checkpoint_size": self.checkpoint_size, "checkpoints": self.checkpoints}
+        return {**sizes, "backlog_bytes": self.backlog_bytes}
+
     def stop(self) -> None:
         """Publish and sign what is left, and end the thread."""
         with self._wake:
@@ -162,6 +167,9 @@ class Publisher:
                 if entry.leaf is not None:
                     self._tiles.add(entry.leaf, entry.leaf_hash)
                     leaves.append(entry.leaf)
+                for leaf, leaf_hash in entry.more:
+                    self._tiles.add(leaf, leaf_hash)
+                    leaves.append(leaf)
         self._chunks.flush()
         self._tiles.flush()
         with self._wake:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -25,6 +26,8 @@ from evidence.note import Checkpoint, VerifierKey, parse_checkpoint, verify_chec
 from evidence.publish import CHECKPOINT_NAME, LAST_SIGNED_NAME
 from evidence.record import LOG_SID
 from evidence.tiles import TileChecker, TileReader
+from evidence.transcript import FLUSH_BYTES, FLUSH_S
+from evidence.waiters import Receipt
 from evidence.wal import (
     CHUNK,
     FILE,
@@ -289,3 +292,15 @@ def ensure_ballast(path: Path, disk: Disk, size: int) -> None:
         disk.sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def settle(submit: Callable[[Chain, str, Mapping[str, Any]], Future[Receipt]], chain: Chain) -> Future[Receipt]:
+    """Write what a session that a crash ended still owes: unknown outcomes, what may be lost of its transcript, its close."""
+    for decision_id in list(chain.pending):
+        submit(chain, "outcome", {"decision_id": decision_id, "status": "unknown"})
+    if chain.transcript in {"head", "full"}:
+        # What was delivered after the last chunk left no trace; chunks leave at these bounds, so no more than that is missing.
+        bounds = {"max_bytes": FLUSH_BYTES, "max_ms": int(FLUSH_S * 1000)}
+        after = {"after_chunk": chain.last_chunk} if chain.last_chunk >= 0 else {}
+        submit(chain, "gap", {"reason": "transcript-tail", **after, **bounds})
+    return submit(chain, "session.close", {"reason": "recovered"})

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import orjson
 
 from evidence.chain import Chain
+from evidence.drafts import Drafts
 from evidence.errors import RecordError
-from evidence.keys import SALT_BYTES, ChunkSealer, commit_data_key, derive_salt, generate_data_key, wrap
+from evidence.keys import SALT_BYTES, commit_data_key, derive_salt, generate_data_key, wrap
 from evidence.record import LOG_SID, BlobRef, TranscriptMode
 from evidence.wal import CHUNK, FILE
 
@@ -51,7 +52,7 @@ class SessionLog:
         """Held while a chunk is numbered, sealed and queued: numbers are nonces and must not repeat."""
         self._transcripts: list[Transcript] = []
         data_key = generate_data_key()
-        self._sealer = ChunkSealer(data_key, log.origin, sid)
+        self._sealer = log.make_sealer(data_key, log.origin, sid)
         opening = {
             **fields,
             "dek_commit": commit_data_key(data_key),
@@ -86,6 +87,23 @@ class SessionLog:
     def submit(self, kind: str, fields: Mapping[str, Any]) -> Future[Receipt]:
         """Like `append`, for threads without an event loop."""
         return self._log.submit_to(self._chain, kind, fields)
+
+    def append_drafts(self, drafts: Drafts) -> asyncio.Future[Receipt]:
+        """Append records that were made ready elsewhere; the future completes once all of them and their chunks are durable.
+
+        Raises:
+            ValueError: they could not be finished; the log is unharmed.
+            EvidenceWriteError: as for `append`.
+        """
+        with self._chunk_lock:
+            future, chunks = self._log.append_drafts(self._chain, drafts, self._sealer, self._next_chunk)
+            self._next_chunk += chunks
+        return future
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the log takes records."""
+        return self._log.is_writable
 
     def put_blob(self, _kind: Literal["input", "transcript"], data: bytes) -> BlobRef:
         """Seal bytes as the session's next chunk and return how a record names it.

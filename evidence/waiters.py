@@ -7,9 +7,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from evidence.wal import Entry
+
+
+@dataclass(slots=True)
+class Receipt:
+    """Proof to the caller that a record is durable: its index in the log, its leaf hash, its number in its session."""
+
+    index: int
+    leaf_hash: bytes
+    session_seq: int
 
 
 def complete(entries: Iterable[Entry]) -> None:

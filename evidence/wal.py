@@ -16,8 +16,8 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
@@ -76,16 +76,17 @@ class Entry:
     """One request to the log on its way to disk: items, and who waits for them.
 
     Attributes:
-        parts: items as they go to disk, at most one of them a LEAF. Parts share their bytes with `leaf` and `attachments`: an entry
+        parts: items as they go to disk. Parts share their bytes with `leaf` and `attachments`: an entry
             is held until it is published, and at full speed copies would cost more than encoding.
         size: bytes of all parts.
         leaf: the record's bytes, or None for an entry that only carries chunks, files or state.
+        more: further records behind the first, as (bytes, leaf hash); `receipt` is the last one's.
         waiter: a future to complete with `receipt`; `loop` is its event loop, or None for a `concurrent.futures.Future`.
         attachments: CHUNK and FILE items for whoever publishes them, as (kind, name, number, data).
         starts_segment: this entry must be the first of a new segment.
     """
 
-    __slots__ = ("attachments", "leaf", "leaf_hash", "loop", "parts", "receipt", "size", "starts_segment", "waiter")
+    __slots__ = ("attachments", "leaf", "leaf_hash", "loop", "more", "parts", "receipt", "size", "starts_segment", "waiter")
 
     def __init__(
         self,
@@ -98,6 +99,7 @@ class Entry:
         loop: Any = None,
         attachments: tuple[tuple[int, str, int, bytes], ...] = (),
         *,
+        more: tuple[tuple[bytes, bytes], ...] = (),
         starts_segment: bool = False,
     ) -> None:
         self.parts = parts
@@ -108,7 +110,29 @@ class Entry:
         self.waiter = waiter
         self.loop = loop
         self.attachments = attachments
+        self.more = more
         self.starts_segment = starts_segment
+
+
+def make_entry(
+    sid: str,
+    items: bytes,
+    leaves: list[bytes],
+    hashes: list[bytes],
+    chunks: list[tuple[int, bytes]],
+    receipt: Any,
+    waiter: Any,
+    loop: Any,
+) -> Entry:
+    """One entry for prepared records of a session, laid out already as `items`; `receipt` is the last record's."""
+    sealed = tuple([(CHUNK, sid, number, data) for number, data in chunks])
+    more = tuple(zip(leaves[1:], hashes[1:], strict=True))
+    return Entry((items,), len(items), leaves[0], hashes[0], receipt, waiter, loop, sealed, more=more)
+
+
+def count_records(entries: Iterable[Entry]) -> int:
+    """How many records some entries hold."""
+    return sum([1 + len(entry.more) for entry in entries if entry.leaf is not None])
 
 
 @dataclass(slots=True)
@@ -340,7 +364,7 @@ class Wal:
 
     def _commit(self, batch: list[Entry]) -> None:
         body = b"".join([part for entry in batch for part in entry.parts])
-        leaf_count = sum(entry.leaf is not None for entry in batch)
+        leaf_count = count_records(batch)
         if batch[0].starts_segment:
             self.open_segment(self.durable_size, max(self._segment_bytes, HEADER_BYTES + BATCH_OVERHEAD + len(body)))
         assert self._segment is not None  # noqa: S101 - the first entry of all starts a segment
@@ -354,6 +378,10 @@ class Wal:
         counters.syncs += 1
         counters.queue = len(self._queue)
         self._on_durable(batch)
+
+    def metrics(self) -> dict[str, int]:
+        """Counters for monitoring."""
+        return {**asdict(self.counters), "size": self.durable_size}
 
     def open_segment(self, first_index: int, size: int) -> SegmentWriter:
         """Start the next segment; the one before ends here, whatever bytes may follow in it. Writer thread only."""

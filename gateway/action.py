@@ -183,7 +183,13 @@ def compute_action_digest(action: Action, subject: Subject, resource: Resource) 
 
     Never covers session, time, ids or transport, so that a retry of the same action has the same digest.
     """
-    material = _present(
+    material = digest_material(action, subject, resource)
+    return hashlib.sha256(orjson.dumps(material, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+def digest_material(action: Action, subject: Subject, resource: Resource) -> dict[str, Any]:
+    """What the action digest covers."""
+    return _present(
         schema="sealgate.action-digest/1",
         subject=subject.id,
         on_behalf_of=subject.on_behalf_of,
@@ -192,7 +198,6 @@ def compute_action_digest(action: Action, subject: Subject, resource: Resource) 
         action=action.name,
         canonical=dict(action.canonical),
     )
-    return hashlib.sha256(orjson.dumps(material, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 def commit_digest(digest: bytes, salt: bytes) -> str:

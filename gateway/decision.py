@@ -73,7 +73,11 @@ class Obligation:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A checked decision. `cause` is set only where the enforcement point itself blocked, such as `policy.deadline`."""
+    """A checked decision. `cause` is set only where the enforcement point itself blocked, such as `policy.deadline`.
+
+    `until_mono_ns` (monotonic) and `until_ns` (since the epoch) bound how long the same facts get the same decision: both must lie
+    ahead. 0 where a decision must be asked for each time.
+    """
 
     effect: Effect
     reasons: tuple[Reason, ...] = ()
@@ -86,6 +90,8 @@ class Decision:
     bundle_digest: str = ""
     duration_ns: int = 0
     cached: bool = False
+    until_mono_ns: int = 0
+    until_ns: int = 0
 
     @property
     def is_blocked(self) -> bool:

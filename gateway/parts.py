@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from evidence.drafts import Drafts
 from gateway.action import Action, Lookup, Resource, Subject
 from gateway.decision import Decision, Enforceable
 from gateway.refusal import Ticket
@@ -79,6 +80,9 @@ class DecisionPoint(Protocol):
     async def decide(self, document: Mapping[str, Any], enforceable: Enforceable) -> Decision:
         """The checked decision for one input document."""
 
+    def may_ask(self, subject_key: str) -> bool:
+        """Whether a kept decision may be used for this subject."""
+
     def judges_alike(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
         """Whether two documents agree in everything that any rule reads."""
 
@@ -115,6 +119,16 @@ class SessionRecorder(Protocol):
 
     def commit(self, digest: bytes) -> str:
         """The digest as the record holds it: keyed with the session's salt, in hex."""
+
+    def append_drafts(self, drafts: Drafts) -> asyncio.Future[Receipt]:
+        """Queue records that were made ready from templates; the future ends when all of them are durable."""
+
+    @property
+    def salt(self) -> bytes:
+        """What `commit` keys with, for records made from templates."""
+
+    def is_ready(self, *, for_effects: bool) -> bool:
+        """Whether records are taken at the moment; those that let an effect through also need a recent attestation."""
 
     def close(self, fields: Mapping[str, Any]) -> asyncio.Future[Receipt]:
         """Queue the session's last record."""

@@ -23,10 +23,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import orjson
+from sealgate_native.record import Counters, Drafts
 
-from gateway.action import Action, Context, Resource, Subject, build_input, compute_action_digest, format_time
+from gateway.action import (
+    Action,
+    Context,
+    Resource,
+    Subject,
+    build_input,
+    compute_action_digest,
+    digest_material,
+    format_time,
+)
 from gateway.decision import Decision, Enforceable, Obligation, fail_closed
 from gateway.errors import EvidenceUnavailableError, IdentityError, LimitExceededError
+from gateway.lessons import Recorded
 from gateway.messages import Outcome, Refusal
 from gateway.parts import ApprovalDesk, DecisionPoint, Door, Grant, Receipt, SessionRecorder, TranscriptWriter
 from gateway.refusal import (
@@ -62,6 +73,7 @@ class Ruling:
         number: a small number that labels the replies of this action inside the protocol's own session state.
         release: "a" when the record had to be durable before the target may see anything, "b" for harmless reads.
         refusal: set when the action must not happen.
+        recorded: what was recorded, where the same action may be decided the same way again without being asked.
     """
 
     decision_id: str
@@ -71,6 +83,7 @@ class Ruling:
     release: Literal["a", "b"]
     refusal: Refusal | None = None
     ticket: str | None = None
+    recorded: Recorded | None = None
 
     def find_obligation(self, kind: str) -> Obligation | None:
         """The obligation of this kind, where policy set one."""
@@ -174,7 +187,7 @@ class PipelineSession:
     settings: SessionSettings
     client_ip: str
     started_at: str
-    counters: dict[str, int] = field(default_factory=lambda: {"actions": 0, "refused": 0, "rows": 0, "bytes": 0})
+    counted: Counters = field(default_factory=Counters)
     _last: asyncio.Future[Receipt] | None = None
     _number: int = 0
 
@@ -182,6 +195,11 @@ class PipelineSession:
     def id(self) -> str:
         """The session's id, as evidence names it."""
         return self.recorder.session_id
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What the session amounts to so far: actions, refused, rows, bytes."""
+        return self.counted.read()
 
     async def handle(
         self,
@@ -242,8 +260,7 @@ class PipelineSession:
 
     def finish(self, ruling: Ruling, outcome: Outcome) -> None:
         """Queue how a let-through action ended, and its masked transcript. Raises EvidenceUnavailableError."""
-        self.counters["rows"] += outcome.rows
-        self.counters["bytes"] += outcome.bytes_out
+        self.counted.add(rows=outcome.rows, bytes=outcome.bytes_out)
         fields: dict[str, Any] = {"decision_id": ruling.decision_id, "status": outcome.status}
         optional = {
             "tag": outcome.tag,
@@ -260,13 +277,21 @@ class PipelineSession:
             fields["transcript_truncated"] = outcome.transcript_truncated
         self._last = self.recorder.append("outcome", fields)
 
+    def append_drafts(self, drafts: Drafts) -> asyncio.Future[Receipt]:
+        """Queue the records of actions that were let through as learned (`gateway.lessons`). Raises EvidenceUnavailableError."""
+        try:
+            self._last = self.recorder.append_drafts(drafts)
+        except ValueError as error:
+            raise EvidenceUnavailableError("a record cannot be made", why=str(error), fix="connect again") from error
+        return self._last
+
     async def record_lookup(self, kind: str, fields: Mapping[str, Any]) -> None:
         """Record a question the gateway itself put to the target. Raises EvidenceUnavailableError."""
         self._last = self.recorder.append("lookup", {"kind": kind, **fields})
 
     async def close(self, reason: str) -> None:
         """Record the session's end with its totals. Raises EvidenceUnavailableError."""
-        await _durable(self.recorder.close({"reason": reason, "counters": dict(self.counters)}))
+        await _durable(self.recorder.close({"reason": reason, "counters": self.counters}))
 
     # --- the steps
 
@@ -349,7 +374,7 @@ class PipelineSession:
         """Record what was decided; for a response `request` is the ruling it answers, whose number it shares."""
         self._number += request is None
         number = self._number if request is None else request.number
-        self.counters["actions"] += request is None
+        self.counted.add(actions=request is None)
         ruling = self._rule(action, judged, decision_id, number)
         try:
             try:
@@ -358,8 +383,9 @@ class PipelineSession:
                 judged = _Judged(*_faulted(error, action, decision_id))
                 ruling = self._rule(action, judged, decision_id, number)
                 kind, fields = "refusal", self._refusal_fields(judged, ruling)
-            self.counters["refused"] += judged.refusal is not None
+            self.counted.add(refused=judged.refusal is not None)
             self._last = self.recorder.append(kind, fields)
+            ruling = replace(ruling, recorded=self._keep(judged, ruling, kind, fields))
             if ruling.release == "a" and request is None:
                 await _durable(self._last)
         except Exception as error:  # noqa: BLE001 - an action that cannot be recorded must not happen, whatever the reason
@@ -377,6 +403,18 @@ class PipelineSession:
         if ruling.action is None or judged.document is None:
             return "refusal", self._refusal_fields(judged, ruling)
         return "decision", await self._record_fields(ruling.action, judged, judged.document, ruling, request)
+
+    def _keep(self, judged: _Judged, ruling: Ruling, kind: str, fields: Mapping[str, Any]) -> Recorded | None:
+        """What was recorded, if the same action may be decided the same way again: never refusals, approvals or masked inputs."""
+        decision, document, action = judged.decision, judged.document, ruling.action
+        is_plain = judged.refusal is None and judged.approval is None and judged.ticket is None and decision.cause is None
+        if not decision.until_mono_ns or not is_plain or kind != "decision" or document is None or action is None:
+            return None
+        if fields["replay"] != "exact" or "input_detected" in fields:
+            return None
+        until_ns = min(decision.until_ns, self.subject.expires_ns or decision.until_ns)
+        material = digest_material(action, self.subject, self.settings.resource)
+        return Recorded(fields, document, material, decision.until_mono_ns, until_ns)
 
     def _refusal_fields(self, judged: _Judged, ruling: Ruling) -> dict[str, Any]:
         """The record of an attempt that never became an input document: undecodable bytes, an expired token, a failed look-up."""

@@ -71,6 +71,11 @@ class DecisionCache:
         self._entries.move_to_end(key)
         return decision
 
+    def until_ns(self, key: Hashable) -> int:
+        """When the kept decision will be too old, in nanoseconds of this cache's clock; 0 when none is kept."""
+        entry = self._entries.get(key)
+        return 0 if entry is None else int((entry[0] + self._max_age_s) * 1e9)
+
     def put(self, key: Hashable, decision: Decision) -> None:
         """Keep a decision if it is one that may be kept."""
         if decision.cause is not None or decision.effect == "require_approval":

@@ -8,7 +8,7 @@ Whatever goes wrong on the way is a block with cause `policy.<kind>`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -62,7 +62,8 @@ class DecisionPoint:
         started_ns = self._clock_ns()
         cached = False
         try:
-            decision, cached = await self._decide(document, enforceable)
+            decision, cached, key = await self._decide(document, enforceable)
+            decision = self._bound(decision, document, key)
         except PolicyFailure as failure:
             decision = fail_closed(failure.kind, failure.message)
         except Exception as error:  # noqa: BLE001 -- the one place where any fault must become a block
@@ -80,7 +81,17 @@ class DecisionPoint:
         projection = self.bundle.projection(one["protocol"])
         return projection.key(one) == projection.key(other)
 
-    async def _decide(self, document: Mapping[str, Any], enforceable: Enforceable) -> tuple[Decision, bool]:
+    def may_ask(self, subject_key: str) -> bool:
+        """Whether a kept decision may be used for this subject: not while it is suspended or the bundle quarantined."""
+        return self.engine.standing(subject_key) is None
+
+    def _bound(self, decision: Decision, document: Mapping[str, Any], key: Hashable | None) -> Decision:
+        if self._cache is None or key is None:
+            return decision
+        until_ns = self.bundle.projection(document["protocol"]).until_ns(document["context"]["now_ns"])
+        return replace(decision, until_mono_ns=self._cache.until_ns(key), until_ns=until_ns)
+
+    async def _decide(self, document: Mapping[str, Any], enforceable: Enforceable) -> tuple[Decision, bool, Hashable | None]:
         try:
             subject_key, phase = document["subject"]["id"], document["phase"]
             key = self._cache.key(document, enforceable) if self._cache is not None else None
@@ -89,12 +100,12 @@ class DecisionPoint:
         if (refusal := self.engine.standing(subject_key)) is not None:
             raise refusal
         if self._cache is not None and key is not None and (kept := self._cache.get(key)) is not None:
-            return kept, True
+            return kept, True, key
         raw = canonical(await self.engine.evaluate(document, subject_key=subject_key))
         decision = check(raw, enforceable, phase=phase)
         if self._cache is not None and key is not None:
             self._cache.put(key, decision)
-        return decision, False
+        return decision, False, key
 
 
 def label(engine: Engine) -> str:

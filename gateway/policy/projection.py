@@ -22,6 +22,9 @@ ABSENT: Final = "\x00absent"
 """Stands in a projection for a member that is not there; no text of an input holds a NUL followed by this word by chance, and the
 members around it are quoted, so that absent and present never meet in one key."""
 
+NEVER_NS: Final = 2**63 - 1
+"""Later than any time."""
+
 _MAIN_TIME: Final = ("context", "now_ns")
 """Main compares the time with the end of exceptions and grants; `Projection.key` covers both without the time itself."""
 
@@ -39,6 +42,11 @@ class Projection:
         self.uncacheable = tuple(uncacheable)
         self._exception_ends_ns = sorted(exception_ends_ns)
         self._readers = [_reader(path) for path in self.paths]
+
+    def until_ns(self, now_ns: int) -> int:
+        """When the next exception ends, nanoseconds since the epoch: until then time alone changes no decision."""
+        ended = bisect_right(self._exception_ends_ns, now_ns)
+        return self._exception_ends_ns[ended] if ended < len(self._exception_ends_ns) else NEVER_NS
 
     def key(self, document: Mapping[str, Any]) -> bytes:
         """The projected members in a fixed order, and how many exceptions have ended."""

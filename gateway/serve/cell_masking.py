@@ -18,11 +18,13 @@ class CellMasking:
         key: 32 bytes that key hash and tokenize.
         enabled: built-in detectors that read every result.
         patterns: own detectors, (name, regular expression); they read every result too.
+        record_detectors: what texts and parameters are read with before they are recorded; None where each must go the slow path.
     """
 
     key: bytes
     enabled: tuple[str, ...]
     patterns: tuple[tuple[str, str], ...] = ()
+    record_detectors: Detectors | None = None
     _compiled: dict[tuple[str, ...], Detectors] = field(default_factory=dict)
 
     @property

@@ -19,9 +19,11 @@ from typing import Any, Final, Literal, cast
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from sealgate_native.record import Sealer
 
 from evidence.attest import Attestor, LogSource
 from evidence.disk import Disk
+from evidence.drafts import Drafts
 from evidence.errors import EvidenceError
 from evidence.keyless import KeylessSigner
 from evidence.log import Log, LogSettings
@@ -122,6 +124,26 @@ class LogRecorder:
         transcript.begin(decision_id)
         return ActionTranscript(transcript)
 
+    def append_drafts(self, drafts: Drafts) -> asyncio.Future[Receipt]:
+        """Queue prepared records; the future ends when all of them are durable. Raises EvidenceUnavailableError."""
+        with _AS_UNAVAILABLE:
+            return cast("asyncio.Future[Receipt]", self._session.append_drafts(drafts))
+
+    @property
+    def salt(self) -> bytes:
+        """The key of the session's commitments."""
+        return self._session.salt
+
+    def is_ready(self, *, for_effects: bool) -> bool:
+        """Whether the log takes records, and for effects whether it is attested in time."""
+        if not for_effects:
+            return self._session.is_writable
+        try:
+            self._check_lag()
+        except EvidenceUnavailableError:
+            return False
+        return self._session.is_writable
+
     def commit(self, digest: bytes) -> str:
         """The digest keyed with the session's salt, in hex."""
         return commit_digest(digest, self._session.salt)
@@ -203,6 +225,7 @@ def _open(config: Config, secrets: SecretResolver, worker: int) -> Evidence:
         recipients=section.recipients,
         openings_recipients=section.openings_recipients,
         settings=settings,
+        make_sealer=Sealer,
     )
     end_development: Callable[[], None] | None = None
     try:

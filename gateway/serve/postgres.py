@@ -45,8 +45,9 @@ from gateway.protocols.postgres.login import (
 from gateway.serve.cell_masking import CellMasking
 from gateway.serve.listeners import Wire
 from gateway.serve.postgres_door import PostgresDoor
+from gateway.serve.postgres_limits import SessionLimits
 from gateway.serve.postgres_lookups import CatalogCache
-from gateway.serve.postgres_session import PostgresSession, SessionLimits
+from gateway.serve.postgres_session import PostgresSession
 from gateway.serve.postgres_upstream import Credential, PostgresTarget, open_upstream
 from gateway.serve.tls import POSTGRES_ALPN, ServerTls
 

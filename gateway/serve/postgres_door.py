@@ -94,6 +94,15 @@ class PostgresDoor:
         self.facts = facts
         return actions.describe(read_statement(event), facts, self._settings)
 
+    def describe_again(self, event: JudgedEvent, facts: Mapping[str, object]) -> Action:
+        """The action of an event that was let through before, described with what it was judged with then."""
+        return actions.describe(read_statement(event), facts, self._settings)
+
+    @property
+    def snapshot(self) -> object:
+        """The snapshot the last event was described with."""
+        return self.facts.get(CATALOG)
+
     def may_hold(self) -> bool:
         """Whether the action can wait for a reviewer: the server must be idle, outside a transaction."""
         return self._may_hold()

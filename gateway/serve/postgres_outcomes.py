@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -32,6 +32,7 @@ class OpenAction:
     Attributes:
         facts: what it was described with; its results are described with the same.
         is_withheld: the agent was told an error in place of a result.
+        lesson: number under which the kernel has learned the decision.
     """
 
     ruling: Ruling
@@ -46,6 +47,7 @@ class OpenAction:
     is_truncated: bool = False
     is_withheld: bool = False
     error_code: str | None = None
+    lesson: int | None = None
 
     @property
     def effects(self) -> frozenset[str]:
@@ -80,15 +82,21 @@ class OpenAction:
         return self.end("failed" if self.effects == {"read"} or isinstance(self.event, Parse) else "unknown")
 
 
+Adopt = Callable[[int], tuple[OpenAction, bool] | None]
+
+
 class OpenActions:
     """The actions of one session, in the order they were sent, and the prepared statements that can still be described.
 
     Args:
         max_statements: prepared statements remembered; beyond it the oldest is forgotten and its results are withheld.
+        adopt: gives an action that the kernel let through by itself, once something about it is the host's to see, and whether its
+            end is still to be recorded.
     """
 
-    def __init__(self, max_statements: int) -> None:
+    def __init__(self, max_statements: int, adopt: Adopt = lambda _: None) -> None:
         self._max_statements = max_statements
+        self._adopt = adopt
         self._open: dict[int, OpenAction] = {}
         self._prepared: dict[int, OpenAction] = {}
         self._statements: dict[str, int] = {}
@@ -105,7 +113,14 @@ class OpenActions:
         """The action a reply belongs to: one under way, or the statement it describes."""
         if number is None:
             return None
-        return self._open.get(number) or self._prepared.get(number)
+        found = self._open.get(number) or self._prepared.get(number)
+        if found is None and (adopted := self._adopt(number)) is not None:
+            found, is_open = adopted
+            if is_open:
+                self._open[number] = found
+            else:
+                self._remember(f"\0{number}", number, found)  # a name no statement has: the kernel knows the real one
+        return found
 
     def count(self, event: ResultEnd) -> None:
         """What one result amounted to."""
@@ -132,6 +147,7 @@ class OpenActions:
 
     def end(self, event: ActionEnd) -> tuple[Ruling, Outcome] | None:
         """An action is over: its ruling and outcome, None when it is not known."""
+        self.find(event.action)
         action = self._open.pop(event.action, None)
         if action is None:
             return None
@@ -149,6 +165,9 @@ class OpenActions:
         previous = self._statements.pop(name, None)
         if previous is not None:
             self._prepared.pop(previous, None)
+        self._remember(name, number, action)
+
+    def _remember(self, name: str, number: int, action: OpenAction) -> None:
         self._statements[name] = number
         self._prepared[number] = action
         if len(self._statements) > self._max_statements:

@@ -47,6 +47,8 @@ from gateway.protocols.postgres.parse import parse_client_event, parse_server_ev
 from gateway.serve.cell_masking import CellMasking
 from gateway.serve.listeners import Wire
 from gateway.serve.postgres_door import CATALOG, PostgresDoor, find_changed_pins
+from gateway.serve.postgres_known import CLOSED, KnownActions
+from gateway.serve.postgres_limits import SessionLimits
 from gateway.serve.postgres_lookups import CatalogCache
 from gateway.serve.postgres_outcomes import OpenAction, OpenActions
 from gateway.serve.postgres_upstream import Upstream
@@ -61,26 +63,6 @@ MIN_GUARD_PAUSE_S: Final = 0.05
 
 DEFINING_EFFECTS: Final = frozenset({"define", "privilege", "execute", "unknown"})
 """Effects after which the catalogue may mean something else."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionLimits:
-    """Bounds of one session.
-
-    Attributes:
-        idle_timeout_s: silence of the agent, outside any statement, after which the session ends.
-        max_session_s: longest session; a proof of identity must not be stretched for ever.
-        max_statements: prepared statements kept at once.
-        record_limit_bytes: masked rows kept per action for the transcript.
-    """
-
-    max_message_bytes: int = 16 << 20
-    max_statements: int = 1_000
-    max_portals: int = 1_000
-    max_pending: int = 4_096
-    record_limit_bytes: int = 1 << 20
-    idle_timeout_s: float = 900.0
-    max_session_s: float = 28_800.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +110,8 @@ class PostgresSession:
             error_detectors=masking.find_detectors(masking.always),
             record_limit_bytes=limits.record_limit_bytes,
         )
-        self._actions = OpenActions(limits.max_statements)
+        self._known = KnownActions(self._kernel, session, self._door, catalog, masking.record_detectors)
+        self._actions = OpenActions(limits.max_statements, self._known.adopt)
         self._delivery = asyncio.Lock()
         self._abandoned = asyncio.Event()
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
@@ -139,6 +122,7 @@ class PostgresSession:
         self._is_stopping = False
         self._has_defined = False
         self._catalog_digest: str | None = None
+        self._unreleased: asyncio.Future[Any] | None = None
         self._began_at = self._active_at = time.monotonic()
 
     # --- for the host
@@ -194,7 +178,7 @@ class PostgresSession:
                 if not isinstance(event, CopyInEnd):
                     await self._rule(event)
                 continue
-            self._push()
+            await self._push()
             await self._upstream.wire.drain()
             await self._deliver()
             if self._kernel.is_holding:
@@ -204,7 +188,8 @@ class PostgresSession:
             data = self._client.take()
             if data:
                 self._active_at = time.monotonic()
-                self._kernel.receive_client(data)
+                self._kernel.receive_client(data, *self._open_gate())
+                self._record_known()
             elif self._client.gone.is_set():
                 raise _EndSession(Ending("the agent left", agent_left=True))
 
@@ -230,6 +215,8 @@ class PostgresSession:
             return
         opened = OpenAction(ruling, event, self._door.facts)
         self._actions.add(opened)
+        if not opened.effects & DEFINING_EFFECTS:
+            self._known.learn(event, opened)
         if opened.effects & DEFINING_EFFECTS:
             self._has_defined = True
             self._catalog.invalidate()
@@ -266,7 +253,23 @@ class PostgresSession:
     def _may_hold(self) -> bool:
         return self._kernel.transaction_status == "I" and not self._is_in_flight
 
-    def _push(self) -> None:
+    def _open_gate(self) -> tuple[int, int, bool]:
+        return CLOSED if self._client.gone.is_set() else self._known.open_gate()
+
+    def _record_known(self) -> None:
+        """Queue the records of what the kernel let through by itself: at once, so that no byte of it can leave before."""
+        drafts = self._kernel.take_drafts()
+        if drafts is not None:
+            durable = self._session.append_drafts(drafts)
+            if drafts.has_effects:
+                self._unreleased = durable
+
+    async def _push(self) -> None:
+        while self._unreleased is not None:  # release point a: the record is durable before the server sees anything
+            awaited = self._unreleased
+            await self._session.release_replies()
+            if self._unreleased is awaited:
+                self._unreleased = None
         data = self._kernel.take_to_server()
         if data:
             self._is_in_flight = True
@@ -279,10 +282,11 @@ class PostgresSession:
         while True:
             if data:
                 self._active_at = time.monotonic()
-                self._kernel.receive_server(data)
+                self._kernel.receive_server(data, *self._open_gate())
+                self._record_known()
             while (report := self._kernel.next_server_event()) is not None:
                 await self._take(parse_server_event(report))
-            self._push()
+            await self._push()
             await self._deliver()
             if self._kernel.has_client_events or (self._is_held and not self._kernel.is_holding):
                 self._client.wake()
@@ -325,7 +329,7 @@ class PostgresSession:
         refusal = ruling.refusal
         if refusal is None:
             try:
-                self._resolve(event, opened.ruling, ruling, action)
+                self._resolve(event, opened, ruling, action)
             except (enforce.UnenforceableError, UnenforceableMaskError, ValueError) as error:
                 fix = "tell the authors of the policy the decision id"
                 refusal = Refusal("denied", "policy.mask", "result withheld", str(error), fix, ruling.decision_id)
@@ -333,9 +337,9 @@ class PostgresSession:
             opened.is_withheld = True
             self._kernel.withhold(event.id, enforce.refuse(refusal))
 
-    def _resolve(self, event: RowDescription | CopyOut, request: Ruling, response: Ruling, action: Action) -> None:
+    def _resolve(self, event: RowDescription | CopyOut, opened: OpenAction, response: Ruling, action: Action) -> None:
         """Give the kernel the plan of one result. Raises when it cannot be carried out; nothing is resolved then."""
-        decisions = [request.decision, response.decision]
+        decisions = [opened.ruling.decision, response.decision]
         masks = [mask for decision in decisions for mask in decision.masks]
         columns = (action.response or {}).get("columns", [])
         masking = self._masking
@@ -343,7 +347,8 @@ class PostgresSession:
         detectors = masking.find_detectors(plan.detectors)
         row_limit = enforce.read_row_limit(item for decision in decisions for item in decision.obligations)
         if isinstance(event, RowDescription):
-            self._kernel.resolve_rows(event.id, list(plan.masks), detectors, masking.key, row_limit)
+            lesson = self._known.cut_rows(opened, response)
+            self._kernel.resolve_rows(event.id, list(plan.masks), detectors, masking.key, row_limit, lesson)
         elif row_limit is not None:
             raise enforce.UnenforceableError("a row limit cannot be carried out on COPY")
         else:
@@ -450,13 +455,16 @@ class PostgresSession:
         """Learn how what the agent left behind ended: cancel it, and read on for a while."""
         if self._kernel.is_failed or self._kernel.pending == 0 or self._upstream.wire.gone.is_set():
             return
-        self._push()
+        with contextlib.suppress(EvidenceUnavailableError):
+            await self._push()
         await self._upstream.cancel()
         await asyncio.wait([answer], timeout=DRAIN_TIMEOUT_S)
 
     async def _close_record(self, ending: Ending) -> None:
         """Every action that was let through gets an outcome, then the session its end."""
         try:
+            for label in self._kernel.open_labels():
+                self._actions.find(label)
             for action in self._actions.drain():
                 self._session.finish(action.ruling, action.break_off(enforce.TARGET_LOST))
             await self._session.close(ending.reason)

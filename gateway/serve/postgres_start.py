@@ -17,9 +17,9 @@ from gateway.secrets import SecretResolver, run_password_command
 from gateway.serve.hosts import Parts
 from gateway.serve.listeners import Listener
 from gateway.serve.postgres import HostLimits, PostgresConnection, PostgresHost
+from gateway.serve.postgres_limits import SessionLimits
 from gateway.serve.postgres_lookups import CatalogCache
 from gateway.serve.postgres_outcomes import MAX_TRANSCRIPT_BYTES
-from gateway.serve.postgres_session import SessionLimits
 from gateway.serve.postgres_upstream import PostgresTarget, open_upstream
 from gateway.serve.tls import POSTGRES_ALPN, ServerTls
 

@@ -197,8 +197,8 @@ class Gateway:
         section = self._config.masking
         patterns = tuple((item.name, item.pattern) for item in section.patterns)
         key = derive_key(None if section.key is None else self._secrets.resolve(section.key))
-        masking = CellMasking(key, tuple(section.detectors), patterns)
-        return masking, DocumentMasker(build_detectors(section.detectors, patterns))
+        detectors = build_detectors(section.detectors, patterns)
+        return CellMasking(key, tuple(section.detectors), patterns, detectors), DocumentMasker(detectors)
 
     async def _start_admin(
         self, listener: ListenerConfig, desk: ApprovalDesk, verifier: TokenVerifier, evidence: Evidence

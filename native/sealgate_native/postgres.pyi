@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
 from sealgate_native.mask import ColumnMask, Detectors
+from sealgate_native.record import Counters, Drafts
 
 class ProtocolViolation(ValueError):
     """The bytes break the protocol or a limit. The text never quotes them."""
@@ -124,11 +125,40 @@ class Session:
         error_detectors: Detectors | None,
         record_limit_bytes: int,
     ) -> None: ...
-    def receive_client(self, data: bytes) -> None:
-        """Takes bytes of the client. Stop reading from it while an event waits: more than one message and 1 MiB is a violation."""
+    def receive_client(self, data: bytes, now_ns: int = 0, mono_ns: int = 0, may_affect: bool = False) -> None:
+        """Takes bytes of the client. With a time, what was learned may be let through in this call (`learn`). Stop reading from it while an event waits: more than one message and 1 MiB is a violation."""
 
-    def receive_server(self, data: bytes) -> None:
+    def receive_server(self, data: bytes, now_ns: int = 0, mono_ns: int = 0, may_affect: bool = False) -> None:
         """Takes bytes of the server; the same bound holds while a description waits."""
+
+    def set_known(self, salt: bytes, detectors: Detectors, counters: Counters, keeps_transcript: bool) -> None:
+        """Lets the session answer by itself what it learns from here on.
+
+        `salt` keys digests in records; texts and parameters in which `detectors` find something are never taken.
+        """
+
+    def learn(self, kind: Literal["query", "parse", "execute"], sql: str, lesson: Mapping[str, Any]) -> int | None:
+        """Keeps a decision; the number of the lesson, None for a text whose like cannot be told.
+
+        lesson: leaf, input, material (templates: bytes and slot names by turns), until_mono_ns, until_ns, is_harmless, hides_texts,
+        and host, which `adopt` gives back. A message whose text differs from `sql` in constants only is then let through while the
+        gate is open (`now_ns` is not 0): labelled from 2^52 on, and recorded in `take_drafts`.
+        """
+
+    def forget_lessons(self) -> None:
+        """Forgets everything learned."""
+
+    def take_drafts(self) -> Drafts | None:
+        """Records made since the last call. Queue them after each `receive_client` and `receive_server`, before any byte leaves."""
+
+    def adopt(self, label: int) -> dict[str, Any] | None:
+        """What is known of an action the session let through; it is the host's from now on. None when there is no such action.
+
+        host, lesson, is_open, decision_id, sql, params (as in `execute`), rows, bytes, masked, detected, record, record_truncated, tags.
+        """
+
+    def open_labels(self) -> list[int]:
+        """The actions let through by the session that have not ended."""
 
     def next_client_event(self) -> dict[str, Any] | None:
         """The next event of the client's direction."""
@@ -163,6 +193,7 @@ class Session:
         detectors: Detectors | None,
         key: bytes,
         row_limit: int | None = None,
+        lesson: tuple[int, Mapping[str, Any]] | None = None,
     ) -> None:
         """Delivers a described result masked like this; a prepared statement keeps the plan while its fields stay the same.
 

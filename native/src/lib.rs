@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 mod mask;
 mod policy;
 mod postgres;
+mod record;
 mod sql;
 
 #[pymodule]
@@ -14,5 +15,6 @@ fn sealgate_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     mask::register(py, module)?;
     policy::register(py, module)?;
     postgres::register(py, module)?;
+    record::register(py, module)?;
     sql::register(py, module)
 }

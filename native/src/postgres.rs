@@ -1,5 +1,6 @@
 //! Python face of `sealgate-postgres`: converts events and fields, binds the maskers of `sealgate-mask`.
 mod events;
+mod known;
 mod maskers;
 mod messages;
 
@@ -11,11 +12,14 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use sealgate_postgres::masking::TextMasker;
 use sealgate_postgres::{
-    FrameReader as KernelReader, Limits, ResolveError, Session as KernelSession, Violation,
+    Event, FrameReader as KernelReader, Gate, Known, Limits, ResolveError,
+    Session as KernelSession, Violation,
 };
 
 use crate::mask::{extract_key, extract_masks, Detectors};
+use crate::record::{Counters, Drafts};
 use events::{client_event, server_event};
+use known::{extract_lesson, extract_row_lesson, Checks};
 use maskers::{copy_masker, Masks, Texts};
 use messages::fields_of;
 
@@ -95,12 +99,13 @@ impl Session {
         &self,
         py: Python<'_>,
         data: &[u8],
-        into: fn(&mut KernelSession, &[u8]) -> Result<(), Violation>,
+        gate: Gate,
+        into: fn(&mut KernelSession, &[u8], Gate) -> Result<(), Violation>,
     ) -> PyResult<()> {
         let result = if data.len() < DETACH_BYTES {
-            into(&mut lock(&self.inner), data)
+            into(&mut lock(&self.inner), data, gate)
         } else {
-            py.detach(|| into(&mut lock(&self.inner), data))
+            py.detach(|| into(&mut lock(&self.inner), data, gate))
         };
         result.map_err(|violation| raise(py, &violation))
     }
@@ -136,12 +141,100 @@ impl Session {
         }
     }
 
-    fn receive_client(&self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
-        self.receive(py, data, KernelSession::receive_client)
+    #[pyo3(signature = (data, now_ns = 0, mono_ns = 0, may_affect = false))]
+    fn receive_client(
+        &self,
+        py: Python<'_>,
+        data: &[u8],
+        now_ns: u64,
+        mono_ns: u64,
+        may_affect: bool,
+    ) -> PyResult<()> {
+        let gate = Gate {
+            now_ns,
+            mono_ns,
+            may_affect,
+        };
+        self.receive(py, data, gate, KernelSession::receive_client)
     }
 
-    fn receive_server(&self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
-        self.receive(py, data, KernelSession::receive_server)
+    #[pyo3(signature = (data, now_ns = 0, mono_ns = 0, may_affect = false))]
+    fn receive_server(
+        &self,
+        py: Python<'_>,
+        data: &[u8],
+        now_ns: u64,
+        mono_ns: u64,
+        may_affect: bool,
+    ) -> PyResult<()> {
+        let gate = Gate {
+            now_ns,
+            mono_ns,
+            may_affect,
+        };
+        self.receive(py, data, gate, KernelSession::receive_server)
+    }
+
+    /// Lets the session answer by itself what it has learned.
+    fn set_known(
+        &self,
+        salt: &[u8],
+        detectors: &Detectors,
+        counters: &Counters,
+        keeps_transcript: bool,
+    ) {
+        let check = Arc::new(Checks {
+            detectors: Arc::clone(&detectors.inner),
+        });
+        let known = Known::new(
+            salt.to_vec(),
+            check,
+            Arc::clone(&counters.inner),
+            keeps_transcript,
+        );
+        lock(&self.inner).set_known(known);
+    }
+
+    /// Keeps a decision; the number of the lesson, none when it is not kept.
+    fn learn(&self, kind: &str, sql: &str, lesson: &Bound<'_, PyDict>) -> PyResult<Option<u64>> {
+        let event = match kind {
+            "query" => Event::Query,
+            "parse" => Event::Parse,
+            "execute" => Event::Execute,
+            other => return Err(PyValueError::new_err(format!("no message {other:?}"))),
+        };
+        let lesson = extract_lesson(lesson)?;
+        Ok(lock(&self.inner)
+            .known()
+            .and_then(|known| known.learn(event, sql, lesson)))
+    }
+
+    fn forget_lessons(&self) {
+        if let Some(known) = lock(&self.inner).known() {
+            known.forget_all();
+        }
+    }
+
+    /// Everything known of an action the session let through, which is the host's from now on.
+    fn adopt<'py>(&self, py: Python<'py>, label: u64) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let adopted = lock(&self.inner)
+            .known()
+            .and_then(|known| known.adopt(label));
+        adopted
+            .map(|adopted| known::adopted(py, adopted))
+            .transpose()
+    }
+
+    fn open_labels(&self) -> Vec<u64> {
+        lock(&self.inner)
+            .known()
+            .map_or_else(Vec::new, |known| known.open_labels())
+    }
+
+    /// Records made since the last call.
+    fn take_drafts(&self) -> Option<Drafts> {
+        let (inner, has_effects) = lock(&self.inner).known()?.take_drafts()?;
+        Some(Drafts { inner, has_effects })
     }
 
     fn next_client_event<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
@@ -175,7 +268,7 @@ impl Session {
             .map_err(|error| raise_resolve(py, &error))
     }
 
-    #[pyo3(signature = (id, masks, detectors, key, row_limit = None))]
+    #[pyo3(signature = (id, masks, detectors, key, row_limit = None, lesson = None))]
     fn resolve_rows(
         &self,
         py: Python<'_>,
@@ -184,14 +277,18 @@ impl Session {
         detectors: Option<&Detectors>,
         key: &[u8],
         row_limit: Option<u64>,
+        lesson: Option<(u64, Bound<'_, PyDict>)>,
     ) -> PyResult<()> {
+        let lesson = lesson
+            .map(|(number, lesson)| extract_row_lesson(&lesson).map(|lesson| (number, lesson)))
+            .transpose()?;
         let detectors = detectors.map(|detectors| Arc::clone(&detectors.inner));
         let masking = Arc::new(Masks {
             masks: extract_masks(&masks)?,
             detectors,
             key: extract_key(key)?,
         });
-        py.detach(|| lock(&self.inner).resolve_rows(id, masking, row_limit))
+        py.detach(|| lock(&self.inner).resolve_rows(id, masking, row_limit, lesson))
             .map_err(|error| raise_resolve(py, &error))
     }
 

@@ -56,7 +56,7 @@ impl Session {
             bytes: 0,
             rows: 0,
         });
-        self.server_events.push_back(ServerEvent::CopyIn {
+        self.tell(ServerEvent::CopyIn {
             action,
             index,
             format,

@@ -273,19 +273,18 @@ impl Session {
             };
             head.recorded += spent;
         }
-        self.server_events
-            .push_back(ServerEvent::ResultEnd(Box::new(ResultEnd {
-                action: result.action,
-                index: result.index,
-                rows: result.rows,
-                bytes: closed.bytes,
-                rows_withheld: result.rows_withheld,
-                withheld: result.withheld,
-                masked: counts.masked,
-                detected: counts.detected,
-                record: closed.lines,
-                is_record_truncated: closed.is_truncated,
-                sha256: closed.sha256,
-            })));
+        self.tell(ServerEvent::ResultEnd(Box::new(ResultEnd {
+            action: result.action,
+            index: result.index,
+            rows: result.rows,
+            bytes: closed.bytes,
+            rows_withheld: result.rows_withheld,
+            withheld: result.withheld,
+            masked: counts.masked,
+            detected: counts.detected,
+            record: closed.lines,
+            is_record_truncated: closed.is_truncated,
+            sha256: closed.sha256,
+        })));
     }
 }

@@ -6,11 +6,15 @@
 
 mod client;
 mod copy_in;
+mod counters;
 mod decode;
 mod delivery;
 pub mod encode;
 mod event;
+mod filling;
 mod framing;
+mod known;
+mod lesson;
 pub mod masking;
 mod names;
 mod pending;
@@ -19,6 +23,7 @@ mod record;
 mod results;
 mod server;
 mod session;
+mod skeleton;
 mod startup;
 mod state;
 mod statement;
@@ -27,12 +32,15 @@ mod verdicts;
 mod violation;
 mod wire;
 
+pub use counters::Counters;
 pub use decode::{error_fields, Field, Parameter};
 pub use encode::Fields;
 pub use event::{
     ActionStatus, BoundParameter, ClientEvent, DescribedBy, ResultEnd, ServerEvent, Withheld,
 };
 pub use framing::{FrameReader, HEADER_BYTES, READ_AHEAD_BYTES};
+pub use known::{Adopted, Known, KNOWN_LABELS};
+pub use lesson::{Event, Gate, Lesson, RowLesson};
 pub use session::{Limits, ResolveError, Session};
 pub use startup::{parse_startup, Startup, MAX_STARTUP_BYTES};
 pub use violation::{Code, Violation};

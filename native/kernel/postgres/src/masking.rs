@@ -68,6 +68,12 @@ pub trait TextMasker: Send + Sync {
     fn mask(&self, text: &[u8], out: &mut Vec<u8>, detected: &mut BTreeMap<String, u64>) -> bool;
 }
 
+/// Says in which texts nothing would be masked.
+pub trait TextCheck: Send + Sync {
+    /// Whether no detector finds anything in a text that belongs to a member of this name; an empty name for none.
+    fn is_clean(&self, name: &str, text: &[u8]) -> bool;
+}
+
 /// A masking that changes nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unmasked;

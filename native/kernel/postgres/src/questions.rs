@@ -3,7 +3,9 @@ use std::sync::Arc;
 
 use crate::client::Flow;
 use crate::decode::{self, Named};
-use crate::event::{BoundParameter, ClientEvent};
+use crate::event::ClientEvent;
+use crate::known::{Known, Taken};
+use crate::lesson::Event;
 use crate::names::{Names, Slot};
 use crate::pending::Subject;
 use crate::session::Session;
@@ -27,6 +29,18 @@ impl Session {
             .is_some_and(|slot| slot.is_described && Arc::ptr_eq(&slot.item, portal))
     }
 
+    /// Asks whether a message was decided before.
+    fn ask(&mut self, take: impl FnOnce(&mut Known) -> Option<Taken>) -> Option<Taken> {
+        self.known.as_deref_mut().and_then(take)
+    }
+
+    /// Sends on a message that was decided before.
+    fn let_through(&mut self, taken: Taken, message: &[u8], what: Judged) -> Flow {
+        self.is_hiding_texts |= taken.hides_texts;
+        self.send_judged(message, what, taken.label);
+        Flow::Next
+    }
+
     pub(crate) fn query_message(&mut self, message: &[u8], body: &[u8]) -> Result<Flow, Violation> {
         if self.is_segment_open && !self.pending.is_empty() {
             return Ok(self.hold_and_flush());
@@ -34,6 +48,9 @@ impl Session {
         let Ok(sql) = std::str::from_utf8(decode::only_string(body, "Query")?) else {
             return Ok(self.judge_undecodable(message, true));
         };
+        if let Some(taken) = self.ask(|known| known.take_text(Event::Query, sql)) {
+            return Ok(self.let_through(taken, message, Judged::Query));
+        }
         let id = self.take_id();
         self.client_events.push_back(ClientEvent::Query {
             id,
@@ -72,8 +89,17 @@ impl Session {
             self.refuse_kept("prepared statements");
             return Ok(Flow::Next);
         }
-        let id = self.take_id();
+        let taken = self.ask(|known| known.take_text(Event::Parse, sql));
         let (name, sql, param_oids) = (parse.name.to_owned(), sql.to_owned(), parse.param_oids);
+        if let Some(taken) = taken {
+            let what = Judged::Parse {
+                name,
+                sql,
+                param_oids,
+            };
+            return Ok(self.let_through(taken, message, what));
+        }
+        let id = self.take_id();
         self.client_events.push_back(ClientEvent::Parse {
             id,
             statement: name.clone(),
@@ -215,18 +241,16 @@ impl Session {
             Found::Unsettled => return Ok(Flow::Hold),
             Found::Unknown => return Ok(self.refuse_unknown(Named::Portal, name)),
         };
+        if let Some(taken) = self.ask(|known| known.take_portal(&portal)) {
+            return Ok(self.let_through(taken, message, Judged::Execute { portal }));
+        }
         let id = self.take_id();
-        let type_oids = portal.statement.param_oids();
-        let bound = |(index, parameter): (usize, &decode::Parameter)| BoundParameter {
-            parameter: parameter.clone(),
-            type_oid: type_oids.get(index).copied().unwrap_or(0),
-        };
         self.client_events.push_back(ClientEvent::Execute {
             id,
             portal: name.to_owned(),
             statement: portal.statement.name.clone(),
             sql: portal.statement.sql.clone(),
-            params: portal.params.iter().enumerate().map(bound).collect(),
+            params: portal.bound_params(),
             max_rows,
             needs_describe: self.needs_describe(&portal),
         });

@@ -5,6 +5,8 @@ use crate::decode::{self, Field};
 use crate::delivery::Masker;
 use crate::encode::{self, Fields};
 use crate::event::{DescribedBy, ServerEvent};
+use crate::known::KNOWN_LABELS;
+use crate::lesson::RowLesson;
 use crate::masking::{Column, CopyMasker, Masking};
 use crate::pending::Subject;
 use crate::session::{ResolveError, Session};
@@ -48,6 +50,7 @@ impl Session {
         id: u64,
         masking: Arc<dyn Masking>,
         row_limit: Option<u64>,
+        lesson: Option<(u64, RowLesson)>,
     ) -> Result<(), ResolveError> {
         let judged = self.take_judged_server(id)?;
         let Judged::Rows { fields, formats } = &judged.what else {
@@ -68,6 +71,9 @@ impl Session {
             masking,
             row_limit,
         };
+        if let (Some(known), Some((memo, lesson))) = (self.known.as_deref_mut(), lesson) {
+            known.learn_rows(memo, lesson, formats.clone(), plan.clone());
+        }
         let planned = Planned {
             plan,
             formats: formats.clone(),
@@ -188,13 +194,26 @@ impl Session {
                 return Ok(());
             }
         }
+        if let Some(label) = head.action.filter(|label| *label >= KNOWN_LABELS) {
+            if self.describe_known(label, message, &fields, &formats) {
+                return Ok(());
+            }
+        }
+        let Some(head) = self.pending.head() else {
+            return Ok(());
+        };
+        let statement = match &head.subject {
+            Subject::Statement(statement) => Some(statement),
+            Subject::Portal(portal) => Some(&portal.statement),
+            _ => None,
+        };
         let (action, index, statement) = (
             head.action,
             head.index,
             statement.map(|statement| statement.name.clone()),
         );
         let id = self.take_id();
-        self.server_events.push_back(ServerEvent::RowDescription {
+        self.tell(ServerEvent::RowDescription {
             id,
             action,
             statement,
@@ -209,6 +228,36 @@ impl Session {
             what: Judged::Rows { fields, formats },
         });
         Ok(())
+    }
+
+    /// Uses what was decided before about such a description; false when nothing was, or it cannot be carried out.
+    fn describe_known(
+        &mut self,
+        label: u64,
+        message: &[u8],
+        fields: &[Field],
+        formats: &[u16],
+    ) -> bool {
+        let Some(known) = self.known.as_deref_mut() else {
+            return false;
+        };
+        let Some(plan) = known.plan_rows(label, fields, formats) else {
+            return false;
+        };
+        let Ok(masker) = plan.masking.rows(&columns(fields, formats)) else {
+            return false;
+        };
+        if !known.record_rows(label, fields, formats) {
+            return false;
+        }
+        let planned = Planned {
+            plan,
+            formats: formats.to_vec(),
+            delivered: 0,
+            masker: Some(masker),
+        };
+        self.describe(message, planned);
+        true
     }
 
     /// Carries out what was decided about a description that is the head's.
@@ -263,7 +312,7 @@ impl Session {
             format,
             columns: columns.len(),
         };
-        self.server_events.push_back(ServerEvent::CopyOut {
+        self.tell(ServerEvent::CopyOut {
             id,
             action,
             index,

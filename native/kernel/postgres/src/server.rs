@@ -144,8 +144,7 @@ impl Session {
     /// Says how the head's action ended, if the head is one.
     fn end_action(&mut self, status: ActionStatus) {
         if let Some(action) = self.pending.head().and_then(|entry| entry.own_action()) {
-            self.server_events
-                .push_back(ServerEvent::ActionEnd { action, status });
+            self.tell(ServerEvent::ActionEnd { action, status });
         }
     }
 
@@ -201,7 +200,7 @@ impl Session {
         if is_query {
             head.expect = Expect::Query;
         }
-        self.server_events.push_back(ServerEvent::CommandComplete {
+        self.tell(ServerEvent::CommandComplete {
             action,
             index,
             tag,
@@ -288,8 +287,7 @@ impl Session {
             } else {
                 ActionStatus::Skipped
             };
-            self.server_events
-                .push_back(ServerEvent::ActionEnd { action, status });
+            self.tell(ServerEvent::ActionEnd { action, status });
         }
         self.rewind_names();
     }
@@ -325,7 +323,7 @@ impl Session {
         } else {
             ActionStatus::Completed
         });
-        self.server_events.push_back(ServerEvent::Ready { status });
+        self.tell(ServerEvent::Ready { status });
         let surplus = self.surplus_ready;
         self.pop();
         self.surplus_ready = surplus;

@@ -15,6 +15,8 @@ use crate::decode::Named;
 use crate::delivery::OpenResult;
 use crate::event::{ClientEvent, ServerEvent};
 use crate::framing::FrameBuffer;
+use crate::known::Known;
+use crate::lesson::Gate;
 use crate::masking::TextMasker;
 use crate::names::Names;
 use crate::pending::{Entry, Pending, Subject};
@@ -107,6 +109,9 @@ pub struct Session {
     /// SQL has ended names since the last time all of them were known.
     pub(crate) has_deallocated: bool,
 
+    /// What need not be judged again; none where every message is.
+    pub(crate) known: Option<Box<Known>>,
+
     pub(crate) statements: Names<Statement>,
     pub(crate) portals: Names<Portal>,
 }
@@ -144,23 +149,59 @@ impl Session {
             surplus_ready: 0,
             copy_in: None,
             has_deallocated: false,
+            known: None,
             statements: Names::new(),
             portals: Names::new(),
         }
     }
 
-    /// Takes bytes of the client.
-    pub fn receive_client(&mut self, data: &[u8]) -> Result<(), Violation> {
-        self.check()?;
-        self.client_input.receive(data);
-        self.run(Session::advance_client)
+    /// Lets the session answer by itself what it has learned.
+    pub fn set_known(&mut self, known: Known) {
+        self.known = Some(Box::new(known));
     }
 
-    /// Takes bytes of the server.
-    pub fn receive_server(&mut self, data: &[u8]) -> Result<(), Violation> {
+    /// What the session has learned.
+    pub fn known(&mut self) -> Option<&mut Known> {
+        self.known.as_deref_mut()
+    }
+
+    /// Takes bytes of the client; what was decided before may pass as far as `gate` says.
+    pub fn receive_client(&mut self, data: &[u8], gate: Gate) -> Result<(), Violation> {
+        self.check()?;
+        self.client_input.receive(data);
+        self.within(gate, Session::advance_client)
+    }
+
+    /// Runs a step with the gate open; it is closed whenever the host is not there to answer for it.
+    fn within(
+        &mut self,
+        gate: Gate,
+        step: fn(&mut Session) -> Result<(), Violation>,
+    ) -> Result<(), Violation> {
+        if let Some(known) = self.known() {
+            known.gate = gate;
+        }
+        let result = self.run(step);
+        if let Some(known) = self.known() {
+            known.gate = Gate::default();
+        }
+        result
+    }
+
+    /// Tells the host an event, unless it belongs to what the session answers by itself.
+    pub(crate) fn tell(&mut self, event: ServerEvent) {
+        let event = match self.known() {
+            Some(known) => known.absorb(event),
+            None => Some(event),
+        };
+        self.server_events.extend(event);
+    }
+
+    /// Takes bytes of the server; see `receive_client`.
+    pub fn receive_server(&mut self, data: &[u8], gate: Gate) -> Result<(), Violation> {
         self.check()?;
         self.server_input.receive(data);
-        self.run(Session::advance_both)
+        self.within(gate, Session::advance_both)
     }
 
     /// The next event of the client's direction.

@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::decode::{Field, Parameter};
+use crate::event::BoundParameter;
 use crate::masking::{Masking, RowMasker};
 
 /// What was decided about the rows of a statement, good as long as the server describes them in the same way.
@@ -100,6 +101,16 @@ impl Portal {
             rows: Mutex::new(None),
             void: AtomicBool::new(false),
         }
+    }
+
+    /// The parameters with the types the server or the client gave them.
+    pub fn bound_params(&self) -> Vec<BoundParameter> {
+        let type_oids = self.statement.param_oids();
+        let bound = |(index, parameter): (usize, &Parameter)| BoundParameter {
+            parameter: parameter.clone(),
+            type_oid: type_oids.get(index).copied().unwrap_or(0),
+        };
+        self.params.iter().enumerate().map(bound).collect()
     }
 
     pub fn set_rows(&self, rows: Rows) {

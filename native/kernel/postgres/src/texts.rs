@@ -38,7 +38,7 @@ impl Session {
             fields,
             detected,
         } = self.mask_fields(b'E', body)?;
-        self.server_events.push_back(ServerEvent::Error {
+        self.tell(ServerEvent::Error {
             action,
             fields,
             detected,
@@ -56,8 +56,7 @@ impl Session {
             fields,
             detected,
         } = self.mask_fields(b'N', body)?;
-        self.server_events
-            .push_back(ServerEvent::Notice { fields, detected });
+        self.tell(ServerEvent::Notice { fields, detected });
         self.to_client.extend_from_slice(&message);
         Ok(())
     }
@@ -111,7 +110,7 @@ impl Session {
         let value = String::from_utf8_lossy(&masked).into_owned();
         self.to_client
             .extend_from_slice(&encode::parameter_status(name, &value));
-        self.server_events.push_back(ServerEvent::ParameterStatus {
+        self.tell(ServerEvent::ParameterStatus {
             name: name.to_owned(),
             value,
         });
@@ -133,7 +132,7 @@ impl Session {
             channel.to_owned(),
             String::from_utf8_lossy(&payload).into_owned(),
         );
-        self.server_events.push_back(ServerEvent::Notification {
+        self.tell(ServerEvent::Notification {
             pid,
             channel,
             payload,

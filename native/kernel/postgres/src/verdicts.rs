@@ -51,9 +51,9 @@ impl Session {
         }
         let is_sent = !self.is_discarding;
         if is_sent {
-            self.send_judged(judged, action);
+            self.send_judged(&judged.message, judged.what, action);
         } else {
-            self.server_events.push_back(ServerEvent::ActionEnd {
+            self.tell(ServerEvent::ActionEnd {
                 action,
                 status: ActionStatus::Skipped,
             });
@@ -99,11 +99,11 @@ impl Session {
         }
     }
 
-    fn send_judged(&mut self, judged: JudgedClient, action: u64) {
-        match judged.what {
+    pub(crate) fn send_judged(&mut self, message: &[u8], what: Judged, action: u64) {
+        match what {
             Judged::FunctionCall | Judged::Undecodable { .. } => {}
             Judged::Query => {
-                self.to_server.extend_from_slice(&judged.message);
+                self.to_server.extend_from_slice(message);
                 self.push(Entry::new(
                     Expect::Query,
                     Subject::Nothing,
@@ -120,7 +120,7 @@ impl Session {
                 sql,
                 param_oids,
             } => {
-                self.to_server.extend_from_slice(&judged.message);
+                self.to_server.extend_from_slice(message);
                 let statement = Arc::new(Statement::new(name, sql, action, param_oids));
                 self.statements
                     .send(&statement.name, Arc::clone(&statement), self.segment, false);
@@ -136,7 +136,7 @@ impl Session {
                     entry.is_injected = true;
                     self.push(entry);
                 }
-                self.to_server.extend_from_slice(&judged.message);
+                self.to_server.extend_from_slice(message);
                 self.segment_executes += 1;
                 self.push_extended(Expect::Execute, Subject::Portal(portal), Some(action));
             }

@@ -1,0 +1,25 @@
+"""What one PostgreSQL session may hold and how long it may last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """Bounds of one session.
+
+    Attributes:
+        idle_timeout_s: silence of the agent, outside any statement, after which the session ends.
+        max_session_s: longest session; a proof of identity must not be stretched for ever.
+        max_statements: prepared statements kept at once.
+        record_limit_bytes: masked rows kept per action for the transcript.
+    """
+
+    max_message_bytes: int = 16 << 20
+    max_statements: int = 1_000
+    max_portals: int = 1_000
+    max_pending: int = 4_096
+    record_limit_bytes: int = 1 << 20
+    idle_timeout_s: float = 900.0
+    max_session_s: float = 28_800.0
