@@ -41,7 +41,7 @@ def compile_plan(
     Args:
         masks: every mask that binds this result: the request decision's and the response decision's.
         columns: `response.columns` of the input document: {index, name, origin?, lineage, sensitive?}, one per result column.
-            `origin` is one {schema, table, column} or a list of them.
+            `origin` is one {schema, table, column}; `origins` is a list of them, for a column that is computed.
         known_detectors: detectors and patterns that exist.
         always: detectors the configuration runs over every result.
 
@@ -97,6 +97,7 @@ def _holding(mask: Mask, wanted: Any, columns: Sequence[Mapping[str, Any]]) -> l
 def _is_from(column: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     origin = column.get("origin")
     origins = [origin] if isinstance(origin, Mapping) else list(origin or ())
+    origins += column.get("origins", ())
     return any(all(item.get(name) == value for name, value in wanted.items()) for item in origins)
 
 

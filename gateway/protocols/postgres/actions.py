@@ -5,8 +5,9 @@
     describe_rows(request, …)     the action of delivering one described result, for the response phase
     describe_copy_out(request, …) the same for COPY TO STDOUT, which has no RowDescription
 
-Lineage of a result column is what RowDescription says (relation OID and column number, 53.7) and the snapshot makes of it. A column
-without both is of unknown lineage, and sensitive as soon as its statement may yield a sensitive value at all.
+Lineage of a result column is what RowDescription says (relation OID and column number, 53.7) and the snapshot makes of it. Where the
+server names none, it is what the statement's own output list says (`statements.py`, "outputs"): the base columns an expression is made
+of. A column without both is of unknown lineage, and sensitive as soon as its statement may yield a sensitive value at all.
 """
 
 from __future__ import annotations
@@ -178,9 +179,12 @@ def describe_rows(
     snapshot = _snapshot(facts)
     sensitivity = find_sensitive(snapshot, settings.sensitive)
     may_yield = _may_yield(request, sensitivity, index)
+    outputs = _outputs(request, index, len(fields))
     columns = []
     for number, described in enumerate(fields):
         column = _trace(int(described["table_oid"]), int(described["attnum"]), snapshot, sensitivity, may_yield=may_yield)
+        if column["lineage"] == "unknown" and outputs is not None and int(described["table_oid"]) == 0:
+            column = outputs[number]
         columns.append({"index": number, "name": described["name"], "type": int(described["type_oid"]), **column})
     return _response(request, columns)
 
@@ -193,10 +197,14 @@ def describe_copy_out(
     sensitivity = find_sensitive(snapshot, settings.sensitive)
     may_yield = _may_yield(request, sensitivity, index)
     keys = _copied_columns(request, snapshot, index)
+    outputs = _outputs(request, index, column_count)
     columns = []
     for number in range(column_count):
         oid, attnum = keys[number] if len(keys) == column_count else (0, 0)
-        columns.append({"index": number, **_trace(oid, attnum, snapshot, sensitivity, may_yield=may_yield)})
+        column = _trace(oid, attnum, snapshot, sensitivity, may_yield=may_yield)
+        if column["lineage"] == "unknown" and outputs is not None and oid == 0:
+            column = outputs[number]
+        columns.append({"index": number, **column})
     return _response(request, columns)
 
 
@@ -221,6 +229,20 @@ def _may_yield(request: Action, sensitivity: Sensitivity, index: int) -> bool:
         return False
     statements = request.facts.get("statements", ())
     return bool(statements[index].get("may_yield_sensitive", True)) if 0 <= index < len(statements) else True
+
+
+def _outputs(request: Action, index: int, count: int) -> list[dict[str, Any]] | None:
+    """What the statement's output list says of each result column; None where it does not say it of every one."""
+    statements = request.facts.get("statements", ())
+    statement = statements[index] if 0 <= index < len(statements) else {}
+    outputs = statement.get("outputs")
+    # In another encoding a byte of a character can look like a delimiter of COPY, so what is in which column is not sure.
+    if outputs is None or len(outputs) != count or "copy_encoding" in statement["flags"]:
+        return None
+    columns = []
+    for output in outputs:
+        columns.append({"lineage": "known", "sensitive": output["sensitive"], "origins": output["columns"]})
+    return columns
 
 
 def _trace(
@@ -251,7 +273,6 @@ def _copied_columns(request: Action, snapshot: CatalogSnapshot | None, index: in
     statements = request.facts.get("statements", ())
     statement = statements[index] if 0 <= index < len(statements) else {}
     copy = statement.get("copy")
-    # In another encoding a byte of a character can look like a delimiter, so what is in which column is not sure.
     if snapshot is None or copy is None or "relation" not in copy or "copy_encoding" in statement["flags"]:
         return []
     relation = snapshot.resolve(copy["relation"].get("schema"), copy["relation"]["name"])

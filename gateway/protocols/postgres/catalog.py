@@ -21,7 +21,9 @@ from typing import Any, Final, Literal
 from sealgate_native.sql import analyze
 
 from gateway.errors import ProtocolError
+from gateway.protocols.postgres.catalog_queries import QUERIES
 from gateway.protocols.postgres.functions import HARMLESS
+from gateway.protocols.postgres.hooks import Cast, Hook, build_cast, build_hooks
 
 FIRST_NORMAL_OID: Final = 16384
 """Objects below were made by initdb (FirstNormalObjectId): PostgreSQL's own."""
@@ -37,62 +39,18 @@ MAX_REMEMBERED: Final = 1_024
 
 SYSTEM_SCHEMAS: Final = frozenset({"pg_catalog", "information_schema"})
 
-QUERIES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "session": """
-select current_database(), current_user, array_to_json(current_schemas(true))::text, current_setting('server_version_num')""",
-        "relations": """
-select c.oid, n.nspname, c.relname, c.relkind, c.relrowsecurity::int
-from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and n.nspname !~ '^pg_(toast|temp)'""",
-        "columns": """
-select a.attrelid, a.attnum, a.attname, a.atttypid, (a.attgenerated <> '')::int
-from pg_catalog.pg_attribute a
-join pg_catalog.pg_class c on c.oid = a.attrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where a.attnum > 0 and not a.attisdropped and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and n.nspname !~ '^pg_(toast|temp)'""",
-        "views": """
-select oid, case when octet_length(definition) <= 524288 then definition end
-from (select c.oid, pg_catalog.pg_get_viewdef(c.oid) as definition
-      from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-      where c.relkind in ('v', 'm') and c.oid >= 16384 and n.nspname !~ '^pg_(toast|temp)') as v""",
-        "dependencies": """
-select distinct r.ev_class, case when d.refclassid = 'pg_catalog.pg_class'::regclass then 'relation' else 'function' end,
-       d.refobjid, d.refobjsubid
-from pg_catalog.pg_rewrite r
-join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
-where d.refclassid in ('pg_catalog.pg_class'::regclass, 'pg_catalog.pg_proc'::regclass)
-  and r.ev_type = '1' and r.ev_class >= 16384 and not (d.refobjid = r.ev_class)""",
-        "parents": "select inhrelid, inhparent from pg_catalog.pg_inherits",
-        "generated": """
-select a.adrelid, a.adnum, d.refobjsubid
-from pg_catalog.pg_attrdef a
-join pg_catalog.pg_attribute t on t.attrelid = a.adrelid and t.attnum = a.adnum and t.attgenerated <> ''
-join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_attrdef'::regclass and d.objid = a.oid
-where d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = a.adrelid and d.refobjsubid not in (0, a.adnum)
-union
-select d.objid, d.objsubid, d.refobjsubid
-from pg_catalog.pg_depend d
-join pg_catalog.pg_attribute t on t.attrelid = d.objid and t.attnum = d.objsubid and t.attgenerated <> ''
-where d.classid = 'pg_catalog.pg_class'::regclass and d.refclassid = 'pg_catalog.pg_class'::regclass
-  and d.refobjid = d.objid and d.refobjsubid not in (0, d.objsubid)""",
-        "functions": """
-select p.oid, n.nspname, p.proname, l.lanname, p.provolatile, p.prosecdef::int, p.pronargs, (p.provariadic <> 0)::int, p.pronargdefaults
-from pg_catalog.pg_proc p
-join pg_catalog.pg_namespace n on n.oid = p.pronamespace join pg_catalog.pg_language l on l.oid = p.prolang
-where p.oid >= 16384 and n.nspname !~ '^pg_temp'""",
-        "operators": """
-select n.nspname, o.oprname, o.oprcode::oid
-from pg_catalog.pg_operator o join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
-where o.oid >= 16384""",
-        "types": """
-select n.nspname, t.typname, t.typtype
-from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
-where t.oid >= 16384 and t.typtype in ('b', 'd', 'e', 'r', 'm') and t.typelem = 0""",
-    }
-)
-"""What the gateway asks, by name. Every value may be taken in text format; the order of rows does not matter.
-
-16384 is `FIRST_NORMAL_OID` and 524288 is `MAX_VIEW_BYTES`; relations of temporary and TOAST schemas are left out."""
+__all__ = [
+    "QUERIES",
+    "BaseColumn",
+    "Behind",
+    "CatalogSnapshot",
+    "Column",
+    "Function",
+    "Origins",
+    "Relation",
+    "View",
+    "build_snapshot",
+]
 
 Row = Sequence[str | int | bool | None]
 
@@ -235,6 +193,8 @@ class CatalogSnapshot:
     functions: Mapping[str, tuple[Function, ...]]
     operators: Mapping[str, tuple[tuple[str, str], ...]]
     types: Mapping[str, tuple[tuple[str, str], ...]]
+    hooks: Mapping[int, tuple[Hook, ...]]
+    casts: Mapping[str, tuple[Cast, ...]]
     digest: str
     _by_name: Mapping[tuple[str, str], Relation] = field(repr=False)
     _generated: Mapping[tuple[int, int], tuple[int, ...]] = field(repr=False)
@@ -271,6 +231,16 @@ class CatalogSnapshot:
     def find_types(self, schema: str | None, name: str) -> tuple[str, ...]:
         """The typtype letters (b, d, e, r, m) of types of that name that are not PostgreSQL's own."""
         return self._find(self.types, schema, name)
+
+    def find_casts(self, schema: str | None, name: str) -> tuple[Cast, ...]:
+        """Casts to types of that name that call a function which is not PostgreSQL's own."""
+        reach = self.search_path if schema is None else (schema,)
+        return tuple(cast for cast in self.casts.get(name, ()) if cast.schema in reach)
+
+    def find_assignment_casts(self, type_oid: int) -> tuple[Cast, ...]:
+        """The same for a value assigned to a column of that type."""
+        every = (cast for casts in self.casts.values() for cast in casts)
+        return tuple(cast for cast in every if cast.type_oid == type_oid and not cast.is_explicit)
 
     def _find(self, table: Mapping[str, tuple[tuple[str, str], ...]], schema: str | None, name: str) -> tuple[str, ...]:
         reach = self.search_path if schema is None else (schema,)
@@ -437,6 +407,8 @@ def _build(texts: Mapping[str, list[tuple[str, ...]]]) -> CatalogSnapshot:
             _group((name, (schema, languages.get(code, "internal"))) for schema, name, code in texts["operators"])
         ),
         types=MappingProxyType(_group((name, (schema, kind)) for schema, name, kind in texts["types"])),
+        hooks=MappingProxyType(build_hooks(texts["hooks"], texts["rules"])),
+        casts=MappingProxyType(_group((row[1], build_cast(row)) for row in texts["casts"])),
         digest=hashlib.sha256(json.dumps(texts, sort_keys=True, separators=(",", ":")).encode()).hexdigest(),
         _generated=MappingProxyType(_group(((int(oid), int(number)), int(source)) for oid, number, source in texts["generated"])),
         _children=MappingProxyType(_group((parent, child) for child, parent in links)),

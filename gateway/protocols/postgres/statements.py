@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.protocols.postgres.catalog import SYSTEM_SCHEMAS, CatalogSnapshot, Function, Relation
 from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, YIELDS_ANY
+from gateway.protocols.postgres.hooks import Hook, read_body
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
@@ -27,6 +28,12 @@ RESULT_OF_ANOTHER: Final = frozenset({"fetch", "execute", "call", "do"})
 
 FACT_MEMBERS: Final = ("has_where", "has_limit", "is_explain_analyze", "fingerprint", "set_vars", "flags")
 """Members taken as the analysis has them. Lists are always there: an empty one is the fact that there is none."""
+
+COMPILED: Final = frozenset({"internal", "c"})
+"""Languages of the server itself and of installed extensions; code in any other can be written by whoever may create functions."""
+
+MAX_OUTPUTS: Final = 400
+"""Result columns whose lineage is told one by one; wider results are judged as a whole, as their facts would not fit a record."""
 
 OPTIONAL_MEMBERS: Final = ("object", "prepared_name", "nested")
 
@@ -66,6 +73,13 @@ def describe_statement(analyzed: Analyzed, snapshot: CatalogSnapshot | None, sen
     if "copy" in analyzed:
         facts["copy"] = _copy_facts(analyzed)
     facts["may_yield_sensitive"] = reader.may_yield(columns)
+    outputs = reader.read_outputs()
+    if outputs is not None:
+        facts["outputs"] = outputs
+    if reader.operators:
+        facts["operators"] = reader.operators
+    if reader.casts:
+        facts["casts"] = reader.casts
     return Described(facts, effects, effects == {"read"} and reader.is_harmless)
 
 
@@ -79,6 +93,20 @@ def _copy_facts(analyzed: Analyzed) -> dict[str, Any]:
         if len(text) == 1:
             facts[name] = text
     return facts
+
+
+def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity) -> tuple[bool, bool, bool]:
+    """Whether a hook's body is opaque, reads a sensitive column, and changes anything."""
+    body = read_body(hook)
+    opaque, reads_sensitive, effects = body.is_opaque, False, set[str]()
+    for analyzed in body.statements:
+        reader = _Reader(analyzed, snapshot, sensitivity)  # type: ignore[arg-type] - an analysis is a plain dict
+        reader.read_tables_only()
+        opaque |= any(not fact["harmless"] for fact in reader.read_functions())
+        opaque |= reader.has_unresolved
+        reads_sensitive |= reader.reads_sensitive()
+        effects |= set(analyzed["effects"])
+    return opaque, reads_sensitive, bool(effects - {"read", "execute", "define"})
 
 
 class _Reader:
@@ -96,6 +124,9 @@ class _Reader:
             (call.get("schema"), call["name"], call["args"]) for call in analyzed["functions"]
         ]
         self.yields_any = False
+        self.has_rules = False
+        self.operators: list[dict[str, Any]] = []
+        self.casts: list[dict[str, Any]] = []
 
     def read_tables(self) -> list[dict[str, Any]]:
         """Every relation with its schema and whether it holds sensitive columns."""
@@ -105,9 +136,14 @@ class _Reader:
             fact: dict[str, Any] = {"name": table["name"], "access": table["access"]}
             if relation is not None:
                 self.relations.append(relation)
+                fact |= {"schema": relation.schema, "sensitive": self.sensitivity.holds_any(relation), "kind": relation.kind}
                 if table["access"] in {"read", "write"}:
                     self._read_relation(relation)
-                fact |= {"schema": relation.schema, "sensitive": self.sensitivity.holds_any(relation)}
+                    hooks = self._read_hooks(relation, table["access"])
+                    if hooks:
+                        fact["hooks"] = hooks
+                if relation.has_row_security:
+                    fact["row_security"] = True
             else:
                 # A new name of a definition need not exist yet.
                 self.has_unresolved |= table["access"] != "define"
@@ -117,8 +153,60 @@ class _Reader:
             facts.append(fact)
         return facts
 
+    def reads_sensitive(self) -> bool:
+        """Whether a relation's sensitive column is used; a name that is no relation's is a variable, filled by a query that counts."""
+        known = [column for column in self.analyzed["columns"] if "table" not in column or self._is_known(column)]
+        return any(is_sensitive for column in known for *_, is_sensitive in self._find_column(column))
+
+    def _is_known(self, column: Mapping[str, Any]) -> bool:
+        return self._resolve(column.get("schema"), column["table"]) is not None
+
+    def read_tables_only(self) -> None:
+        """The relations a hook's body names, without what runs with them in turn."""
+        for table in self.analyzed["tables"]:
+            relation = self._resolve(table.get("schema"), table["name"])
+            if relation is not None:
+                self.relations.append(relation)
+            else:
+                # Variables and transition tables have names no catalogue holds.
+                self.has_unresolved |= table["access"] == "read"
+
     def _resolve(self, schema: str | None, name: str) -> Relation | None:
         return None if self.snapshot is None else self.snapshot.resolve(schema, name)
+
+    def _read_hooks(self, relation: Relation, access: str) -> list[dict[str, Any]]:
+        """Code that runs with this access although the statement does not name it, and what its body says."""
+        if self.snapshot is None:
+            return []
+        hooks = [hook for hook in self.snapshot.hooks.get(relation.oid, ()) if access == "write" or hook.kind == "policy"]
+        self.has_rules |= any(hook.kind == "rule" for hook in hooks)
+        facts = [self._hook_facts(hook) for hook in hooks]
+        for function in self.snapshot.behind(relation.oid).functions:
+            place = {"kind": "view", "schema": function.schema, "name": function.name, "language": function.language}
+            facts.append(
+                {**place, "security_definer": function.is_definer, "opaque": True, "changes": function.volatility == "volatile"}
+            )
+        return facts
+
+    def _hook_facts(self, hook: Hook) -> dict[str, Any]:
+        snapshot, sensitivity = self.snapshot, self.sensitivity
+        if snapshot is None:  # there are no hooks without a snapshot
+            return {}
+        judged: tuple[bool, bool, bool] = snapshot.remember(
+            ("hook", hook, sensitivity.names), lambda: judge_hook(hook, snapshot, sensitivity)
+        )
+        opaque, reads_sensitive, changes = judged
+        place = {"schema": hook.schema} if hook.schema else {}
+        return {
+            "kind": hook.kind,
+            **place,
+            "name": hook.name,
+            "language": hook.language,
+            "security_definer": hook.is_definer,
+            "opaque": opaque,
+            "reads_sensitive": reads_sensitive,
+            "changes": changes,
+        }
 
     def _read_relation(self, relation: Relation) -> None:
         """What reading it adds: row security, views and foreign tables run or reach more than its rows."""
@@ -195,9 +283,7 @@ class _Reader:
     def read_assigned(self) -> list[dict[str, Any]]:
         """The columns written to."""
         facts = []
-        for column in self.analyzed["assigned"]:
-            schema, table, name = column.get("schema"), column.get("table"), column["name"]
-            relation = None if table is None else self._resolve(schema, table)
+        for schema, table, name, relation in self._assigned_columns():
             if relation is None:
                 is_sensitive = self.sensitivity.is_configured
             elif name == "*":
@@ -209,6 +295,42 @@ class _Reader:
             fact = {"schema": place, "table": table, "name": name, "sensitive": is_sensitive}
             facts.append({key: value for key, value in fact.items() if value is not None})
         return facts
+
+    def _assigned_columns(self) -> Iterator[tuple[str | None, str | None, str, Relation | None]]:
+        """The columns written to; values without column names go into every column."""
+        for column in self.analyzed["assigned"]:
+            schema, table, name = column.get("schema"), column.get("table"), column["name"]
+            relation = None if table is None else self._resolve(schema, table)
+            if relation is None or name != "*":
+                yield schema, table, name, relation
+                continue
+            for each in relation.columns.values():
+                yield schema, table, each.name, relation
+
+    def read_outputs(self) -> list[dict[str, Any]] | None:
+        """Per result column the base columns it is made of and whether one is sensitive; None where that is not known of every one."""
+        is_hidden = self.yields_any or self.has_unresolved or self.has_rules or self.snapshot is None
+        if is_hidden or self.analyzed["verb"] in RESULT_OF_ANOTHER | {"explain"}:
+            return None
+        found: list[dict[str, Any]] = []
+        for output in self.analyzed["outputs"]:
+            if output["kind"] == "unknown" or len(found) > MAX_OUTPUTS:
+                return None
+            if output["kind"] != "star":
+                found.append(self._output_facts(output["columns"]))
+                continue
+            (star,) = output["columns"]
+            relation = self._resolve(star.get("schema"), star["table"])
+            if relation is None:
+                return None
+            found += [self._output_facts([{**star, "name": column.name}]) for column in relation.columns.values()]
+        return found
+
+    def _output_facts(self, columns: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        reached = [each for column in columns for each in self._find_column(column)]
+        names = {(schema, table, name) for schema, table, name, _ in reached if schema and table and name != "*"}
+        named = [{"schema": schema, "table": table, "column": name} for schema, table, name in sorted(names)]
+        return {"columns": named, "sensitive": any(is_sensitive for *_, is_sensitive in reached)}
 
     def read_functions(self) -> list[dict[str, Any]]:
         """Every function called, in each schema it may come from; also judges operators and types."""
@@ -265,12 +387,32 @@ class _Reader:
         for operator in self.analyzed["operators"]:
             languages = self.snapshot.find_operators(operator.get("schema"), operator["name"])
             self.is_harmless &= not languages
-            if any(language not in {"internal", "c"} for language in languages):
+            for language in sorted(set(languages) - COMPILED):
                 self.effects.add("execute")
+                self.yields_any = True
+                self.operators.append({**operator, "language": language})
+        self._read_casts()
         for cast in self.analyzed["types"]:
             # Enums hold nothing that runs; a domain has checks, a base type input functions.
             if set(self.snapshot.find_types(cast.get("schema"), cast["name"])) - {"e"}:
                 self.is_harmless = False
+
+    def _read_casts(self) -> None:
+        """Casts that call functions of somebody's own: those to a type the text names, and assignments to columns of such a type."""
+        if self.snapshot is None:
+            return
+        casts = [cast for name in self.analyzed["types"] for cast in self.snapshot.find_casts(name.get("schema"), name["name"])]
+        for _, _, name, relation in self._assigned_columns():
+            column = None if relation is None else relation.find(name)
+            casts += [] if column is None else self.snapshot.find_assignment_casts(column.type_oid)
+        for cast in dict.fromkeys(casts):
+            if cast.language not in COMPILED:
+                self.effects.add("execute")
+                self.is_harmless = False
+                self.yields_any = True
+                self.casts.append(
+                    {"schema": cast.schema, "name": cast.name, "function": cast.function, "language": cast.language}
+                )
 
     def may_yield(self, columns: Iterable[Mapping[str, Any]]) -> bool:
         """Whether a result column of unknown origin may hold a sensitive value."""

@@ -168,7 +168,7 @@ fn expansion(sql: &str) -> Option<usize> {
     Some(worst).filter(|factor| *factor > 1)
 }
 
-fn locked<T>(call: impl FnOnce() -> T) -> T {
+pub(crate) fn locked<T>(call: impl FnOnce() -> T) -> T {
     // A panic while the lock is held leaves nothing half done: the guarded state is the C library's, which it restores itself.
     let _guard = PARSER
         .lock()

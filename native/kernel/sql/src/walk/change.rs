@@ -48,6 +48,9 @@ impl Walker {
             self.select(select, Usage::Other);
         }
         let target = self.change_target(insert.relation.as_ref());
+        if insert.cols.is_empty() && insert.select_stmt.is_some() {
+            self.assign_all(target.as_ref());
+        }
         self.assignments(&insert.cols, target.as_ref());
         if let Some(conflict) = insert.on_conflict_clause.as_deref() {
             self.source(
@@ -102,11 +105,18 @@ impl Walker {
             };
             self.merge_when(when, target.as_ref());
         }
+        if let Some(frame) = self.frames.last_mut() {
+            // RETURNING * delivers the columns of the source before those of the target.
+            frame.merges = true;
+        }
         self.returning(merge.returning_clause.as_ref(), target.as_ref(), bare)
     }
 
     pub(super) fn merge_when(&mut self, when: &pb::MergeWhenClause, target: Option<&Name>) {
         self.optional(when.condition.as_deref(), Usage::Predicate);
+        if when.target_list.is_empty() && !when.values.is_empty() {
+            self.assign_all(target);
+        }
         self.assignments(&when.target_list, target);
         self.list(&when.values, Usage::Other);
     }
@@ -142,7 +152,7 @@ impl Walker {
                         && column.schema == target.schema)
             })
         });
-        if !names_target {
+        if !names_target || !selects(condition) {
             self.flag("unfiltered_write");
         }
     }
@@ -169,6 +179,15 @@ impl Walker {
             false,
         );
         Some(table)
+    }
+
+    /// Values without names of columns go into the columns in their order.
+    fn assign_all(&mut self, table: Option<&Name>) {
+        if let Some(table) = table {
+            self.statement
+                .assigned
+                .insert(super::scope::star_of(table));
+        }
     }
 
     pub(super) fn assignments(&mut self, targets: &[pb::Node], table: Option<&Name>) {
@@ -225,4 +244,54 @@ impl Walker {
         }
         self.targets(&clause.exprs, bare)
     }
+}
+
+/// Whether a condition can be false for some row, as far as its form tells: not a constant, `x = x`, or one of them behind OR.
+fn selects(condition: &pb::Node) -> bool {
+    match &condition.node {
+        Some(NodeEnum::AConst(_)) | None => false,
+        Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(selects),
+        Some(NodeEnum::BoolExpr(expression)) => match pb::BoolExprType::try_from(expression.boolop)
+        {
+            Ok(pb::BoolExprType::OrExpr) => {
+                expression.args.iter().all(selects) && !covers_null(&expression.args)
+            }
+            _ => expression.args.iter().any(selects),
+        },
+        Some(NodeEnum::AExpr(expression)) => {
+            match (
+                expression.lexpr.as_deref().map(|side| &side.node),
+                expression.rexpr.as_deref().map(|side| &side.node),
+            ) {
+                (Some(Some(NodeEnum::AConst(_))), Some(Some(NodeEnum::AConst(_)))) => false,
+                (Some(Some(NodeEnum::ColumnRef(left))), Some(Some(NodeEnum::ColumnRef(right)))) => {
+                    names::fields(&left.fields).0.last() != names::fields(&right.fields).0.last()
+                        || names::strings(&expression.name) != ["="]
+                }
+                _ => true,
+            }
+        }
+        _ => true,
+    }
+}
+
+/// `x IS NULL OR x IS NOT NULL`.
+fn covers_null(arms: &[pb::Node]) -> bool {
+    let tests: Vec<_> = arms
+        .iter()
+        .filter_map(|arm| match &arm.node {
+            Some(NodeEnum::NullTest(test)) => match test.arg.as_deref().map(|arg| &arg.node) {
+                Some(Some(NodeEnum::ColumnRef(reference))) => {
+                    Some((names::fields(&reference.fields).0, test.nulltesttype))
+                }
+                _ => None,
+            },
+            _ => None,
+        })
+        .collect();
+    tests.iter().any(|(name, kind)| {
+        tests
+            .iter()
+            .any(|(other, opposite)| name == other && kind != opposite)
+    })
 }

@@ -50,10 +50,15 @@ impl Walker {
             N::IndexStmt(s) => self.index(s),
             N::CreateStatsStmt(s) => {
                 self.does("create_statistics", &[E::Define]);
-                self.list(&s.exprs, Usage::Other);
                 self.relations(&s.relations, Access::Define);
+                self.list(&s.exprs, Usage::Other);
             }
-            N::StatsElem(s) => self.optional(s.expr.as_deref(), Usage::Other),
+            N::StatsElem(s) => {
+                if !s.name.is_empty() {
+                    self.reference(std::slice::from_ref(&s.name), Usage::Other);
+                }
+                self.optional(s.expr.as_deref(), Usage::Other);
+            }
             N::AlterStatsStmt(_) => self.does("alter_statistics", &[E::Define]),
             N::CreateSeqStmt(s) => {
                 self.does("create_sequence", &[E::Define]);
@@ -77,6 +82,7 @@ impl Walker {
             N::RenameStmt(s) => {
                 self.does("rename", &[E::Define]);
                 self.object(s.rename_type);
+                self.flag("reshapes");
                 self.optional_table(s.relation.as_ref(), Access::Define);
                 self.named_object(s.object.as_deref());
             }
@@ -88,6 +94,7 @@ impl Walker {
             N::AlterObjectSchemaStmt(s) => {
                 self.does("alter_schema", &[E::Define]);
                 self.object(s.object_type);
+                self.flag("reshapes");
                 self.optional_table(s.relation.as_ref(), Access::Define);
                 self.named_object(s.object.as_deref());
             }
@@ -163,6 +170,16 @@ impl Walker {
                     _ => None,
                 });
                 self.language(language.as_deref());
+                let source = s.args.iter().find_map(|node| match &node.node {
+                    Some(N::DefElem(option)) if option.defname == "as" => {
+                        text_of(option.arg.as_deref())
+                    }
+                    _ => None,
+                });
+                self.body(
+                    language.as_deref().unwrap_or("plpgsql"),
+                    &source.unwrap_or_default(),
+                );
             }
             N::CallStmt(s) => {
                 self.does("call", &[E::Execute]);

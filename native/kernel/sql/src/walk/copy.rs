@@ -39,6 +39,7 @@ impl Walker {
             return Outs {
                 entries: Vec::new(),
                 positional: true,
+                merged: false,
             };
         }
         self.effect(Effect::Read);
@@ -105,6 +106,7 @@ impl Walker {
                     columns: vec![star],
                 }],
                 positional: false,
+                merged: false,
             };
         }
         let entries: Vec<Output> = columns
@@ -124,6 +126,7 @@ impl Walker {
         Outs {
             entries,
             positional: true,
+            merged: false,
         }
     }
 
@@ -210,6 +213,7 @@ impl Walker {
         Outs {
             entries: vec![plan],
             positional: true,
+            merged: false,
         }
     }
 
@@ -230,6 +234,7 @@ impl Walker {
         Outs {
             entries: Vec::new(),
             positional: true,
+            merged: false,
         }
     }
 
@@ -249,6 +254,7 @@ impl Walker {
         Outs {
             entries: Vec::new(),
             positional: true,
+            merged: false,
         }
     }
 

@@ -4,6 +4,7 @@ use pg_query::protobuf as pb;
 use pg_query::NodeEnum as N;
 
 use super::copy::{is_on, text_of};
+use super::scope::Relation;
 use super::{names, Walker};
 use crate::effects::Effect as E;
 use crate::facts::{Access, Usage};
@@ -96,13 +97,35 @@ impl Walker {
         self.optional(constraint.where_clause.as_deref(), Usage::Other);
         self.optional_table(constraint.pktable.as_ref(), Access::Define);
         self.list(&constraint.options, Usage::Other);
+        if self.frames.last().is_some() {
+            // The columns of a constraint on a table that is there already.
+            for name in names::strings(&constraint.keys)
+                .into_iter()
+                .chain(names::strings(&constraint.fk_attrs))
+            {
+                self.reference(&[name], Usage::Other);
+            }
+        }
     }
 
     pub(super) fn alter_table(&mut self, alter: &pb::AlterTableStmt) {
         self.does("alter_table", &[E::Define]);
         self.object(alter.objtype);
         self.optional_table(alter.relation.as_ref(), Access::Define);
+        self.frames.push(super::Frame::default());
+        if let Some(range) = &alter.relation {
+            let table = names::range(range);
+            self.source(
+                table.name.clone(),
+                Relation::Table {
+                    table,
+                    renamed: Vec::new(),
+                },
+                false,
+            );
+        }
         self.list(&alter.cmds, Usage::Other);
+        self.frames.pop();
     }
 
     pub(super) fn alter_table_command(&mut self, command: &pb::AlterTableCmd) {
@@ -126,6 +149,21 @@ impl Walker {
             T::AtAlterColumnType | T::AtDropColumn | T::AtSetExpression => self.effect(E::Write),
             T::Undefined => self.unknown(),
             _ => {}
+        }
+        if matches!(kind, T::AtDropColumn | T::AtDropConstraint) {
+            self.flag("drops_part");
+        }
+        if matches!(
+            kind,
+            T::AtDropColumn
+                | T::AtAlterColumnType
+                | T::AtAddInherit
+                | T::AtDropInherit
+                | T::AtAttachPartition
+                | T::AtDetachPartition
+                | T::AtReplicaIdentity
+        ) {
+            self.flag("reshapes");
         }
         if matches!(kind, T::AtAddInherit | T::AtDropInherit) {
             if let Some(N::RangeVar(range)) =
@@ -231,13 +269,23 @@ impl Walker {
         );
         self.list(&create.parameters, Usage::Other);
         self.optional_type(create.return_type.as_ref());
+        let (mut language, mut body) = (String::new(), Vec::new());
         for node in &create.options {
             let Some(N::DefElem(option)) = &node.node else {
                 self.unknown();
                 continue;
             };
             match option.defname.as_str() {
-                "language" => self.language(text_of(option.arg.as_deref()).as_deref()),
+                "language" => {
+                    language = text_of(option.arg.as_deref()).unwrap_or_default();
+                    self.language(Some(&language));
+                }
+                "as" => {
+                    body = match option.arg.as_deref().and_then(|arg| arg.node.as_ref()) {
+                        Some(N::List(list)) => names::strings(&list.items),
+                        _ => Vec::new(),
+                    };
+                }
                 "security" if is_on(option) => {
                     self.effect(E::Privilege);
                     self.flag("security_definer");
@@ -246,6 +294,9 @@ impl Walker {
             }
         }
         self.later(|walker| walker.optional(create.sql_body.as_deref(), Usage::Other));
+        if let [source] = body.as_slice() {
+            self.later(|walker| walker.body(&language, source));
+        }
     }
 
     /// Code in a language that can reach outside the database.

@@ -49,6 +49,12 @@ impl Walker {
 
     pub(super) fn func_call(&mut self, call: &pb::FuncCall, usage: Usage) {
         let parts = names::strings(&call.funcname);
+        // Whatever decides how many rows there are tells of itself by their number.
+        let usage = if parts.last().is_some_and(|name| names::returns_set(name)) {
+            Usage::Predicate
+        } else {
+            usage
+        };
         match names::qualified(&parts) {
             Some(Name { schema, name }) => {
                 self.notable_call(schema.as_deref(), &name, &call.args);
@@ -89,8 +95,8 @@ impl Walker {
     pub(super) fn window(&mut self, window: &pb::WindowDef) {
         self.list(&window.partition_clause, Usage::Predicate);
         self.list(&window.order_clause, Usage::Predicate);
-        self.optional(window.start_offset.as_deref(), Usage::Other);
-        self.optional(window.end_offset.as_deref(), Usage::Other);
+        self.optional(window.start_offset.as_deref(), Usage::Predicate);
+        self.optional(window.end_offset.as_deref(), Usage::Predicate);
     }
 
     pub(super) fn sub_link(&mut self, link: &pb::SubLink, usage: Usage) {
@@ -226,11 +232,11 @@ impl Walker {
     }
 
     pub(super) fn json_table(&mut self, table: &pb::JsonTable) {
-        self.json_optional(table.context_item.as_deref(), Usage::Other);
+        self.json_optional(table.context_item.as_deref(), Usage::Predicate);
         if let Some(path) = table.pathspec.as_deref() {
-            self.optional(path.string.as_deref(), Usage::Other);
+            self.optional(path.string.as_deref(), Usage::Predicate);
         }
-        self.list(&table.passing, Usage::Other);
+        self.list(&table.passing, Usage::Predicate);
         self.list(&table.columns, Usage::Other);
         self.json_behavior(table.on_error.as_deref());
     }
@@ -246,8 +252,8 @@ impl Walker {
     }
 
     pub(super) fn range_table_func(&mut self, table: &pb::RangeTableFunc) {
-        self.optional(table.docexpr.as_deref(), Usage::Other);
-        self.optional(table.rowexpr.as_deref(), Usage::Other);
+        self.optional(table.docexpr.as_deref(), Usage::Predicate);
+        self.optional(table.rowexpr.as_deref(), Usage::Predicate);
         self.list(&table.namespaces, Usage::Other);
         self.list(&table.columns, Usage::Other);
     }

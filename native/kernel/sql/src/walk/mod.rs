@@ -4,6 +4,7 @@
 //! a raw tree cannot hold (the planner's and the rewriter's) has the effect `unknown`.
 
 mod change;
+mod code;
 mod command;
 mod copy;
 mod definition;
@@ -74,17 +75,11 @@ impl Walker {
     fn top(&mut self, node: &N) {
         let outs = self.deliver(node, Usage::Output);
         self.statement.outputs = outs.entries;
-        if !outs.positional
-            && self
-                .statement
-                .outputs
-                .iter()
-                .any(|entry| entry.kind != OutputKind::Star)
-        {
-            // Positions are unsure: say what may be in there, not where.
+        if outs.merged {
+            // The order is unsure: say what may be in there, not where.
             let columns = Outs {
                 entries: std::mem::take(&mut self.statement.outputs),
-                positional: false,
+                ..Outs::default()
             }
             .all_columns();
             self.statement.outputs = vec![Output {
@@ -116,6 +111,7 @@ impl Walker {
                 Outs {
                     entries: Vec::new(),
                     positional: true,
+                    merged: false,
                 }
             }
         }
@@ -140,6 +136,12 @@ impl Walker {
     fn finish(mut self) -> Result<Statement, String> {
         if let Some(reason) = self.failure {
             return Err(reason);
+        }
+        self.statement
+            .columns
+            .retain(|(column, _)| !with::is_marker(column));
+        for output in &mut self.statement.outputs {
+            output.columns.retain(|column| !with::is_marker(column));
         }
         if self.changes > 0 {
             self.statement.has_where = self.filtered == self.changes;

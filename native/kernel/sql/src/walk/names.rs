@@ -5,6 +5,47 @@ use pg_query::NodeEnum;
 
 use crate::facts::Name;
 
+/// PostgreSQL's own functions that return as many rows as their arguments say; sorted.
+const RETURNS_SET: [&str; 32] = [
+    "_pg_expandarray",
+    "aclexplode",
+    "generate_series",
+    "generate_subscripts",
+    "json_array_elements",
+    "json_array_elements_text",
+    "json_each",
+    "json_each_text",
+    "json_object_keys",
+    "json_populate_recordset",
+    "json_to_recordset",
+    "jsonb_array_elements",
+    "jsonb_array_elements_text",
+    "jsonb_each",
+    "jsonb_each_text",
+    "jsonb_object_keys",
+    "jsonb_path_query",
+    "jsonb_path_query_tz",
+    "jsonb_populate_recordset",
+    "jsonb_to_recordset",
+    "pg_mcv_list_items",
+    "pg_options_to_table",
+    "pg_snapshot_xip",
+    "regexp_matches",
+    "regexp_split_to_table",
+    "string_to_table",
+    "ts_debug",
+    "ts_parse",
+    "ts_stat",
+    "ts_token_type",
+    "txid_snapshot_xip",
+    "unnest",
+];
+
+/// Whether a function's arguments decide how many rows there are.
+pub(super) fn returns_set(name: &str) -> bool {
+    RETURNS_SET.binary_search(&name).is_ok()
+}
+
 /// The strings of a list of String nodes; other nodes are left out.
 pub(super) fn strings(nodes: &[pb::Node]) -> Vec<String> {
     nodes
@@ -52,6 +93,11 @@ pub(super) fn range(range: &pb::RangeVar) -> Name {
 pub(super) fn label_of(value: &pb::Node) -> Option<String> {
     match &value.node {
         Some(NodeEnum::FuncCall(call)) => strings(&call.funcname).pop(),
+        Some(NodeEnum::AExpr(expression))
+            if expression.kind == pb::AExprKind::AexprNullif as i32 =>
+        {
+            Some("nullif".to_owned())
+        }
         Some(
             NodeEnum::AConst(_)
             | NodeEnum::AExpr(_)

@@ -4,7 +4,7 @@ use pg_query::protobuf as pb;
 use pg_query::NodeEnum;
 
 use super::scope::{Frame, Outs, MAX_OUTPUTS};
-use super::with::Recursion;
+use super::with::{close_recursion, Recursion};
 use super::{names, Walker};
 use crate::effects::Effect;
 use crate::facts::{Column, Output, OutputKind, Usage};
@@ -88,8 +88,9 @@ impl Walker {
                 _ => self.node(node, Usage::Predicate),
             }
         }
-        self.optional(select.limit_offset.as_deref(), Usage::Other);
-        self.optional(select.limit_count.as_deref(), Usage::Other);
+        // How many rows come is as telling as which.
+        self.optional(select.limit_offset.as_deref(), Usage::Predicate);
+        self.optional(select.limit_count.as_deref(), Usage::Predicate);
         if !select.locking_clause.is_empty() {
             self.list(&select.locking_clause, Usage::Other);
         }
@@ -148,7 +149,11 @@ impl Walker {
                 Some(left) => unite(left, &outs),
             });
         }
-        let outs = merged.unwrap_or_default();
+        let mut outs = merged.unwrap_or_default();
+        if let Some(recursion) = &recursion {
+            self.work += outs.entries.len();
+            close_recursion(&mut outs, &recursion.name);
+        }
         if compares {
             self.columns(&outs.all_columns(), Usage::Predicate);
         }
@@ -183,6 +188,7 @@ impl Walker {
         Outs {
             entries,
             positional: true,
+            merged: false,
         }
     }
 
@@ -191,6 +197,7 @@ impl Walker {
         let mut outs = Outs {
             entries: Vec::with_capacity(targets.len()),
             positional: true,
+            merged: false,
         };
         for node in targets {
             let Some(NodeEnum::ResTarget(target)) = &node.node else {
@@ -231,12 +238,14 @@ impl Walker {
                     self.columns(&entry.columns, usage);
                 }
                 outs.positional &= expanded.positional;
+                outs.merged |= expanded.merged;
                 outs.entries.extend(expanded.entries);
                 return;
             }
             let meaning = self.reference(&fields, bare);
-            let kind = if meaning.whole_row {
-                OutputKind::Unknown
+            // A whole row, or a name that may be one, is still one output.
+            let kind = if meaning.whole_row || meaning.kind == OutputKind::Unknown {
+                OutputKind::Expression
             } else {
                 meaning.kind
             };
@@ -327,6 +336,7 @@ impl Walker {
                 Some(source) => Outs {
                     entries: source.star(),
                     positional: source.is_positional(),
+                    merged: source.is_merged(),
                 },
                 None => Outs::opaque(vec![Column {
                     schema: qualifier
@@ -418,5 +428,6 @@ fn unite(left: Outs, right: &Outs) -> Outs {
     Outs {
         entries,
         positional: true,
+        merged: false,
     }
 }

@@ -16,6 +16,8 @@ pub(super) struct Outs {
     pub entries: Vec<Output>,
     /// Entry n is result column n; false once a star or a merged join column makes the positions unsure.
     pub positional: bool,
+    /// A NATURAL or USING join below moved columns, so not even the order of the entries is that of the result.
+    pub merged: bool,
 }
 
 impl Outs {
@@ -28,6 +30,7 @@ impl Outs {
                 columns,
             }],
             positional: false,
+            merged: false,
         }
     }
 
@@ -197,6 +200,11 @@ impl Source {
         }
     }
 
+    /// Whether a join below moved the columns of `alias.*`.
+    pub fn is_merged(&self) -> bool {
+        matches!(&self.relation, Relation::Derived(outs) if outs.merged)
+    }
+
     /// Whether `alias.*` has known positions.
     pub fn is_positional(&self) -> bool {
         matches!(&self.relation, Relation::Derived(outs) if outs.positional)
@@ -240,6 +248,7 @@ impl Frame {
             .filter(|source| !source.hidden)
             .collect();
         let positional = !self.merges && visible.iter().all(|source| source.is_positional());
+        let merged = self.merges || visible.iter().any(|source| source.is_merged());
         let mut entries = Vec::new();
         for source in visible {
             entries.extend(source.star());
@@ -248,6 +257,7 @@ impl Frame {
                     Outs {
                         entries,
                         positional,
+                        merged,
                     }
                     .all_columns(),
                 );
@@ -256,6 +266,7 @@ impl Frame {
         Outs {
             entries,
             positional,
+            merged,
         }
     }
 }
@@ -326,7 +337,15 @@ fn unqualified(frames: &[Frame], name: &str) -> Meaning {
     }
     match tables.as_slice() {
         [only] => {
-            let reached = only.find(name).unwrap_or_default();
+            // A name that cannot be there is the server's error, or something this walk does not foresee.
+            let reached = only.find(name).unwrap_or_else(|| Found {
+                columns: only
+                    .star()
+                    .into_iter()
+                    .flat_map(|entry| entry.columns)
+                    .collect(),
+                kind: OutputKind::Unknown,
+            });
             meaning.columns.extend(reached.columns);
             meaning.kind = worse(meaning.kind, reached.kind);
         }

@@ -54,8 +54,8 @@ impl Walker {
                     self.source_item(relation);
                 }
                 self.function(&sample.method, sample.args.len());
-                self.list(&sample.args, Usage::Other);
-                self.optional(sample.repeatable.as_deref(), Usage::Other);
+                self.list(&sample.args, Usage::Predicate);
+                self.optional(sample.repeatable.as_deref(), Usage::Predicate);
             }
             _ => self.unknown(),
         }
@@ -218,6 +218,7 @@ impl Walker {
             let outs = Outs {
                 entries: merged.iter().map(merge).collect(),
                 positional: true,
+                merged: false,
             };
             self.source(
                 alias.aliasname.clone(),
@@ -231,8 +232,10 @@ impl Walker {
                 ..Frame::default()
             }
             .star();
+            let merges = join.is_natural || !merged.is_empty();
             let outs = Outs {
-                positional: whole.positional && merged.is_empty() && !join.is_natural,
+                positional: whole.positional && !merges,
+                merged: whole.merged || merges,
                 ..whole
             };
             if let Some(frame) = self.frames.last_mut() {

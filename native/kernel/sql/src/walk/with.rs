@@ -7,7 +7,7 @@ use pg_query::NodeEnum;
 
 use super::scope::{Cte, Outs};
 use super::{names, Walker};
-use crate::facts::{Output, OutputKind, Usage};
+use crate::facts::{Column, Output, OutputKind, Usage};
 
 /// The CTE whose body is being walked, when it may read from itself.
 #[derive(Debug)]
@@ -122,7 +122,12 @@ impl Walker {
 
     /// The first arm of a recursive CTE fixes what the others read from it.
     pub(super) fn settle_recursion(&mut self, recursion: &Recursion, outs: &Outs) {
-        let settled = Rc::new(outs.clone().renamed(&recursion.aliases));
+        let mut settled = outs.clone().renamed(&recursion.aliases);
+        for (index, entry) in settled.entries.iter_mut().enumerate() {
+            // What a later round puts into a column comes round again: `close_recursion` follows it.
+            entry.columns.push(marker(&recursion.name, index));
+        }
+        let settled = Rc::new(settled);
         for frame in self.frames.iter_mut().rev() {
             if let Some(cte) = frame
                 .ctes
@@ -134,5 +139,57 @@ impl Walker {
                 return;
             }
         }
+    }
+}
+
+/// Stands for what a recursive CTE delivers in one of its columns while its body is walked. No relation can have that name.
+fn marker(name: &str, index: usize) -> Column {
+    Column {
+        schema: Some(name.to_owned()),
+        table: Some(RECURSION.to_owned()),
+        name: index.to_string(),
+    }
+}
+
+/// The relation name of markers: names hold no NUL.
+const RECURSION: &str = "\0recursion";
+
+/// Whether a column stands for one of a recursive CTE.
+pub(super) fn is_marker(column: &Column) -> bool {
+    column.table.as_deref() == Some(RECURSION)
+}
+
+/// What each column of a recursive CTE is made of after any number of rounds.
+pub(super) fn close_recursion(outs: &mut Outs, name: &str) {
+    loop {
+        let before: Vec<Vec<Column>> = outs
+            .entries
+            .iter()
+            .map(|entry| entry.columns.clone())
+            .collect();
+        let mut changed = false;
+        for entry in &mut outs.entries {
+            let reached: Vec<Column> = entry
+                .columns
+                .iter()
+                .filter(|column| is_marker(column) && column.schema.as_deref() == Some(name))
+                .filter_map(|column| before.get(column.name.parse::<usize>().ok()?))
+                .flatten()
+                .cloned()
+                .collect();
+            let size = entry.columns.len();
+            entry.columns.extend(reached);
+            entry.columns.sort_unstable();
+            entry.columns.dedup();
+            changed |= entry.columns.len() != size;
+        }
+        if !changed {
+            break;
+        }
+    }
+    for entry in &mut outs.entries {
+        entry
+            .columns
+            .retain(|column| !(is_marker(column) && column.schema.as_deref() == Some(name)));
     }
 }

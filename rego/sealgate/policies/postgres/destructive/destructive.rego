@@ -89,6 +89,48 @@ deny contains {
 }
 
 # METADATA
+# title: Drop columns and constraints
+# description: ALTER TABLE ... DROP COLUMN destroys values, DROP CONSTRAINT what kept them right.
+# custom:
+#   id: postgres.destructive.drop_part
+#   severity: critical
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-CM-5]
+#   failure_msg: Columns and constraints may not be dropped.
+#   solution: Ask the owners of the schema to drop it.
+deny contains {
+	"rule": "postgres.destructive.drop_part",
+	"message": "ALTER ... DROP destroys a column with its values, or a constraint that protects them",
+	"severity": "critical",
+	"controls": ["FFIEC-AIO-VI.B", "NIST-AC-3", "NIST-CM-5"],
+} if {
+	input.phase == "request"
+	some statement in input.postgres.facts.statements
+	lib.has_flag(statement, "drops_part")
+}
+
+# METADATA
+# title: Change the server
+# description: "Extensions, databases, access methods and publications change the server, or what leaves it."
+# custom:
+#   id: postgres.destructive.server
+#   severity: critical
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-CM-5]
+#   failure_msg: The server may not be changed.
+#   solution: Ask the people who administer the database.
+deny contains {
+	"rule": "postgres.destructive.server",
+	"message": message,
+	"severity": "critical",
+	"controls": ["FFIEC-AIO-VI.B", "NIST-AC-3", "NIST-CM-5"],
+} if {
+	input.phase == "request"
+	some statement in input.postgres.facts.statements
+	statement.verb in _server_verbs
+	verb := replace(upper(statement.verb), "_", " ")
+	message := sprintf("%v changes the server or what leaves it; database administrators do that", [verb])
+}
+
+# METADATA
 # title: Unfiltered change
 # description: Whether a statement, or one nested in it, deletes or updates without a WHERE clause.
 # custom:
@@ -100,3 +142,24 @@ deny contains {
 _is_unfiltered(statement) if lib.has_flag(statement, "unfiltered_write")
 
 _is_unfiltered(statement) if lib.has_flag(statement, "where_without_column")
+
+# METADATA
+# title: Server verbs
+# description: Statements about the server rather than a schema.
+# custom:
+#   id: postgres.destructive.server_verbs
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.destructive.server.
+_server_verbs := {
+	"create_extension",
+	"alter_extension",
+	"create_database",
+	"alter_database",
+	"create_access_method",
+	"create_publication",
+	"alter_publication",
+	"alter_tablespace",
+	"checkpoint",
+}

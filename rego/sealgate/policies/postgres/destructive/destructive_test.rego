@@ -43,3 +43,15 @@ test_files_programs_and_network_are_denied if {
 test_select_is_not_destructive if {
 	denied(given.select_name, ["read"]) == set()
 }
+
+test_dropping_a_part_is_denied if {
+	doc := given.request([given.statement("alter_table", {"flags": ["drops_part"]})], ["define"])
+	given.rules(destructive.deny) == {"postgres.destructive.drop_part"} with input as doc
+}
+
+test_changing_the_server_is_denied if {
+	every verb in {"create_extension", "create_publication", "create_database"} {
+		doc := given.request([given.statement(verb, {})], ["define"])
+		given.rules(destructive.deny) == {"postgres.destructive.server"} with input as doc
+	}
+}

@@ -68,6 +68,86 @@ deny contains {
 }
 
 # METADATA
+# title: Use operators that call code
+# description: An operator over a function of the database runs that function, whatever it looks like.
+# custom:
+#   id: postgres.functions.operator
+#   severity: high
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-CM-5]
+#   failure_msg: The operator calls a function that is not on the allow-list.
+#   solution: Use another operator, or ask for this one to be listed in data.site.postgres.allowed_operators.
+deny contains {
+	"rule": "postgres.functions.operator",
+	"message": message,
+	"severity": "high",
+	"controls": ["FFIEC-AIO-VI.B", "NIST-AC-3", "NIST-CM-5"],
+} if {
+	input.phase == "request"
+	some statement in input.postgres.facts.statements
+	some operator in statement.operators
+	name := sprintf("%v.%v", [object.get(operator, "schema", "?"), operator.name])
+	not name in data.site.postgres.allowed_operators
+	message := sprintf("operator %v calls a function written in %v, so what it does cannot be judged", [
+		operator.name,
+		operator.language,
+	])
+}
+
+# METADATA
+# title: Cast by code
+# description: A cast, or a domain whose check calls a function, runs code of the database.
+# custom:
+#   id: postgres.functions.cast
+#   severity: high
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-CM-5]
+#   failure_msg: The cast calls a function that is not on the allow-list.
+#   solution: Build the value another way, or ask for the type to be listed in data.site.postgres.allowed_casts.
+deny contains {
+	"rule": "postgres.functions.cast",
+	"message": message,
+	"severity": "high",
+	"controls": ["FFIEC-AIO-VI.B", "NIST-AC-3", "NIST-CM-5"],
+} if {
+	input.phase == "request"
+	some statement in input.postgres.facts.statements
+	some cast in statement.casts
+	name := sprintf("%v.%v", [cast.schema, cast.name])
+	not name in data.site.postgres.allowed_casts
+	message := sprintf("the cast to %v calls function %v, so what it does cannot be judged", [name, cast.function])
+}
+
+# METADATA
+# title: Set off code of a table
+# description: |
+#   Triggers, rules, defaults, checks, policies and functions of views run with statements that do not name them.
+#   They pass where their body can be read, calls nothing unknown and touches no sensitive column.
+# custom:
+#   id: postgres.functions.hook
+#   severity: high
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-CM-5]
+#   failure_msg: The table runs code that cannot be judged.
+#   solution: Ask for the trigger function to be reviewed and added to data.site.postgres.allowed_functions.
+deny contains {
+	"rule": "postgres.functions.hook",
+	"message": message,
+	"severity": "high",
+	"controls": ["FFIEC-AIO-VI.B", "NIST-AC-3", "NIST-CM-5"],
+} if {
+	input.phase == "request"
+	some statement in input.postgres.facts.statements
+	some table in statement.tables
+	some hook in table.hooks
+	_is_unsafe_hook(hook)
+	name := sprintf("%v.%v", [object.get(hook, "schema", hook.kind), hook.name])
+	not name in data.site.postgres.allowed_functions
+	message := sprintf("%v %v of table %v runs code that cannot be judged, or uses sensitive columns", [
+		hook.kind,
+		name,
+		table.name,
+	])
+}
+
+# METADATA
 # title: Only listed functions
 # description: Whether every function is harmless or listed by the site, and no opaque code runs.
 # custom:
@@ -98,4 +178,68 @@ _is_listed(called) if called.harmless
 
 _is_listed(called) if {
 	sprintf("%v.%v", [object.get(called, "schema", "?"), called.name]) in data.site.postgres.allowed_functions
+}
+
+# METADATA
+# title: Define code
+# description: Functions, triggers, rules, operators, casts and types run later, in statements that do not show them.
+# custom:
+#   id: postgres.functions.code
+#   severity: high
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-AC-5]
+#   failure_msg: Defining code needs approval.
+#   solution: Ask a reviewer to approve the ticket, then run the same statement again.
+approve contains {
+	"rule": "postgres.functions.code",
+	"groups": data.site.postgres.reviewers.schema,
+	"count": 1,
+	"ttl_s": data.site.postgres.approval_ttl_s,
+	"scope": "action",
+} if {
+	input.phase == "request"
+	count(lib.with_verb(input.postgres.facts.statements, _code_verbs)) > 0
+}
+
+# METADATA
+# title: Code verbs
+# description: Statements that define something which runs code later.
+# custom:
+#   id: postgres.functions.code_verbs
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.functions.code.
+_code_verbs := {
+	"create_function",
+	"create_procedure",
+	"create_trigger",
+	"create_rule",
+	"create_object",
+	"create_cast",
+	"create_conversion",
+	"create_transform",
+	"create_operator_class",
+	"create_operator_family",
+	"alter_operator_family",
+	"alter_operator",
+	"alter_text_search",
+	"alter_depends",
+}
+
+# METADATA
+# title: Unsafe hook
+# description: Whether what a table runs by itself is unreadable, uses sensitive columns, or changes rows on a read.
+# custom:
+#   id: postgres.functions.is_unsafe_hook
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.functions.hook.
+_is_unsafe_hook(hook) if hook.opaque
+
+_is_unsafe_hook(hook) if hook.reads_sensitive
+
+_is_unsafe_hook(hook) if {
+	hook.changes
+	hook.kind in {"policy", "view"}
 }

@@ -41,3 +41,55 @@ test_opaque_code_is_denied_and_never_allowed if {
 		count(functions.allow) == 0 with input as doc
 	}
 }
+
+selecting(facts) := given.request([given.statement("select", facts)], ["read", "execute"])
+
+test_operators_over_code_are_denied if {
+	doc := selecting({"operators": [{"name": "===", "language": "plpgsql"}]})
+	given.rules(functions.deny) == {"postgres.functions.operator"} with input as doc
+}
+
+test_listed_operators_pass if {
+	doc := selecting({"operators": [{"schema": "public", "name": "===", "language": "plpgsql"}]})
+	count(functions.deny) == 0 with input as doc with data.site.postgres.allowed_operators as ["public.==="]
+}
+
+test_casts_by_code_are_denied if {
+	doc := selecting({"casts": [{"schema": "public", "name": "place", "function": "f", "language": "sql"}]})
+	given.rules(functions.deny) == {"postgres.functions.cast"} with input as doc
+	count(functions.deny) == 0 with input as doc with data.site.postgres.allowed_casts as ["public.place"]
+}
+
+hooked(hook) := given.request(
+	[given.statement("insert", {"tables": [{"name": "t", "access": "write", "hooks": [object.union(
+		{"kind": "trigger", "name": "f", "language": "plpgsql", "opaque": false, "changes": true},
+		hook,
+	)]}]})],
+	["write"],
+)
+
+test_readable_hooks_pass if {
+	count(functions.deny) == 0 with input as hooked({"schema": "public", "reads_sensitive": false})
+}
+
+test_unsafe_hooks_are_denied if {
+	every hook in [{"opaque": true}, {"reads_sensitive": true}, {"kind": "view"}, {"kind": "policy"}] {
+		given.rules(functions.deny) == {"postgres.functions.hook"} with input as hooked(hook)
+	}
+}
+
+test_listed_hooks_pass if {
+	doc := hooked({"schema": "public", "opaque": true})
+	count(functions.deny) == 0 with input as doc with data.site.postgres.allowed_functions as ["public.f"]
+}
+
+test_defining_code_needs_approval if {
+	every verb in {"create_function", "create_trigger", "create_rule", "create_cast"} {
+		doc := given.request([given.statement(verb, {})], ["define"])
+		given.rules(functions.approve) == {"postgres.functions.code"} with input as doc
+	}
+}
+
+test_defining_tables_needs_none if {
+	count(functions.approve) == 0 with input as given.request([given.statement("create_table", {})], ["define"])
+}

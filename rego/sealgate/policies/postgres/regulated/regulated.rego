@@ -94,6 +94,28 @@ deny contains {
 }
 
 # METADATA
+# title: Rename or move regulated columns
+# description: A sensitive column is known by its name; renaming or moving its table would take it out of sight.
+# custom:
+#   id: postgres.regulated.altered
+#   severity: high
+#   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
+#   failure_msg: Tables with sensitive columns may not be renamed, moved or reshaped.
+#   solution: Ask the owners of the schema, who tell the operators of the gateway.
+deny contains {
+	"rule": "postgres.regulated.altered",
+	"message": message,
+	"severity": "high",
+	"controls": ["FFIEC-AIO-VI.B", "GLBA-501b", "NIST-AC-4"],
+} if {
+	input.phase == "request"
+	some statement in input.postgres.facts.statements
+	lib.has_flag(statement, "reshapes")
+	some name in _reshaped(statement)
+	message := sprintf("%v holds sensitive columns; renamed or moved they would be out of the gateway's sight", [name])
+}
+
+# METADATA
 # title: Mask regulated columns
 # description: A column that is, or may derive from, a sensitive one is delivered and recorded masked.
 # custom:
@@ -181,3 +203,20 @@ _strategy(column) := chosen if {
 	listed := data.site.postgres.strategies[origin_name]
 	chosen := {"strategy": listed.strategy, "params": object.get(listed, "params", {})}
 } else := {"strategy": "redact", "params": {}}
+
+# METADATA
+# title: Reshaped relations
+# description: "Relations with sensitive columns that a statement defines anew, and schemas, which may hold any."
+# custom:
+#   id: postgres.regulated.reshaped
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.regulated.altered.
+_reshaped(statement) := {table.name |
+	some table in statement.tables
+	table.access == "define"
+	table.sensitive == true
+} | {statement.object |
+	statement.object in {"schema", "database"}
+}

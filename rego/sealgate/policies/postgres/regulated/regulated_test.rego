@@ -113,3 +113,20 @@ test_ordinary_columns_are_left_to_the_detectors if {
 test_requests_carry_no_masks if {
 	count(regulated.masks) == 0 with input as given.request([given.select_name], ["read"])
 }
+
+reshaping(facts) := given.request([given.statement("rename", object.union({"flags": ["reshapes"]}, facts))], ["define"])
+
+test_renaming_sensitive_columns_is_denied if {
+	doc := reshaping({"object": "column", "tables": [{"name": "customers", "access": "define", "sensitive": true}]})
+	given.rules(regulated.deny) == {"postgres.regulated.altered"} with input as doc
+}
+
+test_renaming_a_schema_is_denied if {
+	doc := reshaping({"object": "schema", "tables": []})
+	given.rules(regulated.deny) == {"postgres.regulated.altered"} with input as doc
+}
+
+test_renaming_other_tables_passes if {
+	doc := reshaping({"object": "table", "tables": [{"name": "orders", "access": "define", "sensitive": false}]})
+	count(regulated.deny) == 0 with input as doc
+}

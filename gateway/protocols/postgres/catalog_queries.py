@@ -1,0 +1,96 @@
+"""What the gateway asks a server for a catalogue snapshot (`catalog.py`), with its own credential."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+QUERIES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "session": """
+select current_database(), current_user, array_to_json(current_schemas(true))::text, current_setting('server_version_num')""",
+        "relations": """
+select c.oid, n.nspname, c.relname, c.relkind, c.relrowsecurity::int
+from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and n.nspname !~ '^pg_(toast|temp)'""",
+        "columns": """
+select a.attrelid, a.attnum, a.attname, a.atttypid, (a.attgenerated <> '')::int
+from pg_catalog.pg_attribute a
+join pg_catalog.pg_class c on c.oid = a.attrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where a.attnum > 0 and not a.attisdropped and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and n.nspname !~ '^pg_(toast|temp)'""",
+        "views": """
+select oid, case when octet_length(definition) <= 524288 then definition end
+from (select c.oid, pg_catalog.pg_get_viewdef(c.oid) as definition
+      from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+      where c.relkind in ('v', 'm') and c.oid >= 16384 and n.nspname !~ '^pg_(toast|temp)') as v""",
+        "dependencies": """
+select distinct r.ev_class, case when d.refclassid = 'pg_catalog.pg_class'::regclass then 'relation' else 'function' end,
+       d.refobjid, d.refobjsubid
+from pg_catalog.pg_rewrite r
+join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
+where d.refclassid in ('pg_catalog.pg_class'::regclass, 'pg_catalog.pg_proc'::regclass)
+  and r.ev_type = '1' and r.ev_class >= 16384 and not (d.refobjid = r.ev_class)""",
+        "parents": "select inhrelid, inhparent from pg_catalog.pg_inherits",
+        "generated": """
+select a.adrelid, a.adnum, d.refobjsubid
+from pg_catalog.pg_attrdef a
+join pg_catalog.pg_attribute t on t.attrelid = a.adrelid and t.attnum = a.adnum and t.attgenerated <> ''
+join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_attrdef'::regclass and d.objid = a.oid
+where d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = a.adrelid and d.refobjsubid not in (0, a.adnum)
+union
+select d.objid, d.objsubid, d.refobjsubid
+from pg_catalog.pg_depend d
+join pg_catalog.pg_attribute t on t.attrelid = d.objid and t.attnum = d.objsubid and t.attgenerated <> ''
+where d.classid = 'pg_catalog.pg_class'::regclass and d.refclassid = 'pg_catalog.pg_class'::regclass
+  and d.refobjid = d.objid and d.refobjsubid not in (0, d.objsubid)""",
+        "functions": """
+select p.oid, n.nspname, p.proname, l.lanname, p.provolatile, p.prosecdef::int, p.pronargs, (p.provariadic <> 0)::int, p.pronargdefaults
+from pg_catalog.pg_proc p
+join pg_catalog.pg_namespace n on n.oid = p.pronamespace join pg_catalog.pg_language l on l.oid = p.prolang
+where p.oid >= 16384 and n.nspname !~ '^pg_temp'""",
+        "operators": """
+select n.nspname, o.oprname, o.oprcode::oid
+from pg_catalog.pg_operator o join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
+where o.oid >= 16384""",
+        "hooks": """
+select h.relation, h.kind, h.function, p.proname, n.nspname, l.lanname, p.prosecdef::int,
+       case when l.lanname in ('sql', 'plpgsql') and octet_length(p.prosrc) <= 65536 then p.prosrc end
+from (select tgrelid, 'trigger', tgfoid from pg_catalog.pg_trigger where not tgisinternal and tgenabled <> 'D'
+      union select d.adrelid, 'default', r.refobjid from pg_catalog.pg_attrdef d join pg_catalog.pg_depend r
+        on r.classid = 'pg_catalog.pg_attrdef'::regclass and r.objid = d.oid and r.refclassid = 'pg_catalog.pg_proc'::regclass
+      union select c.conrelid, 'constraint', r.refobjid from pg_catalog.pg_constraint c join pg_catalog.pg_depend r
+        on r.classid = 'pg_catalog.pg_constraint'::regclass and r.objid = c.oid and r.refclassid = 'pg_catalog.pg_proc'::regclass
+        where c.conrelid <> 0
+      union select i.indrelid, 'index', r.refobjid from pg_catalog.pg_index i join pg_catalog.pg_depend r
+        on r.classid = 'pg_catalog.pg_class'::regclass and r.objid = i.indexrelid and r.refclassid = 'pg_catalog.pg_proc'::regclass
+      union select o.polrelid, 'policy', r.refobjid from pg_catalog.pg_policy o join pg_catalog.pg_depend r
+        on r.classid = 'pg_catalog.pg_policy'::regclass and r.objid = o.oid and r.refclassid = 'pg_catalog.pg_proc'::regclass
+     ) as h(relation, kind, function)
+join pg_catalog.pg_proc p on p.oid = h.function and p.oid >= 16384
+join pg_catalog.pg_namespace n on n.oid = p.pronamespace join pg_catalog.pg_language l on l.oid = p.prolang""",
+        "rules": """
+select r.ev_class, r.rulename, case when octet_length(d.definition) <= 524288 then d.definition end
+from pg_catalog.pg_rewrite r cross join lateral (select pg_catalog.pg_get_ruledef(r.oid) as definition) d
+where r.ev_type <> '1' and r.ev_enabled <> 'D'""",
+        "casts": """
+select n.nspname, t.typname, t.oid, c.castcontext, f.proname, l.lanname
+from pg_catalog.pg_cast c join pg_catalog.pg_type t on t.oid = c.casttarget join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+join pg_catalog.pg_proc f on f.oid = c.castfunc join pg_catalog.pg_language l on l.oid = f.prolang
+where c.castfunc >= 16384
+union
+select n.nspname, t.typname, t.oid, 'e', f.proname, l.lanname
+from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+join pg_catalog.pg_constraint c on c.contypid = t.oid
+join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_constraint'::regclass and d.objid = c.oid
+  and d.refclassid = 'pg_catalog.pg_proc'::regclass
+join pg_catalog.pg_proc f on f.oid = d.refobjid and f.oid >= 16384 join pg_catalog.pg_language l on l.oid = f.prolang""",
+        "types": """
+select n.nspname, t.typname, t.typtype
+from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+where t.oid >= 16384 and t.typtype in ('b', 'd', 'e', 'r', 'm') and t.typelem = 0""",
+    }
+)
+"""What the gateway asks, by name. Every value may be taken in text format; the order of rows does not matter.
+
+16384 is `catalog.FIRST_NORMAL_OID` and 524288 is `MAX_VIEW_BYTES`; relations of temporary and TOAST schemas are left out."""

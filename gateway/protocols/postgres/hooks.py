@@ -1,0 +1,96 @@
+"""Code of a database that runs with statements which do not name it, judged by its body as far as that can be read. Pure.
+
+A body says what it reads, writes and calls; what it runs as text (EXECUTE), and what a language other than SQL and PL/pgSQL does,
+it does not say. Such a hook is opaque: anything may happen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sealgate_native.sql import analyze
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """Code that runs with a statement that does not name it: a trigger, a rule, or a function in a default, constraint, index or policy.
+
+    Attributes:
+        kind: "trigger", "rule", "default", "constraint", "index" or "policy".
+        source: what it runs, where its language is SQL or PL/pgSQL and it is short enough to be read; a rule's whole definition.
+    """
+
+    kind: str
+    schema: str
+    name: str
+    language: str
+    is_definer: bool
+    source: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """A cast to a type, or a check of a domain, that calls a function which is not PostgreSQL's own.
+
+    Attributes:
+        is_explicit: it needs the type to be written; otherwise an assignment to a column is enough.
+    """
+
+    schema: str
+    name: str
+    type_oid: int
+    is_explicit: bool
+    function: str
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
+class HookBody:
+    """What a hook's body does, as far as it tells.
+
+    Attributes:
+        statements: the analyses of its statements.
+        is_opaque: part of it could not be read.
+    """
+
+    statements: tuple[Mapping[str, Any], ...]
+    is_opaque: bool
+
+
+def read_body(hook: Hook) -> HookBody:
+    """The body of a hook, parsed."""
+    if hook.source is None:
+        return HookBody((), is_opaque=True)
+    text = hook.source if hook.kind == "rule" else f"do language {hook.language} {_quote(hook.source)}"
+    analysis = analyze(text)
+    statements: tuple[Mapping[str, Any], ...] = tuple(analysis["statements"])
+    return HookBody(statements, analysis["status"] != "ok" or any("opaque_body" in each["flags"] for each in statements))
+
+
+def _quote(source: str) -> str:
+    tag = next(tag for number in range(len(source) + 1) if (tag := f"$hook{number}$") not in source)
+    return f"{tag}{source}{tag}"
+
+
+def build_hooks(functions: Iterable[Sequence[str]], rules: Iterable[Sequence[str]]) -> dict[int, tuple[Hook, ...]]:
+    """The hooks of each relation, from the answers "hooks" and "rules"."""
+    found = [
+        (int(relation), Hook(kind, schema, name, language, definer == "1", source or None))
+        for relation, kind, _, name, schema, language, definer, source in functions
+    ]
+    found += [
+        (int(relation), Hook("rule", "", name, "rule", is_definer=False, source=source or None))
+        for relation, name, source in rules
+    ]
+    grouped: dict[int, list[Hook]] = {}
+    for relation, hook in found:
+        grouped.setdefault(relation, []).append(hook)
+    return {relation: tuple(hooks) for relation, hooks in grouped.items()}
+
+
+def build_cast(row: Sequence[str]) -> Cast:
+    """One row of the answer "casts"."""
+    schema, name, type_oid, context, function, language = row
+    return Cast(schema, name, int(type_oid), context == "e", function, language)
