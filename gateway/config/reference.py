@@ -62,9 +62,15 @@ def _walk(path: str, model: type[BaseModel], seen: set[type[BaseModel]]) -> Iter
         inner, suffix = _inner_models(field.annotation)
         place = f"{path}.{name}" if path else name
         for kind in inner:
-            which = f"[type: {get_args(kind.model_fields['type'].annotation)[0]}]" if len(inner) > 1 else suffix
+            which = _name_alternative(kind) if len(inner) > 1 else suffix
             shared = "listeners.*" if path == "listeners" and kind is ListenerConfig else f"{place}{which}"
             yield from _walk(shared, kind, seen)
+
+
+def _name_alternative(kind: type[BaseModel]) -> str:
+    """What tells one model of several apart: its `type`, or its `kind`."""
+    name = "type" if "type" in kind.model_fields else "kind"
+    return f"[{name}: {get_args(kind.model_fields[name].annotation)[0]}]"
 
 
 def _inner_models(annotation: Any) -> tuple[list[type[BaseModel]], str]:
