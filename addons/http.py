@@ -251,7 +251,7 @@ class HttpAddon:
             error = flow.metadata["sealgate.limit"]
             flow.response = make_response(await exchange.refuse_unreadable(error))
         else:
-            flow.response = make_response(exchange.refuse_large_response())
+            flow.metadata[FINAL] = exchange.refuse_large_response()
 
     # --- WebSocket
 

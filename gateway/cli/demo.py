@@ -18,7 +18,7 @@ from gateway.demo.story import run_demo
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line: each step, then the summary.")
 @click.pass_context
 def command(context: click.Context, directory: Path | None, keep: bool, as_json: bool) -> None:
-    """An agent's psql is allowed, masked, blocked, and held for a reviewer; the evidence is verified and tampered with.
+    """An agent's psql and curl are allowed, masked, blocked, and held for a reviewer; the evidence is verified and tampered with.
 
     Exit codes: 0 every step went as expected and the evidence verified, 1 something did not, others as `sealgate --help` lists.
     """

@@ -19,9 +19,10 @@ from gateway.policy.bundle import Bundle, load_bundle, read_tree, write_manifest
 from gateway.policy.checks import check_bundle, notes, run_opa_tests
 from gateway.policy.engine import PolicyFailure
 from gateway.policy.recompute import evaluate_bundle
+from gateway.protocols.http.enforce import ENFORCEABLE as HTTP
 from gateway.protocols.postgres.enforce import ENFORCEABLE as POSTGRES
 
-ENFORCEABLE: Final[dict[str, Enforceable]] = {"postgres": POSTGRES}
+ENFORCEABLE: Final[dict[str, Enforceable]] = {"http": HTTP, "postgres": POSTGRES}
 """What each protocol of this build can carry out."""
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)

@@ -42,6 +42,9 @@ ConnectionConfig = Annotated[PostgresConnectionConfig | HttpConnectionConfig | S
 
 CONNECTION_TYPES: Final = ("postgres", "http", "ssh")
 
+CREDENTIAL_KINDS: Final = ("bearer", "basic", "header", "query", "mtls", "oauth2")
+"""What tells the credentials of an HTTP connection apart; pydantic names it in places, the file does not."""
+
 
 class Config(Settings):
     """The whole configuration of one gateway (sealgate.yaml)."""
@@ -103,6 +106,8 @@ def _leave_out_type(detail: ErrorDetails) -> ErrorDetails:
     match detail["loc"]:
         case ("connections", int(), str(kind), *_) as place if kind in CONNECTION_TYPES:
             detail["loc"] = (*place[:2], *place[3:])
+            if place[3:4] == ("credential",) and place[4:5] != () and place[4] in CREDENTIAL_KINDS:
+                detail["loc"] = (*detail["loc"][:3], *detail["loc"][4:])
         case ("connections", int()) as place if detail["type"] in {"union_tag_invalid", "union_tag_not_found"}:
             detail["loc"] = (*place, "type")
     return detail

@@ -62,15 +62,15 @@ def _walk(path: str, model: type[BaseModel], seen: set[type[BaseModel]]) -> Iter
         inner, suffix = _inner_models(field.annotation)
         place = f"{path}.{name}" if path else name
         for kind in inner:
-            tag = next((tag for tag in _TAGS if tag in kind.model_fields), None)
-            named = "" if tag is None else f"[{tag}: {get_args(kind.model_fields[tag].annotation)[0]}]"
-            which = named if len(inner) > 1 else suffix
+            which = _name_alternative(kind) if len(inner) > 1 else suffix
             shared = "listeners.*" if path == "listeners" and kind is ListenerConfig else f"{place}{which}"
             yield from _walk(shared, kind, seen)
 
 
-_TAGS: Final = ("type", "kind")
-"""The settings that tell which of several groups a file means."""
+def _name_alternative(kind: type[BaseModel]) -> str:
+    """What tells one model of several apart: its `type`, or its `kind`."""
+    name = "type" if "type" in kind.model_fields else "kind"
+    return f"[{name}: {get_args(kind.model_fields[name].annotation)[0]}]"
 
 
 def _inner_models(annotation: Any) -> tuple[list[type[BaseModel]], str]:

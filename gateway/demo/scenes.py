@@ -135,6 +135,10 @@ def play(stage: Stage) -> Iterator[Step]:
     yield from _blocked(stage)
     yield from _held(stage)
     yield from _identity(stage)
+
+
+def close(stage: Stage) -> Iterator[Step]:
+    """The last scene, once every agent has done what it does."""
     yield _credential_unseen(stage)
 
 
@@ -143,7 +147,7 @@ def _allowed(stage: Stage) -> Iterator[Step]:
     answer = stage.psql(sql)
     ok = answer.code == 0 and "Hampton" in answer.text
     yield Step(
-        "allowed: ordinary data", "psql", "three cities with their counts", _short(answer), ok, stage.find_decision("allow"), sql
+        "allowed: ordinary data", "psql", "three cities with their counts", shorten(answer), ok, stage.find_decision("allow"), sql
     )
 
 
@@ -152,12 +156,14 @@ def _masked(stage: Stage) -> Iterator[Step]:
     answer = stage.psql(sql)
     ok = answer.code == 0 and "Grace" in answer.text and "5559" in answer.text and not _leaks(answer)
     expected = "the row, with the number masked, the card's last four digits, and the phone number in the notes masked"
-    yield Step("masked: sensitive columns", "psql", expected, _short(answer), ok, stage.find_decision("mask"), sql)
+    yield Step("masked: sensitive columns", "psql", expected, shorten(answer), ok, stage.find_decision("mask"), sql)
     sql = "SELECT tax_number, upper('x' || tax_number) FROM contact"
     answer = stage.psql(sql)
     ok = answer.code == 0 and not _leaks(answer) and "(3 rows)" in answer.text
     expected = "three rows, masked through the view and in the expression"
-    yield Step("masked: through a view and an expression", "psql", expected, _short(answer), ok, stage.find_decision("mask"), sql)
+    yield Step(
+        "masked: through a view and an expression", "psql", expected, shorten(answer), ok, stage.find_decision("mask"), sql
+    )
 
 
 def _blocked(stage: Stage) -> Iterator[Step]:
@@ -185,14 +191,14 @@ def _blocked(stage: Stage) -> Iterator[Step]:
         answer = stage.psql(sql)
         found = _DECISION_ID.search(answer.text)
         ok = rule in answer.text and found is not None and "ERROR" in answer.text
-        yield Step(name, "psql", f"ERROR naming rule {rule}", _short(answer), ok, found.group() if found else None, sql)
+        yield Step(name, "psql", f"ERROR naming rule {rule}", shorten(answer), ok, found.group() if found else None, sql)
     answer = stage.psql(["DROP TABLE ledger", "SELECT count(*) FROM ledger"])
     ok = "ERROR" in answer.text and "(1 row)" in answer.text
     yield Step(
         "the session lives on after a refusal",
         "psql",
         "an ERROR, then the count",
-        _short(answer),
+        shorten(answer),
         ok,
         stage.find_decision("allow"),
         "DROP …; SELECT …",
@@ -208,7 +214,7 @@ def _held(stage: Stage) -> Iterator[Step]:
         "the agent cannot approve its own request",
         "sealgate",
         "refused",
-        _short(own),
+        shorten(own),
         own.code != 0,
         None,
         f"sealgate approvals approve {ticket}",
@@ -218,7 +224,7 @@ def _held(stage: Stage) -> Iterator[Step]:
         "the reviewer sees the exact statement",
         "sealgate",
         sql,
-        _short(shown),
+        shorten(shown),
         sql in shown.text.replace("\n", " "),
         None,
         f"sealgate approvals show {ticket}",
@@ -229,7 +235,7 @@ def _held(stage: Stage) -> Iterator[Step]:
         "a second person approves and signs",
         "sealgate",
         "approved",
-        _short(approved),
+        shorten(approved),
         ok,
         None,
         f"sealgate approvals approve {ticket}",
@@ -240,7 +246,7 @@ def _held(stage: Stage) -> Iterator[Step]:
         "held, approved, executed",
         "psql",
         "INSERT 0 1 once the approval is in",
-        _short(answer),
+        shorten(answer),
         ok,
         stage.find_decision("allow"),
         sql,
@@ -252,7 +258,7 @@ def _held(stage: Stage) -> Iterator[Step]:
     ok = denied.code == 0 and again != ticket and "ERROR" in answer.text and "one payment is enough" in answer.text
     found = _DECISION_ID.search(answer.text)
     expected = "a new ticket, because an approval is good once; ERROR with the reviewer's words"
-    yield Step("the same statement again, denied", "psql", expected, _short(answer), ok, found.group() if found else None, sql)
+    yield Step("the same statement again, denied", "psql", expected, shorten(answer), ok, found.group() if found else None, sql)
 
 
 def _identity(stage: Stage) -> Iterator[Step]:
@@ -267,14 +273,14 @@ def _identity(stage: Stage) -> Iterator[Step]:
         found = _DECISION_ID.search(answer.text)
         ok = answer.code != 0 and word in answer.text and found is not None
         yield Step(
-            f"refused: {name}", "psql", "no session, and a decision id", _short(answer), ok, found.group() if found else None
+            f"refused: {name}", "psql", "no session, and a decision id", shorten(answer), ok, found.group() if found else None
         )
 
 
 def _credential_unseen(stage: Stage) -> Step:
     """Grep everything agents saw, and the evidence and log on disk, for the target's password and the planted values."""
     world = stage.world
-    needles = (world.target_password.encode(), *(value.encode() for value in SECRET_VALUES))
+    needles = (world.target_password.encode(), world.http.token.encode(), *(value.encode() for value in SECRET_VALUES))
     agents = "\n".join(stage.seen_by_agents).encode()
     places = {"what agents saw": agents, "gateway.log": (world.directory / "gateway.log").read_bytes()}
     places |= {str(path.relative_to(world.directory)): path.read_bytes() for path in world.evidence.rglob("*") if path.is_file()}
@@ -287,7 +293,14 @@ def _leaks(answer: Answer) -> bool:
     return any(value in answer.text for value in SECRET_VALUES)
 
 
-def _short(answer: Answer, limit: int = 900) -> str:
+def find_decision_id(answer: Answer) -> str | None:
+    """The decision id a client was told."""
+    found = _DECISION_ID.search(answer.text)
+    return found.group() if found else None
+
+
+def shorten(answer: Answer, limit: int = 900) -> str:
+    """What a command printed, without empty lines, as far as a step shows it."""
     lines = [line.rstrip() for line in answer.text.strip().splitlines() if line.strip()]
     return "\n".join(lines)[:limit]
 

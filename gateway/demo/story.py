@@ -7,6 +7,7 @@ import signal
 import tempfile
 import threading
 import time
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -14,8 +15,9 @@ from rich.console import Console
 from rich.markup import escape
 
 import gateway
+from gateway.demo.http_scenes import play_http
 from gateway.demo.proof import dump_line, prove, summarise
-from gateway.demo.scenes import Stage, Step, play, relative
+from gateway.demo.scenes import Stage, Step, close, play, relative
 from gateway.demo.world import AGENT, PRINCIPAL, REVIEWER, World, open_world
 from gateway.errors import ConfigError
 
@@ -42,8 +44,11 @@ def run_demo(directory: Path | None, *, keep: bool, as_json: bool) -> bool:
     started = time.monotonic()
     say.title(f"Sealgate demonstration in {folder}")
     with open_world(folder, DEFAULT_BUNDLE) as world:
-        say.title(f"PostgreSQL, issuer, Sigstore (development) and gateway are up after {time.monotonic() - started:.1f} s")
-        for step in play(Stage(world)):
+        say.title(
+            f"PostgreSQL, an HTTPS service, issuer, Sigstore (development) and gateway are up after {time.monotonic() - started:.1f} s"
+        )
+        stage = Stage(world)
+        for step in chain(play(stage), play_http(stage), close(stage)):
             say.step(step)
         say.title("the gateway stops; its evidence is verified offline")
         world.stop_gateway()

@@ -1,4 +1,4 @@
-"""The parts of the demonstration, all real: a PostgreSQL server, an OIDC issuer and Sigstore for development, the gateway."""
+"""The parts of the demonstration, all real: a PostgreSQL server, an HTTPS service, an OIDC issuer and Sigstore for development, the gateway."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import yaml
 from pyrage import x25519
 
 from evidence.keys import generate_log_key
+from gateway.demo.http_world import HttpPart, open_http_part
 from gateway.errors import TargetError
 from gateway.policy.bundle import write_manifest
 from gateway.testing.certificates import make_authority
@@ -64,6 +65,7 @@ class World:
     postgres: PostgresServer
     sigstore: DevelopmentSigstore
     target_password: str
+    http: HttpPart
     process: subprocess.Popen[bytes] | None = None
     addresses: dict[str, str] = field(default_factory=dict)
 
@@ -156,7 +158,8 @@ def open_world(directory: Path, bundle: Path) -> Iterator[World]:
         _use_embedded_postgres(stack)
         postgres = stack.enter_context(start_postgres())
         sigstore = stack.enter_context(DevelopmentSigstore(directory / "development-sigstore"))
-        world = World(directory, postgres, sigstore, target_password=secrets.token_urlsafe(18))
+        http = open_http_part(stack, directory)
+        world = World(directory, postgres, sigstore, target_password=secrets.token_urlsafe(18), http=http)
         _seed(world)
         _write_policy(world, bundle)
         _write_keys(world)
@@ -242,6 +245,7 @@ def _write_config(world: World) -> None:
         "identity": {"issuers": [issuer]},
         "listeners": {
             "postgres": {"bind": "127.0.0.1", "port": 0, "tls": {"cert_file": "gateway.crt", "key_file": "gateway.key"}},
+            "http": dict(world.http.listener),
             "admin": {"bind": "127.0.0.1", "port": 0},
         },
         "policy": {"engine": "regorus", "bundle": "policy"},
@@ -259,7 +263,7 @@ def _write_config(world: World) -> None:
             "ballast_mb": 1,
         },
         "approval": {"hold_s": 120, "reviewers": {"payments-approvers": {"people": [f"bank/{REVIEWER}"]}}},
-        "connections": [connection],
+        "connections": [connection, dict(world.http.connection)],
     }
     world.config.write_text(yaml.safe_dump(document, sort_keys=False))
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import quote, quote_plus
 
@@ -38,6 +39,14 @@ def _escape_all(secret: bytes) -> bytes:
     return "".join(f"\\u{ord(char):04x}" for char in secret.decode("utf-8", "replace") if ord(char) < 0x10000).encode()  # noqa: PLR2004 - the basic plane
 
 
+@functools.lru_cache(maxsize=256)
+def _compile(secrets: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], re.Pattern[bytes] | None]:
+    """Every form of these secrets, and the pattern that finds one; kept, because each exchange of a connection asks for the same."""
+    forms = {form for secret in secrets if len(secret) >= MIN_SECRET_BYTES for form in spell_secret(secret)}
+    ordered = tuple(sorted(forms, key=len, reverse=True))
+    return ordered, re.compile(b"|".join(re.escape(form) for form in ordered)) if ordered else None
+
+
 class Scrubber:
     """Replaces secrets in a stream; the output does not depend on how it is cut. A finding never leaves in part.
 
@@ -47,20 +56,15 @@ class Scrubber:
     """
 
     def __init__(self, secrets: Iterable[bytes], *, keeps_length: bool = False) -> None:
-        spelled: Sequence[bytes] = sorted(
-            {form for secret in secrets if len(secret) >= MIN_SECRET_BYTES for form in spell_secret(secret)},
-            key=len,
-            reverse=True,
-        )
-        self._pattern = re.compile(b"|".join(re.escape(form) for form in spelled)) if spelled else None
-        self._hold = max((len(form) for form in spelled), default=1) - 1
+        self._forms, self._pattern = _compile(tuple(secrets))
+        self._hold = max((len(form) for form in self._forms), default=1) - 1
         self._keeps_length = keeps_length
         self._held = b""
         self.count = 0
 
     def scrub(self, data: bytes) -> bytes:
         """A whole value without the secrets."""
-        if self._pattern is None:
+        if self._pattern is None or not any(form in data for form in self._forms):
             return data
         cleaned, count = self._pattern.subn(self._replace, data)
         self.count += count
@@ -80,6 +84,9 @@ class Scrubber:
             return data
         data = self._held + data
         settled = max(len(data) - self._hold, 0)
+        if not any(form in data for form in self._forms):
+            self._held = data[settled:]
+            return data[:settled]
         parts, at = [], 0
         for match in self._pattern.finditer(data):
             if match.start() >= settled:

@@ -27,7 +27,7 @@ DIFFERENT: Final = "different"
 MAX_ARCHIVE_BYTES: Final = 64 << 20
 """A bundle is text and small data; an archive that unpacks to more is refused."""
 
-SELECTORS: Final = frozenset({"index", "column", "detector", "json_path", "header"})
+SELECTORS: Final = frozenset({"index", "column", "detector", "json_path", "field", "header"})
 """Every kind of selector a protocol may carry out: a record without a cause says that this one could."""
 
 

@@ -16,22 +16,21 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
-from gateway.action import Action, Lookup, Subject
-from gateway.decision import Enforceable
+from gateway.action import Subject
 from gateway.errors import EvidenceUnavailableError, LimitExceededError, ProtocolError, TargetError
 from gateway.masking.codings import Decoder, decode_body, make_decoder, read_coding
 from gateway.messages import HttpRequest, HttpResponse, Outcome, OutcomeStatus, Refusal, RefusalKind
 from gateway.pipeline import Ruling
 from gateway.protocols.http import actions, enforce
 from gateway.protocols.http.bodies import find_kind, read_media_type
-from gateway.protocols.http.events import Event, Request, Unreadable
+from gateway.protocols.http.events import Request, Unreadable
 from gateway.protocols.http.parse import check_request_head, make_unreadable, parse_message, parse_request
 from gateway.refusal import new_decision_id
-from gateway.serve.http_credentials import NOTHING, Proof
 from gateway.serve.http_delivery import Delivery, describe_head, select_delivered
+from gateway.serve.http_door import HttpDoor, Sent, make_sent
 from gateway.serve.http_host import HttpConnection, HttpHost
 from gateway.serve.http_sessions import HttpSession
 
@@ -42,52 +41,6 @@ STREAMED_KINDS: Final = frozenset({"events", "ndjson", "grpc"})
 """Bodies that are read while they arrive."""
 
 SERVER_REFUSES: Final = 401
-
-
-class HttpDoor:
-    """The `gateway.pipeline.Door` of one exchange."""
-
-    def __init__(self, connection: HttpConnection) -> None:
-        self._connection = connection
-
-    @property
-    def enforceable(self) -> Enforceable:
-        """What HTTP responses can be made to carry."""
-        return enforce.ENFORCEABLE
-
-    def lookups(self, event: Event) -> Sequence[Lookup]:
-        """Requests are judged by what they say."""
-        del event
-        return ()
-
-    async def look_up(self, lookup: Lookup) -> object:
-        """There is nothing to look up."""
-        raise ProtocolError("the gateway cannot look this up", why=lookup.kind)
-
-    def describe(self, event: Event, facts: object) -> Action:
-        """The action an event attempts."""
-        del facts
-        return actions.describe(event, self._connection.http)
-
-    def may_hold(self) -> bool:
-        """A request can always wait: nothing of it has reached the service."""
-        return True
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """What goes to the service.
-
-    Attributes:
-        route: names the way; a pooled connection belongs to one.
-        server_name: what the service's certificate must name.
-    """
-
-    request: HttpRequest
-    connection: HttpConnection
-    server_name: str
-    proof: Proof
-    route: str
 
 
 class Exchange:
@@ -113,7 +66,7 @@ class Exchange:
         self._door: HttpDoor | None = None
         self.request: Request | None = None
         self._ruling: Ruling | None = None
-        self._proof = NOTHING
+        self._plain = b""
         self._secrets: tuple[bytes, ...] = ()
         self._delivery: Delivery | None = None
         self._decoder: Decoder | None = None
@@ -164,7 +117,7 @@ class Exchange:
             return self._refuse(ruling.refusal)
         try:
             self._check_session_bytes(ruling)
-            proof = self._proof = await connection.credential.read()
+            proof = await connection.credential.read()
         except (TargetError, LimitExceededError, enforce.UnenforceableError) as error:
             kind: RefusalKind = "target" if isinstance(error, TargetError) else "limit"
             self._finish("refused", error_code=kind)
@@ -173,7 +126,7 @@ class Exchange:
             fix = "try again later, or tell the operators the decision id"
             return self._refuse(Refusal(kind, f"http.{kind}", what, why, fix, ruling.decision_id))
         self._secrets = proof.secrets
-        return self._make_sent(event, body, connection, proof)
+        return make_sent(event, self._plain, connection, proof)
 
     def _parse(self, body: bytes, head: HttpRequest, connection: HttpConnection) -> Request | Unreadable:
         try:
@@ -182,32 +135,6 @@ class Exchange:
             return make_unreadable(error)
         self._plain = plain
         return parse_request(replace(head, body=plain), max_parsed_bytes=connection.max_parsed_bytes)
-
-    def _make_sent(self, request: Request, body: bytes, connection: HttpConnection, proof: Proof) -> Sent:
-        """The canonical request: what policy saw, with the gateway's own proof in place of whatever the agent sent for one."""
-        del body
-        target = connection.target
-        set_names = {name for name, _ in proof.headers} | {"host", "accept-encoding"}
-        headers = [(name, value) for name, value in request.headers if name not in set_names and name != "grpc-accept-encoding"]
-        if proof is not NOTHING and (proof.headers or proof.query or proof.certificate):
-            headers = [(name, value) for name, value in headers if name != "authorization"]
-        default_port = 443 if request.scheme == "https" else 80
-        authority = request.host if request.port == default_port else f"{request.host}:{request.port}"
-        headers = [("host", authority), *headers, ("accept-encoding", "identity"), *proof.headers]
-        if self._plain or request.method in {"POST", "PUT", "PATCH"}:
-            headers.append(("content-length", str(len(self._plain))))
-        query = "&".join(part for part in (request.query, proof.query) if part)
-        sent = HttpRequest(
-            method=request.method,
-            scheme=target.scheme,
-            host=target.host or request.host,
-            port=target.port or request.port,
-            target=request.path + (f"?{query}" if query else ""),
-            headers=tuple(headers),
-            body=self._plain,
-            http_version=request.http_version,
-        )
-        return Sent(sent, connection, target.server_name or request.host, proof, f"{connection.name} {request.host}")
 
     # --- response
 

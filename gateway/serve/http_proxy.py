@@ -27,7 +27,7 @@ from addons.http import HttpAddon
 from addons.layers import ExchangeLayer, ExchangeStream, RefusedLayer
 from gateway.errors import ProtocolError, TargetError
 from gateway.serve.http_client import HttpClient
-from gateway.serve.http_exchange import Sent
+from gateway.serve.http_door import Sent
 from gateway.serve.http_tls import HTTP1, HTTP2, HostCertificates, make_target_context, open_target_tls
 
 logger = logging.getLogger(__name__)

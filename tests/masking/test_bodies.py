@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import itertools
 import json
 import zlib
 from collections import Counter
@@ -40,7 +41,7 @@ def open_body(kind, *masks, secrets=(SECRET,), detectors=DETECTORS):
 def run(body, data, cuts=()):
     """The output for an input cut at these places."""
     places = [0, *sorted({cut for cut in cuts if 0 < cut < len(data)}), len(data)]
-    out = b"".join(body.feed(data[start:end]) for start, end in zip(places, places[1:], strict=False) if end > start)
+    out = b"".join(body.feed(data[start:end]) for start, end in itertools.pairwise(places) if end > start)
     return out + body.finish()
 
 
@@ -245,7 +246,7 @@ def test_a_scrubbed_stream_does_not_depend_on_its_cuts(noise, cuts):
     data = noise + SECRET + noise + SECRET[:9] + SECRET
     scrubber = Scrubber([SECRET])
     places = [0, *sorted({cut for cut in cuts if cut < len(data)}), len(data)]
-    out = b"".join(scrubber.feed(data[a:b]) for a, b in zip(places, places[1:], strict=False)) + scrubber.finish()
+    out = b"".join(scrubber.feed(data[a:b]) for a, b in itertools.pairwise(places)) + scrubber.finish()
     assert out == Scrubber([SECRET]).scrub(data)
     assert SECRET not in out
 
@@ -273,7 +274,7 @@ def test_codings_are_undone_however_they_are_cut(coding, data, cuts):
     packed = compress(coding, data)
     decoder = make_decoder(coding)
     places = [0, *sorted({cut for cut in cuts if cut < len(packed)}), len(packed)]
-    out = b"".join(piece for a, b in zip(places, places[1:], strict=False) for piece in decoder.feed(packed[a:b]))
+    out = b"".join(piece for a, b in itertools.pairwise(places) for piece in decoder.feed(packed[a:b]))
     decoder.finish()
     assert out == data
 

@@ -59,6 +59,7 @@ def bundle(tmp_path_factory):
     shutil.copytree(ROOT / "rego", folder, ignore=shutil.ignore_patterns("*_test.rego"), dirs_exist_ok=True)
     data = json.loads((folder / "site/data.json").read_text())
     data["http"]["plain_allowed"] = True
+    data["http"]["session_bytes"] = 1 << 40
     (folder / "site/data.json").write_text(json.dumps(data))
     write_manifest(folder)
     return folder
