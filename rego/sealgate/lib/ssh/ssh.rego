@@ -130,14 +130,14 @@ is_below(path, folders) if {
 
 # METADATA
 # title: Inside
-# description: Whether a path is a folder or lies in it. The folder `*` holds everything.
+# description: Whether a path is a folder or lies in it. A folder that begins with a star holds everything.
 # custom:
 #   id: lib.ssh.is_inside
 #   severity: low
 #   controls: [NIST-AC-3]
 #   failure_msg: Not a rule of its own; topics that use it say why they deny.
 #   solution: See the rule that uses this helper.
-_is_inside(_, "*")
+_is_inside(_, folder) if startswith(folder, "*")
 
 _is_inside(path, folder) if path == folder
 
