@@ -1,6 +1,6 @@
 """The benchmark: ours beside its peers, in the same run on the same machine (`make bench`, `sealgate bench`).
 
-    python -m benchmarks [--json] [--only policy,evidence,postgres,memory] [--quick] [--dir DIR]
+    python -m benchmarks [--json] [--only policy,evidence,postgres,memory,ssh] [--quick] [--dir DIR]
 
 Exit codes: 0 the floors of policy, evidence and memory hold, 1 one of them does not, 5 something the benchmark needs is missing or failed.
 """
@@ -16,13 +16,13 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any, Final
 
-from benchmarks import audit, evidence, policy, postgres
+from benchmarks import audit, evidence, policy, postgres, ssh
 from benchmarks.machine import describe_machine, measure_sync_ms
 from benchmarks.rows import Bound, Row, format_table, is_passed
 from benchmarks.world import open_world
 from gateway.errors import SealgateError
 
-GROUPS: Final = ("policy", "evidence", "memory", "postgres")
+GROUPS: Final = ("policy", "evidence", "memory", "postgres", "ssh")
 EXIT_FLOOR: Final = 1
 EXIT_FAILED: Final = 5
 
@@ -57,6 +57,9 @@ def measure(directory: Path, groups: frozenset[str], *, is_quick: bool, say: Say
         say("evidence: durable records, verification")
         rows += read_evidence(evidence.run(postgres.make_directory(directory, "records"), 1.0 if is_quick else 3.0))
         rows += audit.measure(postgres.make_directory(directory, "audit"), is_quick=is_quick)
+    if "ssh" in groups:
+        say("ssh: commands and files, direct, through a jump and by login name in turn")
+        rows += ssh.measure(postgres.make_directory(directory, "ssh"), is_quick=is_quick)
     if groups & {"memory", "postgres"}:
         say("postgres: starting a server, pgbouncer and the gateway; a million rows")
         with open_world(postgres.make_directory(directory, "postgres")) as world:

@@ -3,6 +3,7 @@
 cli/          argument parsing; every body lives in the package it belongs to
 client/       what runs on an agent's own machine: its environment, a forwarder that adds the token
 serve/        the only code that owns sockets: one host per protocol, look-ups, the admin listener
+client/       what runs on a client's machine: files and settings that lead stock clients through the gateway
 console/      what reviewers see
 pipeline.py   the one path of every action: parse, look up, describe, decide, record, enforce (read it first)
 refusal.py    what a blocked action tells the person at the other end; what fails closed how

@@ -220,9 +220,7 @@ class ListenersSection(Settings):
     postgres: ListenerConfig | None = Field(
         default=None, description="PostgreSQL wire protocol: psql, drivers, anything that speaks it."
     )
-    ssh: SshListenerConfig | None = Field(
-        default=None, description="SSH: `ssh -J gateway target`, `ssh user%target@gateway`, and everything that runs over ssh."
-    )
+    ssh: SshListenerConfig | None = Field(default=None, description="SSH: `ssh -J gateway target`, scp, sftp, rsync, git.")
     admin: ListenerConfig | None = Field(default=None, description="Approvals, sessions, health and metrics over HTTP.")
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 import orjson
 
 from evidence.store import EvidenceStore
+from gateway.demo.ssh_scene import play_ssh
 from gateway.demo.world import AGENT, PRINCIPAL, REVIEWER, SECRET_VALUES, STRANGER, World
 from gateway.errors import SealgateError
 
@@ -135,6 +136,7 @@ def play(stage: Stage) -> Iterator[Step]:
     yield from _blocked(stage)
     yield from _held(stage)
     yield from _identity(stage)
+    yield from _over_ssh(stage)
 
 
 def close(stage: Stage) -> Iterator[Step]:
@@ -275,6 +277,17 @@ def _identity(stage: Stage) -> Iterator[Step]:
         yield Step(
             f"refused: {name}", "psql", "no session, and a decision id", shorten(answer), ok, found.group() if found else None
         )
+
+
+def _over_ssh(stage: Stage) -> Iterator[Step]:
+    """The same agent with stock ssh and scp, where an OpenSSH server is installed."""
+    world = stage.world
+    if world.ssh is None:
+        return
+    for tried in play_ssh(world.ssh, world.addresses["admin"], stage.agent_token, world.directory / "agent-ssh"):
+        stage.seen_by_agents.append(tried.observed)
+        observed = _short(Answer(tried.observed, 0))
+        yield Step(tried.name, tried.client, tried.expected, observed, tried.is_ok, tried.decision_id, tried.command)
 
 
 def _credential_unseen(stage: Stage) -> Step:

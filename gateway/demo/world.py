@@ -20,6 +20,7 @@ from pyrage import x25519
 
 from evidence.keys import generate_log_key
 from gateway.demo.http_world import HttpPart, open_http_part
+from gateway.demo.ssh_scene import SshTarget, open_target
 from gateway.errors import TargetError
 from gateway.policy.bundle import write_manifest
 from gateway.testing.certificates import make_authority
@@ -58,6 +59,7 @@ class World:
 
     Attributes:
         target_password: what the gateway logs in with; no agent ever sees it.
+        ssh: an OpenSSH server, where one is installed.
         process: the gateway.
     """
 
@@ -66,6 +68,7 @@ class World:
     sigstore: DevelopmentSigstore
     target_password: str
     http: HttpPart
+    ssh: SshTarget | None = None
     process: subprocess.Popen[bytes] | None = None
     addresses: dict[str, str] = field(default_factory=dict)
 
@@ -159,7 +162,8 @@ def open_world(directory: Path, bundle: Path) -> Iterator[World]:
         postgres = stack.enter_context(start_postgres())
         sigstore = stack.enter_context(DevelopmentSigstore(directory / "development-sigstore"))
         http = open_http_part(stack, directory)
-        world = World(directory, postgres, sigstore, target_password=secrets.token_urlsafe(18), http=http)
+        ssh = stack.enter_context(open_target(directory / "ssh"))
+        world = World(directory, postgres, sigstore, target_password=secrets.token_urlsafe(18), http=http, ssh=ssh)
         _seed(world)
         _write_policy(world, bundle)
         _write_keys(world)
@@ -204,6 +208,8 @@ def _write_policy(world: World, bundle: Path) -> None:
     facts = orjson.loads(site.read_bytes())
     facts["postgres"]["strategies"] = {"public.customers.card_number": {"strategy": "partial", "params": {"keep_last": 4}}}
     facts["postgres"]["ledger_tables"] = ["public.ledger"]
+    if world.ssh is not None:
+        world.ssh.adapt(facts)
     site.write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
     write_manifest(target)
 
@@ -240,7 +246,7 @@ def _write_config(world: World) -> None:
         "allow_groups": ["agents"],
         "sensitive": ["public.customers.ssn", "public.customers.card_number"],
     }
-    document = {
+    document: dict[str, Any] = {
         "gateway": {"name": "demo-gateway", "state": "sqlite:///state.db"},
         "identity": {"issuers": [issuer]},
         "listeners": {
@@ -265,6 +271,9 @@ def _write_config(world: World) -> None:
         "approval": {"hold_s": 120, "reviewers": {"payments-approvers": {"people": [f"bank/{REVIEWER}"]}}},
         "connections": [connection, dict(world.http.connection)],
     }
+    if world.ssh is not None:
+        document["listeners"]["ssh"] = world.ssh.listener()
+        document["connections"].append(world.ssh.connection())
     world.config.write_text(yaml.safe_dump(document, sort_keys=False))
 
 

@@ -116,8 +116,8 @@ class Recording:
     def output(self, data: bytes, *, is_error: bool) -> None:
         """Record output as the target sent it. Raises EvidenceUnavailableError."""
         self.bytes_out += len(data)
-        if self._echo is not None:
-            self._echo.show(data)
+        for line in self._echo.show(data) if self._echo is not None else ():
+            self._typed(line)
         if self._writer is None:
             return
         code = "e" if is_error else "o"

@@ -15,9 +15,10 @@ from gateway.config import SshConnectionConfig, SshListenerConfig
 from gateway.errors import ConfigError
 from gateway.pipeline import SessionSettings
 from gateway.serve.hosts import Parts
-from gateway.serve.ssh import HostLimits, SshHost
+from gateway.serve.ssh import SshHost
 from gateway.serve.ssh_conversation import SshConnection
 from gateway.serve.ssh_keys import HostKeys, UserAuthority, load_private_key
+from gateway.serve.ssh_servers import HostLimits
 from gateway.serve.ssh_upstream import SshCredentials, SshEndpoint, TargetPool
 
 BACKLOG = 256

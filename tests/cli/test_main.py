@@ -97,7 +97,7 @@ def test_validate_names_all_problems(tmp_path):
     answer = run("validate", "-c", path)
     assert answer.exit_code == 2
     assert answer.stdout == ""
-    assert answer.stderr.count("  line ") == 23
+    assert answer.stderr.count("  line ") == 25
     as_json = run("validate", "-c", path, "--json")
     assert as_json.exit_code == 2
     assert len(json.loads(as_json.stderr)["error"]["problems"]) == 23

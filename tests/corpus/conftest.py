@@ -23,7 +23,25 @@ PASSWORD = "the-gateways-own-s3cret"
 PLANTS = {"plum": ("plumwalrus", 4471), "fig": ("figheronfinch", 2903)}
 """Per database the word and the number its sensitive values are made of."""
 
-COLUMNS = "ssn born salary income score phones profile legacy home employed photo token motto grade seen marks ip".split()
+COLUMNS = [
+    "ssn",
+    "born",
+    "salary",
+    "income",
+    "score",
+    "phones",
+    "profile",
+    "legacy",
+    "home",
+    "employed",
+    "photo",
+    "token",
+    "motto",
+    "grade",
+    "seen",
+    "marks",
+    "ip",
+]
 SENSITIVE = [*(f"public.customers.{name}" for name in COLUMNS), "public.events.secret", "public.people.pin"]
 
 

@@ -13,14 +13,22 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections import deque
+from dataclasses import dataclass
 from typing import Any, Final
 
 HIDDEN_KEYS: Final = "[masked:keys]"
 """What stands in place of a line that was typed while the terminal did not echo."""
 
 MAX_PENDING_KEYS: Final = 1_024
-"""Typed characters remembered until their echo comes; the rest of a longer line is not recorded."""
+"""Longest typed line that is kept; a longer one is replaced."""
+
+MAX_PENDING_LINES: Final = 64
+"""Lines typed ahead whose echo is awaited."""
+
+_ESCAPE: Final = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[ -/]*[0-~])")
+"""Control sequences of a terminal (ECMA-48 5.4, and OSC), which draw nothing themselves."""
 
 
 class CastWriter:
@@ -65,55 +73,67 @@ def _line(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
 
 
+@dataclass(slots=True)
+class _Typed:
+    """One typed line: its text, the printable part whose echo is awaited, and how much of that has come."""
+
+    text: str = ""
+    expected: str = ""
+    matched: int = 0
+    has_ended: bool = False
+
+    @property
+    def is_echoed(self) -> bool:
+        return self.matched == len(self.expected)
+
+
 class EchoWatch:
     """Tells typed lines the terminal echoed from those it did not, such as passwords.
 
-    What is typed is held until its line ends. It is given for the record only if every printable character of it came back in the
-    output, in order; any other line is replaced. A program that echoes something else, or nothing, is treated like a password prompt.
+    A line is settled by the first line end the terminal shows after it was entered: it is given for the record only if its printable
+    characters came back before that, one after the other, with nothing but escape sequences between them. Any other line is replaced. A
+    program that echoes something else, or nothing, is treated like a password prompt.
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[str] = deque()
-        self._line: list[str] = []
-        self._ended: deque[tuple[str, int]] = deque()
-        self._is_overlong = False
+        self._lines: deque[_Typed] = deque()
 
     def type(self, data: bytes) -> list[str]:
-        """Take typed bytes; gives the lines before them whose echo is decided by now."""
-        settled: list[str] = []
+        """Take typed bytes; gives lines that wait for too long."""
         for char in data.decode("utf-8", "replace"):
+            if not self._lines or self._lines[-1].has_ended:
+                self._lines.append(_Typed())
+            line = self._lines[-1]
             if char in "\r\n":
-                self._ended.append(("".join(self._line) + char, len(self._waiting)))
-                settled += self._settle()
+                line.has_ended = True
             elif char.isprintable():
-                self._line.append(char)
-                if len(self._waiting) < MAX_PENDING_KEYS:
-                    self._waiting.append(char)
-                else:
-                    self._is_overlong = True
+                line.expected += char
+            if len(line.text) < MAX_PENDING_KEYS:
+                line.text += char
             else:
-                self._line.append(char)
-        return settled
+                line.expected += "\0"  # too long to be kept: never echoed
+        return [_settle(self._lines.popleft()) for _ in range(len(self._lines) - MAX_PENDING_LINES)]
 
-    def show(self, data: bytes) -> None:
-        """Take output: what of the waiting characters it echoes is struck off."""
-        for char in data.decode("utf-8", "replace"):
-            if self._waiting and char == self._waiting[0]:
-                self._waiting.popleft()
+    def show(self, data: bytes) -> list[str]:
+        """Take output; gives the lines it settles."""
+        settled: list[str] = []
+        for char in _ESCAPE.sub("", data.decode("utf-8", "replace")):
+            if not self._lines:
+                break
+            line = self._lines[0]
+            if char == "\n" and line.has_ended:
+                settled.append(_settle(self._lines.popleft()))
+            elif char.isprintable() and not line.is_echoed:
+                line.matched = line.matched + 1 if char == line.expected[line.matched] else int(char == line.expected[0])
+        return settled
 
     def flush(self) -> list[str]:
         """What is left when the session ends."""
-        if self._line:
-            self._ended.append(("".join(self._line), len(self._waiting)))
-        return self._settle()
+        lines, self._lines = self._lines, deque()
+        return [_settle(line) for line in lines]
 
-    def _settle(self) -> list[str]:
-        given = []
-        while self._ended:
-            line, _ = self._ended.popleft()
-            is_echoed = not self._waiting and not self._is_overlong
-            given.append(line if is_echoed else f"{HIDDEN_KEYS}{line[-1] if line[-1:] in {chr(13), chr(10)} else ''}")
-            self._waiting.clear()
-            self._line.clear()
-            self._is_overlong = False
-        return given
+
+def _settle(line: _Typed) -> str:
+    if line.is_echoed:
+        return line.text
+    return HIDDEN_KEYS + ("\r" if line.has_ended else "")

@@ -64,12 +64,12 @@ def test_a_terminal_is_recorded_and_what_was_typed_in_the_dark_is_not(make_ssh_g
     with make_ssh_gateway(tmp_path / "gateway") as running:
         client = make_client(running, groups=("agents", "break-glass"))
         terminal = Terminal(client, "web-1")
-        terminal.type("PS1='ready> '\r")
-        terminal.expect("\nready> ")
+        terminal.type("PS1='rea''dy> '\r")
+        terminal.expect("ready> ")
         terminal.type("echo 4111 1111 1111 1111\r")
         terminal.expect("[masked:payment_card]\r\n")
-        terminal.type("read -r -s -p 'password: ' SECRET; printf '\\033[2Jdone-%s\\n' reading\r")
-        terminal.expect("\npassword: ")
+        terminal.type("read -r -s -p 'pass''word: ' SECRET; printf '\\033[2Jdone-%s\\n' reading\r")
+        terminal.expect("password: ")
         terminal.type("tr0ub4dor\r")
         terminal.expect("done-reading")
         terminal.type("exit 7\r")
@@ -150,14 +150,14 @@ def test_a_held_script_runs_once_it_is_approved(
     sigstore, folder, people, sections = reviewed
     corp = {"alias": "corp", "issuer": issuer.url, "audience": ["sealgate"], "jwks_url": issuer.jwks_url}
     with make_ssh_gateway(
-        folder, connections=[make_ssh_connection(hold_s=60)], identity={"issuers": [corp, people]}, **sections
+        folder, connections=[make_ssh_connection(hold_s=20)], identity={"issuers": [corp, people]}, **sections
     ) as running:
         client = make_client(running, groups=("operators",))
         process = client.start("web-1", "bash", "-s")
         process.stdin.write(f"echo ran > {place}/approved; echo said\n".encode())
         process.stdin.close()
         notice = process.stderr.readline().decode()
-        assert "needs approval; waiting up to 60 s for ticket AR-" in notice
+        assert "needs approval; waiting up to 20 s for ticket AR-" in notice
         assert not (place / "approved").exists()
         ticket = notice.split()[-1]
         (folder / "signing").write_text(sigstore.mint_token(REVIEWER, audience="sigstore", claims={"kind": "human"}))
@@ -174,5 +174,3 @@ def test_a_held_script_runs_once_it_is_approved(
         wait_until(lambda: process.poll() is not None, timeout_s=60)
         assert (process.returncode, process.stdout.read()) == (0, b"said\n")
         assert (place / "approved").read_text() == "ran\n"
-        again = client.ssh("web-1", "true")
-        assert again.returncode == 126

@@ -35,29 +35,33 @@ def test_characters_survive_any_cut(text, sizes):
     assert shown == text.encode(errors="replace").decode()
 
 
-def test_echoed_lines_are_kept():
+def test_echoed_lines_are_kept_however_they_are_typed():
     watch = EchoWatch()
     for char in b"ls -l":
-        assert watch.type(bytes([char])) == []
-        watch.show(bytes([char]))
-    assert watch.type(b"\r") == ["ls -l\r"]
-
-
-def test_lines_that_were_not_echoed_are_hidden():
-    watch = EchoWatch()
-    assert watch.type(b"hunter2\r") == [f"{HIDDEN_KEYS}\r"]
+        watch.type(bytes([char]))
+        assert watch.show(bytes([char])) == []
+    watch.type(b"\r")
+    assert watch.show(b"\r\n") == ["ls -l\r"]
+    watch.type(b"pasted\r")
+    assert watch.show(b"\x1b[?2004hpas\x1b[1mted\r\n\x1b[?2004l") == ["pasted\r"]
 
 
 def test_a_password_between_two_commands_is_hidden():
+    watch, kept = EchoWatch(), []
+    for typed, shown in (
+        (b"sudo id\r", b"sudo id\r\n[sudo] password: "),
+        (b"s3cret\r", b"\r\nuid=0\r\n$ "),
+        (b"exit\r", b"exit\r\n"),
+    ):
+        watch.type(typed)
+        kept += watch.show(shown)
+    assert kept == ["sudo id\r", f"{HIDDEN_KEYS}\r", "exit\r"]
+
+
+def test_scattered_letters_are_no_echo():
     watch = EchoWatch()
-    watch.type(b"sudo id")
-    watch.show(b"sudo id")
-    assert watch.type(b"\r") == ["sudo id\r"]
-    watch.show(b"\r\n[sudo] password: ")
-    assert watch.type(b"s3cret\r") == [f"{HIDDEN_KEYS}\r"]
-    watch.type(b"exit")
-    watch.show(b"exit")
-    assert watch.type(b"\r") == ["exit\r"]
+    watch.type(b"abc\r")
+    assert watch.show(b"a quick brown cat\r\n") == [f"{HIDDEN_KEYS}\r"]
 
 
 def test_what_is_left_at_the_end_is_hidden_unless_echoed():
@@ -66,7 +70,21 @@ def test_what_is_left_at_the_end_is_hidden_unless_echoed():
     assert watch.flush() == [HIDDEN_KEYS]
 
 
+def test_lines_without_any_echo_do_not_pile_up():
+    watch = EchoWatch()
+    given_lines = [line for _ in range(1_000) for line in watch.type(b"secret\r")]
+    assert len(given_lines) > 900
+    assert set(given_lines) == {f"{HIDDEN_KEYS}\r"}
+
+
+def test_a_very_long_line_is_not_kept():
+    watch = EchoWatch()
+    watch.type(b"x" * 5_000 + b"\r")
+    assert watch.show(b"x" * 5_000 + b"\r\n") == [HIDDEN_KEYS + "\r"]
+
+
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1))
 def test_nothing_typed_in_the_dark_is_kept(secret):
     watch = EchoWatch()
-    assert watch.type(secret.encode() + b"\n") == [f"{HIDDEN_KEYS}\n"]
+    watch.type(secret.encode() + b"\r")
+    assert watch.show(b"\r\n") == [f"{HIDDEN_KEYS}\r"]

@@ -20,6 +20,7 @@ in_groups(groups, wanted) if {
 # METADATA
 # title: Matching name
 # description: Whether a name is one of these, or begins like one that ends with a star.
+# scope: document
 # custom:
 #   id: lib.git.matches
 #   severity: low

@@ -35,7 +35,9 @@ is_plain(facts) if {
 
 # METADATA
 # title: Listed command
-# description: Whether a command is one of a list - program, and where the list says so its subcommand, without the options the list refuses and with no more words than it allows.
+# description: |
+#   Whether a command is one of a list - program, and where the list says so its subcommand, without the
+#   options the list refuses and with no more words than it allows.
 # custom:
 #   id: lib.ssh.is_listed
 #   severity: low
@@ -45,7 +47,8 @@ is_plain(facts) if {
 is_listed(command, listed) if {
 	entry := listed[command.program]
 	_has_listed_subcommand(command, entry)
-	count({option | some option in command.options} & {option | some option in object.get(entry, "refused_options", [])}) == 0
+	refused := {option | some option in object.get(entry, "refused_options", [])}
+	count({option | some option in command.options} & refused) == 0
 	command.arg_count <= object.get(entry, "max_args", 10000)
 }
 
@@ -110,7 +113,9 @@ paths(facts) := union({
 
 # METADATA
 # title: Below a folder
-# description: Whether a path is one of these folders or lies below one; a path that climbs with `..` is below none.
+# description: |
+#   Whether a path is one of these folders or lies below one; a path that climbs with `..` is below
+#   none.
 # custom:
 #   id: lib.ssh.is_below
 #   severity: low
@@ -125,14 +130,14 @@ is_below(path, folders) if {
 
 # METADATA
 # title: Inside
-# description: Whether a path is a folder or lies in it. The folder `*` holds everything.
+# description: Whether a path is a folder or lies in it. A folder that begins with a star holds everything.
 # custom:
 #   id: lib.ssh.is_inside
 #   severity: low
 #   controls: [NIST-AC-3]
 #   failure_msg: Not a rule of its own; topics that use it say why they deny.
 #   solution: See the rule that uses this helper.
-_is_inside(_, folder) if folder == "*"
+_is_inside(_, folder) if startswith(folder, "*")
 
 _is_inside(path, folder) if path == folder
 
@@ -141,6 +146,7 @@ _is_inside(path, folder) if startswith(path, sprintf("%v/", [trim_suffix(folder,
 # METADATA
 # title: Credential
 # description: Whether a path names a file or folder that usually holds keys, passwords or tokens.
+# scope: document
 # custom:
 #   id: lib.ssh.is_credential
 #   severity: low

@@ -24,6 +24,22 @@ allow contains {"rule": "ssh.changes.command", "effects": ["execute", "privilege
 }
 
 # METADATA
+# title: Scripts on standard input
+# description: Operators may send a script to a plain interpreter; the reviewer reads every byte of it.
+# custom:
+#   id: ssh.changes.script
+#   severity: high
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-AC-6]
+#   failure_msg: Code on standard input is not allowed.
+#   solution: Send plain commands.
+allow contains {"rule": "ssh.changes.script", "effects": ["execute"]} if {
+	input.phase == "request"
+	input.context.parse.status == "ok"
+	_is_script
+	lib.in_groups(input.subject.groups, data.site.ssh.groups.operators)
+}
+
+# METADATA
 # title: Changes need a review
 # description: A change of services or packages is reviewed, command by command.
 # custom:
@@ -41,22 +57,6 @@ approve contains {
 } if {
 	input.phase == "request"
 	_is_change
-}
-
-# METADATA
-# title: Scripts on standard input
-# description: Operators may send a script to a plain interpreter; the reviewer reads every byte of it.
-# custom:
-#   id: ssh.changes.script
-#   severity: high
-#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-AC-6]
-#   failure_msg: Code on standard input is not allowed.
-#   solution: Send plain commands.
-allow contains {"rule": "ssh.changes.script", "effects": ["execute"]} if {
-	input.phase == "request"
-	input.context.parse.status == "ok"
-	_is_script
-	lib.in_groups(input.subject.groups, data.site.ssh.groups.operators)
 }
 
 # METADATA

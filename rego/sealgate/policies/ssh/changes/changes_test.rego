@@ -3,7 +3,10 @@ package sealgate.policies.ssh.changes_test
 import data.sealgate.lib.ssh_test as given
 import data.sealgate.policies.ssh.changes
 
-restart := given.exec([given.command("systemctl", {"subcommand": "restart", "wrappers": ["sudo"], "privileged": true})], {})
+restart := given.exec(
+	[given.command("systemctl", {"subcommand": "restart", "wrappers": ["sudo"], "privileged": true})],
+	{},
+)
 
 script := given.exec([given.command("bash", {"options": ["-s"]})], {"script": {"reader": "bash", "bytes": 12}})
 

@@ -11,7 +11,7 @@ test_credential_paths_are_denied if {
 }
 
 test_also_as_files if {
-	open := given.file("open", "/root/.ssh/authorized_keys", {"flags": ["write"]})
+	open := given.file("open", "/var/lib/app/.ssh/authorized_keys", {"flags": ["write"]})
 	given.rules(credentials.deny) == {"ssh.credentials.path"} with input as given.request(open, ["write"])
 }
 

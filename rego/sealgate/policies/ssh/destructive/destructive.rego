@@ -58,4 +58,8 @@ deny contains {
 #   controls: [NIST-AC-3]
 #   failure_msg: Not a rule of its own.
 #   solution: See the rule that uses this helper.
-_programs(command) := ({command.argv0} | {name | name := command.program}) | {name | some name in object.get(command, "wrappers", [])}
+_programs(command) := union({
+	{command.argv0},
+	{name | name := command.program},
+	{name | some name in object.get(command, "wrappers", [])},
+})

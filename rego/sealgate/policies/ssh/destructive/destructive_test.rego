@@ -14,7 +14,8 @@ test_destructive_programs_are_denied if {
 }
 
 test_also_when_called_by_another_name if {
-	denied({"argv0": "shred", "options": [], "paths": [], "arg_count": 1, "privileged": false}) == {"ssh.destructive.program"}
+	shred := {"argv0": "shred", "options": [], "paths": [], "arg_count": 1, "privileged": false}
+	denied(shred) == {"ssh.destructive.program"}
 }
 
 test_options_that_destroy_are_denied if {

@@ -93,7 +93,9 @@ allow contains {"rule": "ssh.files.transfer", "effects": ["read", "write"]} if {
 
 # METADATA
 # title: Synchronise folders
-# description: rsync is judged by its folders alone, because its stream shows no file; for the named groups below the listed folders.
+# description: |
+#   rsync is judged by its folders alone, because its stream shows no file; for the named groups below
+#   the listed folders.
 # custom:
 #   id: ssh.files.rsync
 #   severity: medium

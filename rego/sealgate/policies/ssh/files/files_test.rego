@@ -32,12 +32,14 @@ test_both_paths_count if {
 }
 
 test_transfers_begin_with_a_command if {
-	scp := given.exec([given.command("scp", {})], {"transfer": {"program": "scp", "direction": "write", "paths": ["/srv/upload"]}})
+	transfer := {"program": "scp", "direction": "write", "paths": ["/srv/upload"]}
+	scp := given.exec([given.command("scp", {})], {"transfer": transfer})
 	allowed(scp, ["write"]) == {"ssh.files.transfer"}
 }
 
 test_rsync_only_for_named_groups if {
-	rsync := given.exec([given.command("rsync", {})], {"transfer": {"program": "rsync", "direction": "read", "paths": ["/var/log"]}})
+	transfer := {"program": "rsync", "direction": "read", "paths": ["/var/log"]}
+	rsync := given.exec([given.command("rsync", {})], {"transfer": transfer})
 	allowed(rsync, ["read"]) == set()
 	given.rules(files.allow) == {"ssh.files.rsync"} with input as given.by(["operators"], given.request(rsync, ["read"]))
 }

@@ -22,5 +22,5 @@ deny contains {
 } if {
 	input.phase == "request"
 	input.ssh.facts.kind == "forward"
-	message := sprintf("%v would carry what nobody sees; use the gateway's own listener for that protocol", [input.ssh.facts.forward.channel])
+	message := sprintf("%v would carry what nobody sees", [input.ssh.facts.forward.channel])
 }

@@ -21,6 +21,17 @@ masks contains {
 	"apply": "both",
 } if {
 	input.resource.environment in data.site.ssh.production_environments
+	not _is_git
 	some detector in data.site.ssh.detectors
-	not object.get(input.ssh.facts, "transfer", {}).program == "git"
 }
+
+# METADATA
+# title: Git
+# description: Whether a git program is the other half of the command.
+# custom:
+#   id: ssh.regulated.is_git
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See the rule that uses this helper.
+_is_git if input.ssh.facts.transfer.program == "git"

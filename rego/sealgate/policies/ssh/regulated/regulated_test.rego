@@ -14,6 +14,7 @@ test_elsewhere_the_configuration_alone_decides if {
 }
 
 test_packs_are_never_rewritten if {
-	git := given.exec([given.command("git-upload-pack", {})], {"transfer": {"program": "git", "direction": "read", "paths": ["/r"]}})
+	transfer := {"program": "git", "direction": "read", "paths": ["/r"]}
+	git := given.exec([given.command("git-upload-pack", {})], {"transfer": transfer})
 	count(regulated.masks) == 0 with input as given.request(git, ["read"])
 }

@@ -1,6 +1,6 @@
 # METADATA
 # title: Shells
-# description: Interactive shells and terminals are not for agents; what is typed into them cannot be judged before it runs.
+# description: Interactive shells and terminals are not for agents; what is typed cannot be judged first.
 # schemas:
 #   - input: schema.ssh.request
 package sealgate.policies.ssh.shells
@@ -28,22 +28,6 @@ deny contains {
 }
 
 # METADATA
-# title: Shells for named groups
-# description: The groups the site names may open a shell; everything in it is recorded.
-# custom:
-#   id: ssh.shells.named
-#   severity: high
-#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-AC-6]
-#   failure_msg: An interactive shell is not allowed.
-#   solution: Give a command.
-allow contains {"rule": "ssh.shells.named", "effects": ["execute", "unknown"]} if {
-	input.phase == "request"
-	input.context.parse.status == "ok"
-	input.ssh.facts.kind == "shell"
-	lib.in_groups(input.subject.groups, data.site.ssh.groups.shells)
-}
-
-# METADATA
 # title: Terminals for commands
 # description: A command with a terminal can ask for more than its command line says.
 # custom:
@@ -62,4 +46,20 @@ deny contains {
 	input.ssh.facts.kind == "exec"
 	input.ssh.facts.tty == true
 	not lib.in_groups(input.subject.groups, data.site.ssh.groups.shells)
+}
+
+# METADATA
+# title: Shells for named groups
+# description: The groups the site names may open a shell; everything in it is recorded.
+# custom:
+#   id: ssh.shells.named
+#   severity: high
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-AC-6]
+#   failure_msg: An interactive shell is not allowed.
+#   solution: Give a command.
+allow contains {"rule": "ssh.shells.named", "effects": ["execute", "unknown"]} if {
+	input.phase == "request"
+	input.context.parse.status == "ok"
+	input.ssh.facts.kind == "shell"
+	lib.in_groups(input.subject.groups, data.site.ssh.groups.shells)
 }
