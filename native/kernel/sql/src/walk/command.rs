@@ -231,13 +231,18 @@ impl Walker {
             N::UnlistenStmt(_) => self.does("unlisten", &[E::Session]),
             // Other sessions see it, so it is more than session state.
             N::NotifyStmt(_) => self.does("notify", &[E::Session, E::Write]),
-            N::ClosePortalStmt(_) => self.does("close", &[E::Session]),
+            N::ClosePortalStmt(s) => {
+                self.does("close", &[E::Session]);
+                self.statement.cursor_name =
+                    Some(s.portalname.clone()).filter(|name| !name.is_empty());
+            }
             N::FetchStmt(s) => {
                 self.does(
                     if s.ismove { "move" } else { "fetch" },
                     &[E::Session, E::Read],
                 );
                 self.flag("cursor");
+                self.statement.cursor_name = Some(s.portalname.clone());
             }
             N::DeallocateStmt(s) => {
                 self.does("deallocate", &[E::Session]);

@@ -50,8 +50,8 @@ allow contains {"rule": "postgres.access.write", "effects": ["write", "lock"]} i
 	input.phase == "request"
 	input.context.parse.status == "ok"
 	lib.in_groups(input.subject.groups, data.site.postgres.groups.writers)
-	lib.every_effect_by(input.postgres.facts.statements, "write", _row_verbs)
-	lib.every_effect_by(input.postgres.facts.statements, "lock", _row_verbs)
+	lib.every_effect_by(input.postgres.facts.statements, "write", _row_verbs | {"prepare"})
+	lib.every_effect_by(input.postgres.facts.statements, "lock", _row_verbs | _name_verbs)
 }
 
 # METADATA
@@ -82,7 +82,24 @@ allow contains {"rule": "postgres.access.transaction", "effects": ["session", "r
 	input.phase == "request"
 	input.context.parse.status == "ok"
 	lib.in_groups(input.subject.groups, data.site.postgres.groups.readers)
-	lib.every_effect_by(input.postgres.facts.statements, "session", _transaction_verbs | {"set", "reset"})
+	lib.every_effect_by(input.postgres.facts.statements, "session", ((_transaction_verbs | _name_verbs) | _row_verbs))
+}
+
+# METADATA
+# title: Readers may reset their session
+# description: DISCARD ALL, which pools send between two uses of a connection, only undoes what the session did itself.
+# custom:
+#   id: postgres.access.reset
+#   severity: low
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3]
+#   failure_msg: The subject may not reset this session.
+#   solution: Ask for membership in one of data.site.postgres.groups.readers.
+allow contains {"rule": "postgres.access.reset", "effects": ["privilege"]} if {
+	input.phase == "request"
+	input.context.parse.status == "ok"
+	lib.in_groups(input.subject.groups, data.site.postgres.groups.readers)
+	count(lib.with_verb(input.postgres.facts.statements, {"discard"})) > 0
+	lib.every_effect_by(input.postgres.facts.statements, "privilege", {"discard"})
 }
 
 # METADATA
@@ -114,4 +131,11 @@ _transaction_verbs := {
 	"rollback_to",
 	"deallocate",
 	"close",
+	"set",
+	"reset",
+	"discard",
+	"unlisten",
 }
+
+# Names given to statements and read by: judged as what they stand for (postgres.sessions.untracked).
+_name_verbs := {"declare_cursor", "fetch", "move", "prepare"}

@@ -66,3 +66,20 @@ test_a_harmless_statement_never_covers_another if {
 test_responses_need_no_allow if {
 	count(access.allow) == 0 with input as given.response([])
 }
+
+test_readers_may_reset_their_session if {
+	discard := given.statement("discard", {"effects": ["privilege", "session"]})
+	found := given.rules(access.allow) with input as given.request([discard], ["privilege", "session"])
+	"postgres.access.reset" in found
+	"postgres.access.transaction" in found
+}
+
+test_a_reset_covers_no_grant if {
+	grant := given.statement("grant", {"effects": ["privilege"]})
+	not "postgres.access.reset" in given.rules(access.allow) with input as given.request([grant], ["privilege"])
+}
+
+test_readers_may_use_cursors if {
+	fetch := given.statement("fetch", {"effects": ["read", "session"]})
+	"postgres.access.transaction" in given.rules(access.allow) with input as given.request([fetch], ["read", "session"])
+}
