@@ -342,6 +342,7 @@ class PostgresHost:
         parameters: Mapping[str, str],
     ) -> None:
         process_id, secret = self._keys.add(carried, startup.minor)
+        carried.show_process(process_id)
         self._sessions.add(carried)
         self._subjects[subject.id] += 1
         try:

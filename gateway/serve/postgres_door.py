@@ -139,10 +139,18 @@ PINS: Final = frozenset({"search_path", *PINNED_SETTINGS})
 _KEEPS_PIN: Final = re.compile(
     r"\s*set\s+(session\s+|local\s+)?"
     r"(client_encoding\s*(=|\s+to\s)|names\b)\s*'?(utf-?8|unicode)'?\s*;?\s*"
-    r"|\s*set\s+(session\s+|local\s+)?standard_conforming_strings\s*(=|\s+to\s)\s*'?(on|true)'?\s*;?\s*",
+    r"|\s*set\s+(session\s+|local\s+)?standard_conforming_strings\s*(=|\s+to\s)\s*'?(on|true)'?\s*;?\s*"
+    r"|\s*reset\s+search_path\s*;?\s*",
     re.IGNORECASE | re.ASCII,
 )
 """What drivers send to be sure: a single statement that sets a pin to the value it has."""
+
+_EMPTIES_PATH: Final = re.compile(
+    r"\s*select\s+(pg_catalog\.)?set_config\(\s*'search_path'\s*,\s*''\s*,\s*(true|false)\s*\)\s*;?\s*"
+    r"|\s*set\s+(session\s+|local\s+)?search_path\s*(=|\s+to\s)\s*''\s*;?\s*",
+    re.IGNORECASE | re.ASCII,
+)
+"""What pg_dump sends first. Where pg_catalog is searched first anyway, a name then means what the gateway takes it for, or nothing."""
 
 
 def find_changed_pins(event: JudgedEvent, action: Action | None) -> list[str]:
@@ -154,7 +162,11 @@ def find_changed_pins(event: JudgedEvent, action: Action | None) -> list[str]:
     if any("set_config" in statement["flags"] and "all" in statement["set_vars"] for statement in statements):
         # A computed name could be any of them. RESET ALL is another matter: it restores what the gateway fixed at start-up.
         return sorted(PINS)
-    return [] if _KEEPS_PIN.fullmatch(event.sql) else sorted(names & PINS)
+    if _KEEPS_PIN.fullmatch(event.sql):
+        return []
+    if _EMPTIES_PATH.fullmatch(event.sql) and action.canonical.get("search_path", ("",))[0] == "pg_catalog":
+        return []
+    return sorted(names & PINS)
 
 
 def read_statement(event: JudgedEvent) -> Statement:

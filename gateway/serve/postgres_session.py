@@ -178,6 +178,11 @@ class PostgresSession:
         else:
             await self._upstream.cancel()
 
+    def show_process(self, shown: int) -> None:
+        """The process number the agent was told in place of the server's."""
+        if self._upstream.key is not None:
+            self._kernel.show_process(self._upstream.key[0], shown)
+
     def stop(self) -> None:
         """End as soon as no statement is under way: the gateway shuts down."""
         self._is_stopping = True

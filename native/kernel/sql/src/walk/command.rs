@@ -9,6 +9,9 @@ use super::Walker;
 use crate::effects::Effect as E;
 use crate::facts::{Access, Usage};
 
+/// `AccessShareLock` of storage/lockdefs.h.
+const ACCESS_SHARE_LOCK: i32 = 1;
+
 impl Walker {
     /// Every command and part of a command; `visit` sends only these here.
     pub(super) fn command(&mut self, node: &NodeEnum) {
@@ -71,7 +74,9 @@ impl Walker {
                 self.relations(&s.relations, Access::Write);
             }
             N::LockStmt(s) => {
-                self.does("lock", &[E::Lock]);
+                // The mode every SELECT takes; it stands in nobody's way but a definition's.
+                let is_shared = s.mode == ACCESS_SHARE_LOCK;
+                self.does("lock", if is_shared { &[E::Read] } else { &[E::Lock] });
                 self.relations(&s.relations, Access::Lock);
             }
             N::RenameStmt(s) => {

@@ -50,7 +50,7 @@ allow contains {"rule": "postgres.access.write", "effects": ["write", "lock"]} i
 	input.phase == "request"
 	input.context.parse.status == "ok"
 	lib.in_groups(input.subject.groups, data.site.postgres.groups.writers)
-	lib.every_effect_by(input.postgres.facts.statements, "write", _row_verbs | {"prepare"})
+	lib.every_effect_by(input.postgres.facts.statements, "write", _row_verbs | _name_verbs)
 	lib.every_effect_by(input.postgres.facts.statements, "lock", _row_verbs | _name_verbs)
 }
 
@@ -67,6 +67,25 @@ allow contains {"rule": "postgres.access.define", "effects": ["define"]} if {
 	input.phase == "request"
 	input.context.parse.status == "ok"
 	lib.in_groups(input.subject.groups, data.site.postgres.groups.schema_owners)
+}
+
+# METADATA
+# title: Schema owners may rewrite tables
+# description: ALTER TABLE that changes a type rewrites rows as part of the definition; dropping a column is not meant.
+# custom:
+#   id: postgres.access.rewrite
+#   severity: low
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3]
+#   failure_msg: The subject may not change definitions on this connection.
+#   solution: Ask for membership in one of data.site.postgres.groups.schema_owners.
+allow contains {"rule": "postgres.access.rewrite", "effects": ["write"]} if {
+	input.phase == "request"
+	input.context.parse.status == "ok"
+	lib.in_groups(input.subject.groups, data.site.postgres.groups.schema_owners)
+	lib.every_effect_by(input.postgres.facts.statements, "write", {"alter_table", "alter_sequence"})
+	every statement in input.postgres.facts.statements {
+		not lib.has_flag(statement, "drops_column")
+	}
 }
 
 # METADATA

@@ -83,3 +83,20 @@ test_readers_may_use_cursors if {
 	fetch := given.statement("fetch", {"effects": ["read", "session"]})
 	"postgres.access.transaction" in given.rules(access.allow) with input as given.request([fetch], ["read", "session"])
 }
+
+test_schema_owners_may_rewrite if {
+	alter := given.statement("alter_table", {"effects": ["define", "write"]})
+	"postgres.access.rewrite" in given.rules(access.allow) with input as given.request([alter], ["define", "write"])
+}
+
+test_a_rewrite_covers_no_other_write if {
+	alter := given.statement("alter_table", {"effects": ["define", "write"]})
+	vacuum := given.statement("vacuum", {"effects": ["write"]})
+	doc := given.request([alter, vacuum], ["define", "write"])
+	not "postgres.access.rewrite" in given.rules(access.allow) with input as doc
+}
+
+test_dropping_a_column_is_no_rewrite if {
+	drop := given.statement("alter_table", {"effects": ["define", "write"], "flags": ["drops_column"]})
+	not "postgres.access.rewrite" in given.rules(access.allow) with input as given.request([drop], ["define", "write"])
+}

@@ -12,7 +12,7 @@ test_roles_are_denied if {
 }
 
 test_unlisted_settings_are_denied if {
-	denied(given.statement("set", {"set_vars": ["search_path"]}), ["session"]) == {"postgres.sessions.setting"}
+	denied(given.statement("set", {"set_vars": ["work_mem"]}), ["session"]) == {"postgres.sessions.setting"}
 	denied(given.statement("set", {"set_vars": ["ROLE"]}), ["session"]) == {"postgres.sessions.setting"}
 }
 
