@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from evidence.drafts import Drafts
 from gateway.action import Action, Lookup, Resource, Subject
@@ -30,6 +30,14 @@ class Door(Protocol):
 
     def may_hold(self) -> bool:
         """Whether the action can wait for a reviewer: never inside an open transaction."""
+
+
+@runtime_checkable
+class PreviewingDoor(Protocol):
+    """A door that can show a reviewer what an action would do, without doing it."""
+
+    async def preview(self, action: Action, decision: Decision) -> Mapping[str, object] | None:
+        """What the target says the action would do, asked with the gateway's own credential; None where nothing can be asked."""
 
 
 class Grant(Protocol):
@@ -63,6 +71,9 @@ class ApprovalDesk(Protocol):
         self, *, subject: Subject, resource: Resource, action: Action, digest: bytes, decision: Decision, session_id: str
     ) -> Ticket:
         """The open request for exactly this action: an earlier one where it still waits or stands approved, else a new one."""
+
+    async def add_preview(self, ticket: str, preview: Mapping[str, object]) -> None:
+        """Keep with an open request what its reviewers are to be shown."""
 
     async def wait(self, ticket: str, timeout_s: float, abandoned: asyncio.Event | None) -> Ticket:
         """The request after a verdict, the time-out, its expiry, or the client's leaving, whichever comes first."""

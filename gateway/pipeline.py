@@ -39,7 +39,7 @@ from gateway.decision import Decision, Enforceable, Obligation, fail_closed
 from gateway.errors import EvidenceUnavailableError, IdentityError, LimitExceededError
 from gateway.lessons import Recorded
 from gateway.messages import Outcome, Refusal
-from gateway.parts import ApprovalDesk, DecisionPoint, Door, Grant, Receipt, SessionRecorder, TranscriptWriter
+from gateway.parts import ApprovalDesk, DecisionPoint, Door, Grant, PreviewingDoor, Receipt, SessionRecorder, TranscriptWriter
 from gateway.refusal import (
     Ticket,
     new_decision_id,
@@ -328,6 +328,8 @@ class PipelineSession:
             decision=decision,
             session_id=self.id,
         )
+        if ticket.state == "pending" and not ticket.has_preview and isinstance(door, PreviewingDoor):
+            await self._preview(door, action, decision, ticket.id)
         if ticket.state == "pending" and door.may_hold():
             if wait.on_hold is not None:
                 wait.on_hold(ticket)
@@ -351,6 +353,19 @@ class PipelineSession:
             used = fail_closed("error", "the approval was used or withdrawn in the meantime", rule="approval.used")
             return _Judged(used, granted, refuse_decision(used, action, decision_id, ticket.id), ticket.id, approval)
         return _Judged(final, granted, None, ticket.id, {**approval, "used": True})
+
+    async def _preview(self, door: PreviewingDoor, action: Action, decision: Decision, ticket: str) -> None:
+        """Learn what the action would do and keep it, masked, with the request and in evidence. The question is durable first."""
+        await self.record_lookup(f"{action.protocol}.preview", {"ticket": ticket})
+        await self.release_replies()
+        preview = await door.preview(action, decision)
+        if preview is None:
+            return
+        masked, _ = self.pipeline.mask_document({action.protocol: {"payload": dict(preview)}})
+        shown = masked[action.protocol]["payload"]
+        answer = self.recorder.put_blob("input", orjson.dumps(shown, option=orjson.OPT_SORT_KEYS))
+        await self.record_lookup(f"{action.protocol}.preview", {"ticket": ticket, "answer": answer})
+        await self.pipeline.desk.add_preview(ticket, shown)
 
     def _build_input(self, action: Action, grant: Grant | None = None) -> dict[str, Any]:
         context = Context(

@@ -37,6 +37,10 @@ class Ticket(Protocol):
     def note(self) -> str | None:
         """What the reviewer said, where they said something."""
 
+    @property
+    def has_preview(self) -> bool:
+        """Whether reviewers are shown what the action would do."""
+
 
 def new_decision_id() -> str:
     """A unique id that joins the refusal a person sees to its record."""

@@ -121,6 +121,13 @@ class ApprovalDesk:
             await asyncio.to_thread(self._store.insert, request)
             return request
 
+    async def add_preview(self, ticket: str, preview: Mapping[str, object]) -> None:
+        """Keep with an open request what its reviewers are to be shown."""
+        request = await self.read(ticket)
+        if request.state == "pending" and not request.has_preview:
+            document = {**request.document, "preview": dict(preview)}
+            await asyncio.to_thread(self._store.move, ticket, ("pending",), "pending", document)
+
     async def wait(self, ticket: str, timeout_s: float, abandoned: asyncio.Event | None) -> Request:
         """The request after a verdict, the time-out, its expiry, or the client's leaving, whichever comes first."""
         deadline = asyncio.get_running_loop().time() + timeout_s

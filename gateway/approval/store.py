@@ -65,6 +65,11 @@ class Request:
         """What the reviewer who denied the request said."""
         return self.document.get("verdict_note")
 
+    @property
+    def has_preview(self) -> bool:
+        """Whether reviewers are shown what the action would do."""
+        return "preview" in self.document
+
 
 @dataclass(frozen=True, slots=True)
 class Vote:

@@ -188,6 +188,11 @@ def _print_request(request: Mapping[str, Any], *, as_json: bool) -> None:
     for name, value in request["canonical"].items():
         console.print(f"[bold]{escape(name)}[/bold]")
         console.print(escape(show_exactly(value)), soft_wrap=True)
+    for name, value in request["preview"].items():
+        console.print(f"[bold]preview: {escape(name)}[/bold]")
+        console.print(
+            escape("\n".join(map(show_exactly, value)) if isinstance(value, list) else show_exactly(value)), soft_wrap=True
+        )
 
 
 def _open_console() -> Console:

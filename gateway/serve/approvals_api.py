@@ -116,6 +116,7 @@ class _ApprovalsApi:
         votes = await self._desk.list_votes(item.id)
         return _summary(item) | {
             "canonical": item.document["canonical"],
+            "preview": item.document.get("preview", {}),
             "facts": item.document["facts"],
             "requirements": item.document["requirements"],
             "policy_digest": item.document["policy_digest"],

@@ -47,6 +47,7 @@ from gateway.serve.listeners import Wire
 from gateway.serve.postgres_door import PostgresDoor
 from gateway.serve.postgres_limits import SessionLimits
 from gateway.serve.postgres_lookups import CatalogCache
+from gateway.serve.postgres_preview import PreviewQuestions
 from gateway.serve.postgres_session import PostgresSession
 from gateway.serve.postgres_upstream import Credential, PostgresTarget, open_upstream
 from gateway.serve.tls import POSTGRES_ALPN, ServerTls
@@ -84,6 +85,7 @@ class PostgresConnection:
     session: SessionSettings
     sql: SqlSettings
     catalog: CatalogCache
+    previews: PreviewQuestions | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     record_limit_bytes: int = 1 << 20
 
@@ -324,7 +326,7 @@ class PostgresHost:
             client=wire,
             upstream=upstream,
             session=session,
-            make_door=lambda may_hold: PostgresDoor(connection.sql, connection.catalog, may_hold),
+            make_door=lambda may_hold: PostgresDoor(connection.sql, connection.catalog, may_hold, connection.previews),
             catalog=connection.catalog,
             masking=self._masking,
             limits=replace(self._session_limits, record_limit_bytes=connection.record_limit_bytes),
@@ -341,6 +343,7 @@ class PostgresHost:
         parameters: Mapping[str, str],
     ) -> None:
         process_id, secret = self._keys.add(carried, startup.minor)
+        carried.show_process(process_id)
         self._sessions.add(carried)
         self._subjects[subject.id] += 1
         try:

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from typing import Final
 
 from gateway.action import Action, Lookup
-from gateway.decision import Enforceable
+from gateway.decision import Decision, Enforceable
 from gateway.errors import ConfigError, ProtocolError
-from gateway.pipeline import PipelineSession
+from gateway.pipeline import PipelineSession, Ruling
 from gateway.protocols.postgres import actions
 from gateway.protocols.postgres.actions import SqlSettings, Statement
 from gateway.protocols.postgres.catalog import CatalogSnapshot
@@ -27,8 +27,11 @@ from gateway.protocols.postgres.events import (
     Undecodable,
 )
 from gateway.protocols.postgres.login import PINNED_SETTINGS
+from gateway.protocols.postgres.named import Change, SessionNames
+from gateway.protocols.postgres.preview import choose_preview
 from gateway.protocols.postgres.sensitivity import find_sensitive
 from gateway.serve.postgres_lookups import CatalogCache
+from gateway.serve.postgres_preview import PreviewQuestions
 
 logger = logging.getLogger(__name__)
 
@@ -42,16 +45,24 @@ class PostgresDoor:
         settings: what describing a statement needs to know of the connection.
         catalog: the connection's snapshots.
         may_hold: whether an action may wait for a reviewer right now.
+        previews: asks the server what an action would do.
     """
 
-    def __init__(self, settings: SqlSettings, catalog: CatalogCache, may_hold: Callable[[], bool]) -> None:
+    def __init__(
+        self, settings: SqlSettings, catalog: CatalogCache, may_hold: Callable[[], bool], previews: PreviewQuestions | None = None
+    ) -> None:
         self._settings = settings
         self._catalog = catalog
         self._may_hold = may_hold
+        self._previews = previews
+        self._event: JudgedEvent | None = None
         self._checked: CatalogSnapshot | None = None
         self.session: PipelineSession | None = None
         self.facts: Mapping[str, object] = {}
         """What the last described event was described with; its results are described with the same."""
+        self.names = SessionNames()
+        self.changes: tuple[Change, ...] = ()
+        """The names the last described event makes or ends."""
 
     @property
     def enforceable(self) -> Enforceable:
@@ -91,8 +102,26 @@ class PostgresDoor:
 
     def describe(self, event: JudgedEvent, facts: Mapping[str, object]) -> Action:
         """The action an event attempts."""
-        self.facts = facts
-        return actions.describe(read_statement(event), facts, self._settings)
+        self.facts, self.changes, self._event = facts, (), event
+        action, self.changes = actions.describe_in_session(read_statement(event), facts, self._settings, self.names)
+        return action
+
+    async def preview(self, action: Action, decision: Decision) -> Mapping[str, object] | None:
+        """The plan of the action just described, and its row count where policy asks for it."""
+        if self._previews is None:
+            return None
+        params = self._event.params if isinstance(self._event, Execute) else ()
+        return await self._previews.ask(choose_preview(action, decision.obligations), params)
+
+    def follow_names(self, ruling: Ruling) -> None:
+        """Remember what the action just described does to the names of the session, before it is sent."""
+        if ruling.action is not None:
+            count = len(ruling.action.facts.get("statements", ()))
+            self.names.send(ruling.number, self.changes, ruling.action.effects, count)
+
+    def concerns_names(self, action: Action) -> bool:
+        """Whether the action just described makes, ends or uses a name of the session: the same text may mean another thing later."""
+        return bool(self.changes) or actions.uses_names(action)
 
     def describe_again(self, event: JudgedEvent, facts: Mapping[str, object]) -> Action:
         """The action of an event that was let through before, described with what it was judged with then."""
@@ -123,18 +152,34 @@ PINS: Final = frozenset({"search_path", *PINNED_SETTINGS})
 _KEEPS_PIN: Final = re.compile(
     r"\s*set\s+(session\s+|local\s+)?"
     r"(client_encoding\s*(=|\s+to\s)|names\b)\s*'?(utf-?8|unicode)'?\s*;?\s*"
-    r"|\s*set\s+(session\s+|local\s+)?standard_conforming_strings\s*(=|\s+to\s)\s*'?(on|true)'?\s*;?\s*",
+    r"|\s*set\s+(session\s+|local\s+)?standard_conforming_strings\s*(=|\s+to\s)\s*'?(on|true)'?\s*;?\s*"
+    r"|\s*reset\s+search_path\s*;?\s*",
     re.IGNORECASE | re.ASCII,
 )
 """What drivers send to be sure: a single statement that sets a pin to the value it has."""
+
+_EMPTIES_PATH: Final = re.compile(
+    r"\s*select\s+(pg_catalog\.)?set_config\(\s*'search_path'\s*,\s*''\s*,\s*(true|false)\s*\)\s*;?\s*"
+    r"|\s*set\s+(session\s+|local\s+)?search_path\s*(=|\s+to\s)\s*''\s*;?\s*",
+    re.IGNORECASE | re.ASCII,
+)
+"""What pg_dump sends first. Where pg_catalog is searched first anyway, a name then means what the gateway takes it for, or nothing."""
 
 
 def find_changed_pins(event: JudgedEvent, action: Action | None) -> list[str]:
     """The pinned settings a statement would change, which the host then refuses."""
     if action is None or not isinstance(event, Query | Parse | Execute):
         return []
-    names = {name.lower() for statement in action.facts.get("statements", ()) for name in statement.get("set_vars", ())}
-    return [] if _KEEPS_PIN.fullmatch(event.sql) else sorted(names & PINS)
+    statements = action.facts.get("statements", ())
+    names = {name.lower() for statement in statements for name in statement.get("set_vars", ())}
+    if any("set_config" in statement["flags"] and "all" in statement["set_vars"] for statement in statements):
+        # A computed name could be any of them. RESET ALL is another matter: it restores what the gateway fixed at start-up.
+        return sorted(PINS)
+    if _KEEPS_PIN.fullmatch(event.sql):
+        return []
+    if _EMPTIES_PATH.fullmatch(event.sql) and action.canonical.get("search_path", ("",))[0] == "pg_catalog":
+        return []
+    return sorted(names & PINS)
 
 
 def read_statement(event: JudgedEvent) -> Statement:
@@ -143,7 +188,7 @@ def read_statement(event: JudgedEvent) -> Statement:
         case Query():
             return Statement(event.sql, (), "simple")
         case Parse():
-            return Statement(event.sql, (), "extended")
+            return Statement(event.sql, (), "extended", prepares=event.statement)
         case Execute():
             return Statement(event.sql, tuple(parameter.as_value() for parameter in event.params), "extended")
         case FunctionCall():

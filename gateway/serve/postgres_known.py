@@ -109,7 +109,7 @@ class KnownActions:
         ):
             return
         statements = action.facts.get("statements", ())
-        if len(statements) != 1 or statements[0].get("set_vars") or "copy" in statements[0]:
+        if len(statements) != 1 or statements[0].get("set_vars") or "copy" in statements[0] or self._door.concerns_names(action):
             return
         if any(item.kind not in CARRIED_OBLIGATIONS for item in ruling.decision.obligations):
             return

@@ -121,6 +121,7 @@ class PostgresSession:
         self._is_held = False
         self._is_stopping = False
         self._has_defined = False
+        self._has_heard_fatal = False
         self._catalog_digest: str | None = None
         self._unreleased: asyncio.Future[Any] | None = None
         self._began_at = self._active_at = time.monotonic()
@@ -160,6 +161,11 @@ class PostgresSession:
             self._abandoned.set()
         else:
             await self._upstream.cancel()
+
+    def show_process(self, shown: int) -> None:
+        """The process number the agent was told in place of the server's."""
+        if self._upstream.key is not None:
+            self._kernel.show_process(self._upstream.key[0], shown)
 
     def stop(self) -> None:
         """End as soon as no statement is under way: the gateway shuts down."""
@@ -215,6 +221,7 @@ class PostgresSession:
             return
         opened = OpenAction(ruling, event, self._door.facts)
         self._actions.add(opened)
+        self._door.follow_names(ruling)
         if not opened.effects & DEFINING_EFFECTS:
             self._known.learn(event, opened)
         if opened.effects & DEFINING_EFFECTS:
@@ -303,8 +310,10 @@ class PostgresSession:
             case CommandComplete():
                 self._actions.tag(event)
             case ServerError():
+                self._has_heard_fatal |= event.is_fatal
                 self._actions.note_error(event)
             case ActionEnd():
+                self._door.names.end(event.action, is_completed=event.status in {"completed", "suspended"})
                 if (ended := self._actions.end(event)) is not None:
                     self._session.finish(*ended)
             case ParameterStatus():
@@ -364,6 +373,8 @@ class PostgresSession:
         is_idle = self._kernel.pending == 0
         if is_idle:
             self._is_in_flight = False
+        if event.status == "I":
+            self._door.names.settle()
         if event.status == "I" and self._has_defined:
             self._catalog.invalidate()
             self._has_defined = False
@@ -440,6 +451,8 @@ class PostgresSession:
     def _lose_target(self) -> Ending:
         if self._ending.done():
             return self._ending.result()
+        if self._has_heard_fatal:
+            return Ending("the target broke off")  # it said why itself, and the agent was told
         what, fix = "the target ended the connection", "connect again; whether a statement under way took effect is not known"
         return Ending("the target broke off", enforce.refuse_login(enforce.TARGET_LOST, what, fix=fix))
 

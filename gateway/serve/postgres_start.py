@@ -20,6 +20,7 @@ from gateway.serve.postgres import HostLimits, PostgresConnection, PostgresHost
 from gateway.serve.postgres_limits import SessionLimits
 from gateway.serve.postgres_lookups import CatalogCache
 from gateway.serve.postgres_outcomes import MAX_TRANSCRIPT_BYTES
+from gateway.serve.postgres_preview import PreviewQuestions
 from gateway.serve.postgres_upstream import PostgresTarget, open_upstream
 from gateway.serve.tls import POSTGRES_ALPN, ServerTls
 
@@ -138,6 +139,7 @@ def _make_connection(parts: Parts, item: PostgresConnectionConfig, asked: str) -
         connect_timeout_s=limits.connect_timeout_s,
     )
     credential = partial(_read_credential, parts.secrets, item)
+    connect = partial(open_upstream, target, credential, {**PINNED_SETTINGS, "application_name": LOOKUP_NAME})
     transcript = item.transcript or "head"
     kept = {"none": 0, "summary": 0, "head": limits.transcript_head_bytes, "full": MAX_FULL_TRANSCRIPT_BYTES}
     return PostgresConnection(
@@ -158,8 +160,9 @@ def _make_connection(parts: Parts, item: PostgresConnectionConfig, asked: str) -
             max_sql_bytes=limits.max_sql_bytes,
             max_depth=limits.max_sql_depth,
         ),
+        previews=PreviewQuestions(connect, limits.lookup_timeout_s),
         catalog=CatalogCache(
-            partial(open_upstream, target, credential, {**PINNED_SETTINGS, "application_name": LOOKUP_NAME}),
+            connect,
             max_age_s=limits.catalog_age_s,
             timeout_s=limits.lookup_timeout_s,
         ),

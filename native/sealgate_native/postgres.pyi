@@ -173,6 +173,9 @@ class Session:
         ValueError when nothing waits as `id`.
         """
 
+    def show_process(self, real: int, shown: int) -> None:
+        """Notifications of the session itself carry the process number its client was told."""
+
     def hide_texts(self) -> None:
         """From now until the transaction is over, errors and notices of the server are shown without texts that could quote data.
 

@@ -81,6 +81,7 @@ class Statement(TypedDict):
     copy: NotRequired[Copy]
     object: NotRequired[str]
     prepared_name: NotRequired[str]
+    cursor_name: NotRequired[str]
     nested: NotRequired[str]
 
 class Analysis(TypedDict):

@@ -257,6 +257,10 @@ impl Session {
             .map_err(|error| raise_resolve(py, &error))
     }
 
+    fn show_process(&self, real: i32, shown: i32) {
+        lock(&self.inner).show_process(real, shown);
+    }
+
     fn hide_texts(&self) {
         lock(&self.inner).hide_texts();
     }

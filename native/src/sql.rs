@@ -104,6 +104,7 @@ fn statement<'py>(py: Python<'py>, found: &Statement) -> PyResult<Bound<'py, PyD
     }
     set_present(&facts, "object", found.object)?;
     set_present(&facts, "prepared_name", found.prepared_name.as_deref())?;
+    set_present(&facts, "cursor_name", found.cursor_name.as_deref())?;
     set_present(&facts, "nested", found.nested)?;
     Ok(facts)
 }

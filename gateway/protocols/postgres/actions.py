@@ -14,14 +14,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sealgate_native.sql import analyze
 
 from gateway.action import Action, Lookup
 from gateway.protocols.postgres.catalog import CatalogSnapshot
+from gateway.protocols.postgres.named import (
+    UNTRACKED,
+    Change,
+    Definition,
+    SessionNames,
+    describe_by_name,
+    list_texts,
+    read_changes,
+    uses_name,
+)
 from gateway.protocols.postgres.sensitivity import Sensitivity, find_sensitive
 from gateway.protocols.postgres.statements import Described, describe_statement
+
+if TYPE_CHECKING:
+    from sealgate_native.sql import Statement as Analyzed
 
 CATALOG: Final = "postgres.catalog"
 """The look-up kind, and the key of its answer in facts."""
@@ -53,11 +66,13 @@ class Statement:
     Attributes:
         params: decoded values of the bound parameters: None, text, or a JSON value that holds the bytes.
         mode: "simple" or "extended" query, or "copy" for what follows a COPY.
+        prepares: the name a Parse message gives it; None where it is run.
     """
 
     sql: str
     params: tuple[object, ...] = ()
     mode: Literal["simple", "extended", "copy"] = "simple"
+    prepares: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +101,20 @@ def lookups(statement: Statement, settings: SqlSettings) -> tuple[Lookup, ...]:
 
 
 def describe(statement: Statement, facts: Mapping[str, object], settings: SqlSettings) -> Action:
-    """The action a statement attempts.
+    """The action a statement attempts, in a session that has given no names yet; see `describe_in_session`."""
+    return describe_in_session(statement, facts, settings, SessionNames())[0]
+
+
+def describe_in_session(
+    statement: Statement, facts: Mapping[str, object], settings: SqlSettings, names: SessionNames
+) -> tuple[Action, tuple[Change, ...]]:
+    """The action a statement attempts, and the names it would make or end.
 
     Args:
         statement: what the client asks to run.
         facts: the snapshot under "postgres.catalog"; without it nothing counts as harmless and every column as possibly sensitive.
         settings: of the connection.
+        names: what cursors and prepared statements of the session stand for.
     """
     snapshot = _snapshot(facts)
     if snapshot is None or len(statement.sql) > MAX_REMEMBERED_CHARS:
@@ -99,27 +122,38 @@ def describe(statement: Statement, facts: Mapping[str, object], settings: SqlSet
     else:
         key = (statement.sql, settings.sensitive, settings.max_sql_bytes, settings.max_depth)
         judged = snapshot.remember(key, lambda: _judge(statement.sql, snapshot, settings))
-    return Action(
+    used: list[Definition] = []
+    if judged.named:
+        judged, used = _resolve_names(judged, snapshot, settings, names)
+    action = Action(
         protocol="postgres",
         phase="request",
         name=QUERY,
         effects=judged.effects,
         facts=_request_facts(statement, settings, snapshot, judged.described),
-        payload={"text": statement.sql, **({"params": list(statement.params)} if statement.params else {})},
-        canonical=_canonical(statement, settings, snapshot),
+        payload=_payload(statement, used),
+        canonical=_canonical(statement, settings, snapshot, used),
         parse_status="ok" if judged.failure is None else "failed",
         parse_reason=judged.failure,
         harmless_read=judged.failure is None and all(each.is_harmless for each in judged.described),
     )
+    return action, _read_changes(statement, judged, snapshot)
 
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """What a text is, whatever its parameters."""
+    """What a text is, whatever its parameters.
+
+    Attributes:
+        named: the analyses of all its statements, where one of them makes, ends or uses a name; else empty.
+        only: the analysis of its only statement.
+    """
 
     described: tuple[Described, ...]
     effects: frozenset[str]
     failure: str | None = None
+    named: tuple[Analyzed, ...] = ()
+    only: Analyzed | None = None
 
 
 def _judge(sql: str, snapshot: CatalogSnapshot | None, settings: SqlSettings) -> _Judged:
@@ -132,9 +166,49 @@ def _judge(sql: str, snapshot: CatalogSnapshot | None, settings: SqlSettings) ->
         if not NAME_SETTINGS.isdisjoint(analyzed["set_vars"]):
             # From here on names may mean something else than the snapshot says.
             snapshot = None
+    found = tuple(analysis["statements"])
+    has_names = any(uses_name(each) or read_changes(each, None) for each in found)
+    only = found[0] if len(found) == 1 else None
+    return _Judged(tuple(described), _join_effects(described), None, found if has_names else (), only)
+
+
+def _join_effects(described: Sequence[Described]) -> frozenset[str]:
     # A text without any statement does nothing; drivers send it to see whether the server is there.
-    effects = frozenset[str]().union(*(each.effects for each in described)) or frozenset({"read"})
-    return _Judged(tuple(described), effects)
+    return frozenset[str]().union(*(each.effects for each in described)) or frozenset({"read"})
+
+
+def _resolve_names(
+    judged: _Judged, snapshot: CatalogSnapshot | None, settings: SqlSettings, names: SessionNames
+) -> tuple[_Judged, list[Definition]]:
+    """The same text with every name it uses replaced by what the name stands for."""
+    described, used, pending = list(judged.described), [], list[Change]()
+    for index, analyzed in enumerate(judged.named):
+        if uses_name(analyzed):
+            is_cursor = "cursor_name" in analyzed
+            name = analyzed.get("cursor_name") or analyzed.get("prepared_name", "")
+            definition = names.find("cursor" if is_cursor else "prepared", name, pending)
+            described[index] = describe_by_name(analyzed, described[index], definition, snapshot, settings.sensitive)
+            used += [] if definition is None else [definition]
+        pending += read_changes(analyzed, snapshot)
+    return _Judged(tuple(described), _join_effects(described), judged.failure, judged.named, judged.only), used
+
+
+def _read_changes(statement: Statement, judged: _Judged, snapshot: CatalogSnapshot | None) -> tuple[Change, ...]:
+    """What names are made and ended when the statement is sent: a Parse message makes one, whatever runs later."""
+    if statement.prepares is None:
+        return tuple(change for analyzed in judged.named for change in read_changes(analyzed, snapshot))
+    if not statement.prepares or judged.only is None:
+        return ()
+    return (Definition("prepared", statement.prepares, judged.only, None if snapshot is None else snapshot.digest),)
+
+
+def _payload(statement: Statement, used: Sequence[Definition]) -> dict[str, Any]:
+    payload: dict[str, Any] = {"text": statement.sql}
+    if statement.params:
+        payload["params"] = list(statement.params)
+    if used:
+        payload["named"] = dict(list_texts(used))
+    return payload
 
 
 def _snapshot(facts: Mapping[str, object]) -> CatalogSnapshot | None:
@@ -154,13 +228,16 @@ def _request_facts(
     }
 
 
-def _canonical(statement: Statement, settings: SqlSettings, snapshot: CatalogSnapshot | None) -> dict[str, Any]:
+def _canonical(
+    statement: Statement, settings: SqlSettings, snapshot: CatalogSnapshot | None, used: Sequence[Definition]
+) -> dict[str, Any]:
     """What an approval is for (design section 3): the text, its parameters, and what decides what its names mean."""
     return {
         "text": statement.sql,
         "database": settings.database,
         **({"params": list(statement.params)} if statement.params else {}),
         **({} if snapshot is None else {"search_path": list(snapshot.search_path)}),
+        **({"named": dict(list_texts(used))} if used else {}),
     }
 
 
@@ -180,6 +257,9 @@ def describe_rows(
     sensitivity = find_sensitive(snapshot, settings.sensitive)
     may_yield = _may_yield(request, sensitivity, index)
     outputs = _outputs(request, index, len(fields))
+    if _is_untracked(request, index):
+        # Where the rows come from is not certain, so neither is what the catalogue or the statement says of their columns.
+        snapshot, may_yield, outputs = None, sensitivity.is_configured, None
     columns = []
     for number, described in enumerate(fields):
         column = _trace(int(described["table_oid"]), int(described["attnum"]), snapshot, sensitivity, may_yield=may_yield)
@@ -243,6 +323,26 @@ def _outputs(request: Action, index: int, count: int) -> list[dict[str, Any]] | 
     for output in outputs:
         columns.append({"lineage": "known", "sensitive": output["sensitive"], "origins": output["columns"]})
     return columns
+
+
+def _is_untracked(request: Action, index: int) -> bool:
+    """Whether the rows come from a statement used by name, and the name may stand for another one by the time they come.
+
+    A prepared FETCH or EXECUTE is described once and run often, whatever its name stands for by then.
+    """
+    statements = request.facts.get("statements", ())
+    statement = statements[index] if 0 <= index < len(statements) else {}
+    return UNTRACKED in statement.get("flags", ()) or (request.facts.get("mode") == "extended" and _names_another(statement))
+
+
+def uses_names(request: Action) -> bool:
+    """Whether a statement of an action is judged as what a name of the session stands for."""
+    statements = request.facts.get("statements", ())
+    return any(_names_another(statement) or UNTRACKED in statement.get("flags", ()) for statement in statements)
+
+
+def _names_another(statement: Mapping[str, Any]) -> bool:
+    return statement.get("verb") in {"fetch", "move", "execute"} or "prepared_name" in statement
 
 
 def _trace(

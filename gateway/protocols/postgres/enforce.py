@@ -16,7 +16,7 @@ from gateway.messages import Refusal, RefusalKind
 ENFORCEABLE: Final = Enforceable(
     selectors=frozenset({"index", "column", "detector"}),
     strategies=frozenset({"drop", "null", "redact", "tokenize", "hash", "partial"}),
-    obligations=frozenset({"row_limit", "record", "tag"}),
+    obligations=frozenset({"row_limit", "record", "tag", "preview"}),
 )
 """What this protocol can carry out; a decision that asks for more blocks."""
 

@@ -31,8 +31,16 @@ MAX_LOGIN_MESSAGES: Final = 256
 SUPPORTED_MINOR: Final = 2
 """The newest minor version spoken: 3.2, whose only change is cancel keys of up to 256 bytes."""
 
-PASSED_SETTINGS: Final = frozenset({"datestyle", "intervalstyle", "timezone", "extra_float_digits"})
-"""Start-up settings that go to the server as asked: they change how values look, never which rows or rights a statement has."""
+PASSED_SETTINGS: Final = frozenset(
+    {
+        *("bytea_output", "datestyle", "extra_float_digits", "intervalstyle", "timezone"),
+        *("client_min_messages", "jit"),
+        *("idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout"),
+        *("default_transaction_isolation", "default_transaction_read_only", "default_transaction_deferrable"),
+    }
+)
+"""Start-up settings that go to the server as asked: how values look, which notices come, how long things may take, what
+transactions begin as. None changes what a statement means or which rows and rights it has."""
 
 PINNED_SETTINGS: Final[Mapping[str, str]] = {"client_encoding": "UTF8", "standard_conforming_strings": "on"}
 """What the gateway fixes, because both change how the server splits a statement into words."""

@@ -12,6 +12,8 @@ pub(crate) enum Subject {
     Statement(Arc<Statement>),
     Portal(Arc<Portal>),
     Closed(Named, String),
+    /// A cursor made in SQL: its columns may be told, its rows come by FETCH only.
+    Cursor,
     /// The ErrorResponse of a refusal, and whether the refusal ends the unnamed statement.
     Refusal(Vec<u8>, bool),
 }

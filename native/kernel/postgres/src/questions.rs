@@ -89,7 +89,12 @@ impl Session {
             self.refuse_kept("prepared statements");
             return Ok(Flow::Next);
         }
-        let taken = self.ask(|known| known.take_text(Event::Parse, sql));
+        // A name is the host's to follow: SQL can use it later.
+        let taken = if parse.name.is_empty() {
+            self.ask(|known| known.take_text(Event::Parse, sql))
+        } else {
+            None
+        };
         let (name, sql, param_oids) = (parse.name.to_owned(), sql.to_owned(), parse.param_oids);
         if let Some(taken) = taken {
             let what = Judged::Parse {
@@ -207,7 +212,7 @@ impl Session {
                 Found::Known(slot) => (
                     Expect::StatementParams,
                     Subject::Statement(Arc::clone(&slot.item)),
-                    slot.item.action,
+                    Some(slot.item.action),
                 ),
                 Found::Unsettled => return Ok(Flow::Hold),
                 Found::Unknown => return Ok(self.refuse_unknown(kind, name)),
@@ -216,17 +221,20 @@ impl Session {
                 Found::Known(slot) => (
                     Expect::PortalRows,
                     Subject::Portal(Arc::clone(&slot.item)),
-                    slot.item.statement.action,
+                    Some(slot.item.statement.action),
                 ),
                 Found::Unsettled => return Ok(Flow::Hold),
+                // Drivers ask so for the columns of a cursor that DECLARE made. Rows cannot follow: an Execute of a name no
+                // Bind made is refused.
+                Found::Unknown if !name.is_empty() => (Expect::PortalRows, Subject::Cursor, None),
                 Found::Unknown => return Ok(self.refuse_unknown(kind, name)),
             },
         };
-        if kind == Named::Portal {
+        if kind == Named::Portal && action.is_some() {
             self.portals.mark_described(name);
         }
         self.to_server.extend_from_slice(message);
-        self.push_extended(expect, subject, Some(action));
+        self.push_extended(expect, subject, action);
         Ok(Flow::Next)
     }
 

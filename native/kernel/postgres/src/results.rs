@@ -163,6 +163,11 @@ impl Session {
                 "a RowDescription that nothing asked for",
             ));
         };
+        if matches!(head.subject, Subject::Cursor) {
+            self.say(message);
+            self.pop();
+            return Ok(());
+        }
         let (statement, described_by) = match &head.subject {
             Subject::Statement(statement) => (Some(statement), DescribedBy::Statement),
             Subject::Portal(portal) if head.is_injected => {

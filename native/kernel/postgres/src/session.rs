@@ -106,6 +106,8 @@ pub struct Session {
     /// ReadyForQuery that may come with nothing pending.
     pub(crate) surplus_ready: usize,
     pub(crate) copy_in: Option<CopyIn>,
+    /// The server's process number of this session, and the one its client was told.
+    pub(crate) process: Option<(i32, i32)>,
     /// SQL has ended names since the last time all of them were known.
     pub(crate) has_deallocated: bool,
 
@@ -148,6 +150,7 @@ impl Session {
             doubtful_syncs: 0,
             surplus_ready: 0,
             copy_in: None,
+            process: None,
             has_deallocated: false,
             known: None,
             statements: Names::new(),
@@ -238,6 +241,11 @@ impl Session {
         self.statements
             .for_each(|statement| statement.set_plan(None));
         Ok(())
+    }
+
+    /// Notifications of the session itself carry the process number its client was told, by which drivers know their own.
+    pub fn show_process(&mut self, real: i32, shown: i32) {
+        self.process = Some((real, shown));
     }
 
     /// `I`, `T` or `E`, as the server last said.

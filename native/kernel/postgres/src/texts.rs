@@ -122,7 +122,11 @@ impl Session {
         let mut detected = BTreeMap::new();
         let payload = self.mask_text(payload, &mut detected);
         let start = encode::begin(&mut self.to_client, b'A');
-        self.to_client.extend_from_slice(&pid.to_be_bytes());
+        let shown = match self.process {
+            Some((real, shown)) if real == pid => shown,
+            _ => pid,
+        };
+        self.to_client.extend_from_slice(&shown.to_be_bytes());
         self.to_client.extend_from_slice(channel.as_bytes());
         self.to_client.push(0);
         self.to_client.extend_from_slice(&payload);

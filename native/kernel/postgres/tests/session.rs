@@ -326,3 +326,33 @@ fn messages_over_the_limit_and_copy_both_are_violations() {
         .unwrap_err();
     assert_eq!(both.code, Code::Unexpected);
 }
+
+#[test]
+fn a_cursor_made_in_sql_can_be_described_and_not_run() {
+    let mut session = session();
+    let describe = message(b'D', b"Prows\0");
+    session
+        .receive_client(&[describe, execute("rows"), sync()].concat())
+        .unwrap();
+    let mut action = 0;
+    pass(&mut session, &mut action);
+    // The Execute was answered here, and makes the server fail what was sent before it.
+    assert_eq!(kinds(&session.take_to_server().unwrap()), "DPS");
+    let failed = error("42601");
+    session
+        .receive_server(&[row_description(7), failed, encode::ready(b'I')].concat())
+        .unwrap();
+    assert_eq!(kinds(&session.take_to_client().unwrap()), "TEZ");
+}
+
+#[test]
+fn a_notification_of_its_own_carries_the_process_number_the_client_was_told() {
+    let mut session = session();
+    session.show_process(77, 1);
+    let notify = |pid: i32| message(b'A', &[&pid.to_be_bytes()[..], b"c\0p\0"].concat());
+    session
+        .receive_server(&[notify(77), notify(78)].concat())
+        .unwrap();
+    let said = session.take_to_client().unwrap();
+    assert_eq!(said, [notify(1), notify(78)].concat());
+}

@@ -201,6 +201,8 @@ pub struct Statement {
     pub outputs: Vec<Output>,
     /// The name PREPARE gives or EXECUTE uses.
     pub prepared_name: Option<String>,
+    /// The cursor DECLARE makes, or FETCH, MOVE and CLOSE use; none for CLOSE ALL.
+    pub cursor_name: Option<String>,
     /// The verb of the statement inside PREPARE, EXPLAIN, DECLARE CURSOR, CREATE TABLE AS or COPY.
     pub nested: Option<&'static str>,
 }

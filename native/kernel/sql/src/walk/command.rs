@@ -9,6 +9,9 @@ use super::Walker;
 use crate::effects::Effect as E;
 use crate::facts::{Access, Usage};
 
+/// `AccessShareLock` of storage/lockdefs.h.
+const ACCESS_SHARE_LOCK: i32 = 1;
+
 impl Walker {
     /// Every command and part of a command; `visit` sends only these here.
     pub(super) fn command(&mut self, node: &NodeEnum) {
@@ -76,7 +79,9 @@ impl Walker {
                 self.relations(&s.relations, Access::Write);
             }
             N::LockStmt(s) => {
-                self.does("lock", &[E::Lock]);
+                // The mode every SELECT takes; it stands in nobody's way but a definition's.
+                let is_shared = s.mode == ACCESS_SHARE_LOCK;
+                self.does("lock", if is_shared { &[E::Read] } else { &[E::Lock] });
                 self.relations(&s.relations, Access::Lock);
             }
             N::RenameStmt(s) => {
@@ -248,13 +253,18 @@ impl Walker {
             N::UnlistenStmt(_) => self.does("unlisten", &[E::Session]),
             // Other sessions see it, so it is more than session state.
             N::NotifyStmt(_) => self.does("notify", &[E::Session, E::Write]),
-            N::ClosePortalStmt(_) => self.does("close", &[E::Session]),
+            N::ClosePortalStmt(s) => {
+                self.does("close", &[E::Session]);
+                self.statement.cursor_name =
+                    Some(s.portalname.clone()).filter(|name| !name.is_empty());
+            }
             N::FetchStmt(s) => {
                 self.does(
                     if s.ismove { "move" } else { "fetch" },
                     &[E::Session, E::Read],
                 );
                 self.flag("cursor");
+                self.statement.cursor_name = Some(s.portalname.clone());
             }
             N::DeallocateStmt(s) => {
                 self.does("deallocate", &[E::Session]);

@@ -242,6 +242,7 @@ impl Walker {
         self.verb("declare_cursor");
         self.effects(&[Effect::Session, Effect::Read]);
         self.flag("cursor");
+        self.statement.cursor_name = Some(cursor.portalname.clone());
         if let Some(query) = cursor
             .query
             .as_deref()

@@ -146,7 +146,11 @@ impl Walker {
             | T::AtEnableReplicaRule
             | T::AtEnableAlwaysRule => self.effect(E::Privilege),
             // These rewrite rows.
-            T::AtAlterColumnType | T::AtDropColumn | T::AtSetExpression => self.effect(E::Write),
+            T::AtAlterColumnType | T::AtSetExpression => self.effect(E::Write),
+            T::AtDropColumn => {
+                self.effect(E::Write);
+                self.flag("drops_column");
+            }
             T::Undefined => self.unknown(),
             _ => {}
         }

@@ -50,8 +50,8 @@ allow contains {"rule": "postgres.access.write", "effects": ["write", "lock"]} i
 	input.phase == "request"
 	input.context.parse.status == "ok"
 	lib.in_groups(input.subject.groups, data.site.postgres.groups.writers)
-	lib.every_effect_by(input.postgres.facts.statements, "write", _row_verbs)
-	lib.every_effect_by(input.postgres.facts.statements, "lock", _row_verbs)
+	lib.every_effect_by(input.postgres.facts.statements, "write", _row_verbs | _name_verbs)
+	lib.every_effect_by(input.postgres.facts.statements, "lock", _row_verbs | _name_verbs)
 }
 
 # METADATA
@@ -70,6 +70,25 @@ allow contains {"rule": "postgres.access.define", "effects": ["define"]} if {
 }
 
 # METADATA
+# title: Schema owners may rewrite tables
+# description: ALTER TABLE that changes a type rewrites rows as part of the definition; dropping a column is not meant.
+# custom:
+#   id: postgres.access.rewrite
+#   severity: low
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3]
+#   failure_msg: The subject may not change definitions on this connection.
+#   solution: Ask for membership in one of data.site.postgres.groups.schema_owners.
+allow contains {"rule": "postgres.access.rewrite", "effects": ["write"]} if {
+	input.phase == "request"
+	input.context.parse.status == "ok"
+	lib.in_groups(input.subject.groups, data.site.postgres.groups.schema_owners)
+	lib.every_effect_by(input.postgres.facts.statements, "write", {"alter_table", "alter_sequence"})
+	every statement in input.postgres.facts.statements {
+		not lib.has_flag(statement, "drops_column")
+	}
+}
+
+# METADATA
 # title: Control transactions
 # description: Readers and writers may open and close transactions and prepare statements.
 # custom:
@@ -82,7 +101,24 @@ allow contains {"rule": "postgres.access.transaction", "effects": ["session", "r
 	input.phase == "request"
 	input.context.parse.status == "ok"
 	lib.in_groups(input.subject.groups, data.site.postgres.groups.readers)
-	lib.every_effect_by(input.postgres.facts.statements, "session", _transaction_verbs | {"set", "reset"})
+	lib.every_effect_by(input.postgres.facts.statements, "session", ((_transaction_verbs | _name_verbs) | _row_verbs))
+}
+
+# METADATA
+# title: Readers may reset their session
+# description: DISCARD ALL, which pools send between two uses of a connection, only undoes what the session did itself.
+# custom:
+#   id: postgres.access.reset
+#   severity: low
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3]
+#   failure_msg: The subject may not reset this session.
+#   solution: Ask for membership in one of data.site.postgres.groups.readers.
+allow contains {"rule": "postgres.access.reset", "effects": ["privilege"]} if {
+	input.phase == "request"
+	input.context.parse.status == "ok"
+	lib.in_groups(input.subject.groups, data.site.postgres.groups.readers)
+	count(lib.with_verb(input.postgres.facts.statements, {"discard"})) > 0
+	lib.every_effect_by(input.postgres.facts.statements, "privilege", {"discard"})
 }
 
 # METADATA
@@ -114,4 +150,11 @@ _transaction_verbs := {
 	"rollback_to",
 	"deallocate",
 	"close",
+	"set",
+	"reset",
+	"discard",
+	"unlisten",
 }
+
+# Names given to statements and read by: judged as what they stand for (postgres.sessions.untracked).
+_name_verbs := {"declare_cursor", "fetch", "move", "prepare"}

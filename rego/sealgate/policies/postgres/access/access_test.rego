@@ -66,3 +66,37 @@ test_a_harmless_statement_never_covers_another if {
 test_responses_need_no_allow if {
 	count(access.allow) == 0 with input as given.response([])
 }
+
+test_readers_may_reset_their_session if {
+	discard := given.statement("discard", {"effects": ["privilege", "session"]})
+	found := given.rules(access.allow) with input as given.request([discard], ["privilege", "session"])
+	"postgres.access.reset" in found
+	"postgres.access.transaction" in found
+}
+
+test_a_reset_covers_no_grant if {
+	grant := given.statement("grant", {"effects": ["privilege"]})
+	not "postgres.access.reset" in given.rules(access.allow) with input as given.request([grant], ["privilege"])
+}
+
+test_readers_may_use_cursors if {
+	fetch := given.statement("fetch", {"effects": ["read", "session"]})
+	"postgres.access.transaction" in given.rules(access.allow) with input as given.request([fetch], ["read", "session"])
+}
+
+test_schema_owners_may_rewrite if {
+	alter := given.statement("alter_table", {"effects": ["define", "write"]})
+	"postgres.access.rewrite" in given.rules(access.allow) with input as given.request([alter], ["define", "write"])
+}
+
+test_a_rewrite_covers_no_other_write if {
+	alter := given.statement("alter_table", {"effects": ["define", "write"]})
+	vacuum := given.statement("vacuum", {"effects": ["write"]})
+	doc := given.request([alter, vacuum], ["define", "write"])
+	not "postgres.access.rewrite" in given.rules(access.allow) with input as doc
+}
+
+test_dropping_a_column_is_no_rewrite if {
+	drop := given.statement("alter_table", {"effects": ["define", "write"], "flags": ["drops_column"]})
+	not "postgres.access.rewrite" in given.rules(access.allow) with input as given.request([drop], ["define", "write"])
+}

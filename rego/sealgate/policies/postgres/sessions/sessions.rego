@@ -5,6 +5,8 @@
 #   - input: schema.postgres.request
 package sealgate.policies.postgres.sessions
 
+import data.sealgate.lib.postgres as lib
+
 # METADATA
 # title: Change roles or privileges
 # description: Roles, grants, ownership and row security are not an agent's to change.
@@ -22,6 +24,7 @@ deny contains {
 } if {
 	input.phase == "request"
 	"privilege" in input.action.effects
+	not _only_resets(input.postgres.facts.statements)
 }
 
 # METADATA
@@ -43,12 +46,13 @@ deny contains {
 	some statement in input.postgres.facts.statements
 	some name in statement.set_vars
 	not lower(name) in data.site.postgres.session_settings
+	not _restores_all(statement, name)
 	message := sprintf("setting %v may not be changed in this session", [name])
 }
 
 # METADATA
 # title: Other session statements
-# description: LISTEN, NOTIFY, LOAD, DISCARD and the like change state nobody asked to change.
+# description: LISTEN and NOTIFY carry data between sessions past every mask by column; LOAD runs code.
 # custom:
 #   id: postgres.sessions.other
 #   severity: medium
@@ -62,9 +66,37 @@ deny contains {
 	"controls": ["FFIEC-AIO-VI.B", "NIST-AC-3", "NIST-CM-5"],
 } if {
 	input.phase == "request"
-	"session" in input.action.effects
 	some statement in input.postgres.facts.statements
-	statement.verb in {"listen", "unlisten", "notify", "load", "discard", "declare_cursor", "prepare", "execute"}
-	verb := replace(upper(statement.verb), "_", " ")
-	message := sprintf("%v leaves or uses something in the session that cannot be judged", [verb])
+	statement.verb in {"listen", "notify", "load"}
+	message := sprintf("%v leaves or uses something in the session that cannot be judged", [upper(statement.verb)])
 }
+
+# METADATA
+# title: A name that could mean anything
+# description: FETCH and EXECUTE are judged as the statement they name; here it is not certain which one that is.
+# custom:
+#   id: postgres.sessions.untracked
+#   severity: high
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-CM-5]
+#   failure_msg: What this name stands for is not certain.
+#   solution: Close or deallocate the name and make it again in this session, or send the statement itself.
+deny contains {
+	"rule": "postgres.sessions.untracked",
+	"message": message,
+	"severity": "high",
+	"controls": ["FFIEC-AIO-VI.B", "NIST-AC-3", "NIST-CM-5"],
+} if {
+	input.phase == "request"
+	some statement in input.postgres.facts.statements
+	lib.has_flag(statement, "untracked")
+	message := sprintf("%v uses a name and it is not certain what that stands for", [upper(statement.verb)])
+}
+
+# DISCARD ALL goes back to the role the session began with, which is the one it has.
+_only_resets(statements) if {
+	count(lib.with_verb(statements, {"discard"})) > 0
+	lib.every_effect_by(statements, "privilege", {"discard"})
+}
+
+# RESET ALL and DISCARD ALL restore what the gateway set when the session began.
+_restores_all(statement, "all") if statement.verb in {"reset", "discard"}

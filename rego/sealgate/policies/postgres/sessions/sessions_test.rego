@@ -12,7 +12,7 @@ test_roles_are_denied if {
 }
 
 test_unlisted_settings_are_denied if {
-	denied(given.statement("set", {"set_vars": ["search_path"]}), ["session"]) == {"postgres.sessions.setting"}
+	denied(given.statement("set", {"set_vars": ["work_mem"]}), ["session"]) == {"postgres.sessions.setting"}
 	denied(given.statement("set", {"set_vars": ["ROLE"]}), ["session"]) == {"postgres.sessions.setting"}
 }
 
@@ -20,16 +20,44 @@ test_listed_settings_pass if {
 	denied(given.statement("set", {"set_vars": ["Statement_Timeout"]}), ["session"]) == set()
 }
 
+test_restoring_every_setting_passes if {
+	denied(given.statement("reset", {"set_vars": ["all"]}), ["session"]) == set()
+	denied(given.statement("discard", {"set_vars": ["all"]}), ["privilege", "session"]) == set()
+}
+
+test_a_computed_setting_is_not_restoring if {
+	denied(given.statement("select", {"set_vars": ["all"]}), ["session"]) == {"postgres.sessions.setting"}
+}
+
+test_a_reset_never_covers_a_change_of_roles if {
+	discard := given.statement("discard", {"set_vars": ["all"], "effects": ["privilege", "session"]})
+	grant := given.statement("grant", {"effects": ["privilege"]})
+	doc := given.request([discard, grant], ["privilege", "session"])
+	"postgres.sessions.role" in given.rules(sessions.deny) with input as doc
+}
+
+test_names_that_could_mean_anything_are_denied if {
+	every verb in {"fetch", "move", "execute", "explain"} {
+		denied(given.statement(verb, {"flags": ["untracked"]}), ["read"]) == {"postgres.sessions.untracked"}
+	}
+}
+
+test_names_that_are_tracked_pass if {
+	every verb in {"declare_cursor", "fetch", "move", "close", "prepare", "deallocate", "unlisten"} {
+		denied(given.statement(verb, {}), ["read", "session"]) == set()
+	}
+}
+
 test_other_session_statements_are_denied if {
-	every verb in {"listen", "notify", "load", "discard", "prepare", "execute"} {
+	every verb in {"listen", "notify", "load"} {
 		denied(given.statement(verb, {}), ["session"]) == {"postgres.sessions.other"}
 	}
 }
 
 test_the_message_reads_like_the_statement if {
-	found := sessions.deny with input as given.request([given.statement("declare_cursor", {})], ["session"])
+	found := sessions.deny with input as given.request([given.statement("listen", {})], ["session"])
 	some denial in found
-	startswith(denial.message, "DECLARE CURSOR leaves")
+	startswith(denial.message, "LISTEN leaves")
 }
 
 test_transactions_pass if {

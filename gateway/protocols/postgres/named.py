@@ -1,0 +1,221 @@
+"""What the names of one session stand for: cursors made by DECLARE, statements made by PREPARE or by a Parse message. Pure.
+
+FETCH and EXECUTE name a statement instead of showing it. They are judged as that statement where it is certain which one they mean,
+and carry the flag `untracked` where it is not, so that policy can refuse them and every column they return counts as sensitive.
+
+Certain means that exactly one text can stand under the name. A name is remembered from before its statement is sent until the server
+has confirmed that it ended, so what was forgotten is gone, and what is still remembered may be gone: that only leads to a refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from gateway.protocols.postgres.catalog import CatalogSnapshot
+from gateway.protocols.postgres.sensitivity import find_sensitive
+from gateway.protocols.postgres.statements import Described, describe_statement
+
+if TYPE_CHECKING:
+    # A type of the stub only: at run time an analysis is a plain dict.
+    from sealgate_native.sql import Statement as Analyzed
+
+UNTRACKED: Final = "untracked"
+"""The flag of a statement that uses a name which could stand for anything."""
+
+MAX_NAMES: Final = 1_000
+"""Definitions remembered at once; beyond it no name of the session is certain any more."""
+
+BLURRING_EFFECTS: Final = frozenset({"execute", "unknown"})
+"""Effects of code that can make cursors and prepared statements nobody saw: from then on no name is certain."""
+
+_LISTS: Final = ("tables", "columns", "assigned", "functions")
+
+type Kind = Literal["cursor", "prepared"]
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A statement that was given a name.
+
+    Attributes:
+        analyzed: the DECLARE, the PREPARE, or the statement of a Parse message.
+        catalog_digest: of the snapshot it was judged against; None without one.
+        outlives: whether the end of the transaction may leave it.
+    """
+
+    kind: Kind
+    name: str
+    analyzed: Analyzed
+    catalog_digest: str | None = None
+    outlives: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Names that a statement ends: None for all of the kind."""
+
+    kind: Kind
+    name: str | None
+
+
+type Change = Definition | Ended
+
+
+@dataclass(slots=True)
+class _Sent:
+    """The changes of one action that was sent."""
+
+    changes: tuple[Change, ...]
+    is_single: bool
+    is_over: bool = False
+
+
+@dataclass(slots=True)
+class SessionNames:
+    """The names of one session. `describe` reads them; the host tells what was sent and how it ended."""
+
+    _sent: dict[int, _Sent] = field(default_factory=dict)
+    _is_blurred: bool = False
+
+    def find(self, kind: Kind, name: str, pending: Sequence[Change] = ()) -> Definition | None:
+        """What the name certainly stands for, after `pending` changes of the same text; None where that is not certain."""
+        if self._is_blurred:
+            return None
+        for change in reversed(pending):
+            if isinstance(change, Definition) and (change.kind, change.name) == (kind, name):
+                return change
+            if isinstance(change, Ended) and change.kind == kind and change.name in {None, name}:
+                return None
+        found = [
+            change
+            for sent in self._sent.values()
+            for change in sent.changes
+            if isinstance(change, Definition) and (change.kind, change.name) == (kind, name)
+        ]
+        same = {(change.analyzed["text"], change.catalog_digest) for change in found}
+        return found[0] if len(same) == 1 else None
+
+    def send(self, number: int, changes: Sequence[Change], effects: Iterable[str], statement_count: int) -> None:
+        """An action is about to be sent."""
+        self._is_blurred |= not BLURRING_EFFECTS.isdisjoint(effects)
+        if changes:
+            self._sent[number] = _Sent(tuple(changes), statement_count == 1)
+            self._is_blurred |= sum(len(sent.changes) for sent in self._sent.values()) > MAX_NAMES
+
+    def end(self, number: int, *, is_completed: bool) -> None:
+        """No reply of the action can come any more."""
+        sent = self._sent.get(number)
+        if sent is None:
+            return
+        sent.is_over = True
+        if is_completed:
+            self._apply(number, sent)
+        elif sent.is_single:
+            del self._sent[number]  # a statement that failed made nothing
+
+    def settle(self) -> None:
+        """The server is outside a transaction: its cursors are gone, except those declared to outlive it."""
+        for number, sent in list(self._sent.items()):
+            if sent.is_over:
+                self._keep(number, [change for change in sent.changes if isinstance(change, Definition) and change.outlives])
+
+    def _apply(self, number: int, sent: _Sent) -> None:
+        """Carry out what an action that ran to its end has ended, of earlier actions and of its own."""
+        kept: list[Change] = []
+        for change in sent.changes:
+            if isinstance(change, Definition):
+                kept.append(change)
+                continue
+            kept = _without(kept, change)
+            for earlier, other in list(self._sent.items()):
+                if earlier < number:
+                    self._keep(earlier, _without(other.changes, change))
+        self._keep(number, kept)
+
+    def _keep(self, number: int, changes: Sequence[Change]) -> None:
+        if changes:
+            self._sent[number] = replace(self._sent[number], changes=tuple(changes))
+        else:
+            self._sent.pop(number, None)
+
+
+def _without(changes: Iterable[Change], ended: Ended) -> list[Change]:
+    def stays(change: Change) -> bool:
+        return isinstance(change, Ended) or change.kind != ended.kind or ended.name not in {None, change.name}
+
+    return [change for change in changes if stays(change)]
+
+
+def read_changes(analyzed: Analyzed, snapshot: CatalogSnapshot | None) -> tuple[Change, ...]:
+    """The names one statement makes or ends."""
+    digest = None if snapshot is None else snapshot.digest
+    match analyzed["verb"]:
+        case "declare_cursor":
+            # Only a text with the word can say WITH HOLD.
+            may_outlive = "hold" in analyzed["text"].lower()
+            return (Definition("cursor", analyzed.get("cursor_name", ""), analyzed, digest, may_outlive),)
+        case "prepare":
+            return (Definition("prepared", analyzed.get("prepared_name", ""), analyzed, digest),)
+        case "close":
+            return (Ended("cursor", analyzed.get("cursor_name")),)
+        case "deallocate":
+            return (Ended("prepared", analyzed.get("prepared_name")),)
+        case "discard" if "all" in analyzed["set_vars"]:
+            return (Ended("cursor", None), Ended("prepared", None))
+    return ()
+
+
+def uses_name(analyzed: Analyzed) -> bool:
+    """Whether a statement runs or reads another by its name."""
+    return analyzed["verb"] in {"fetch", "move", "execute"} or analyzed.get("nested") == "execute"
+
+
+def describe_by_name(
+    analyzed: Analyzed,
+    described: Described,
+    definition: Definition | None,
+    snapshot: CatalogSnapshot | None,
+    sensitive: tuple[str, ...],
+) -> Described:
+    """A statement that uses a name, described with what the name stands for, or flagged as `untracked`."""
+    if definition is None or analyzed.get("nested") == "execute" or not _still_holds(definition, snapshot):
+        flags = sorted({*described.facts["flags"], UNTRACKED})
+        return replace(described, facts={**described.facts, "flags": flags, "may_yield_sensitive": True}, is_harmless=False)
+    named = describe_statement(definition.analyzed, snapshot, find_sensitive(snapshot, sensitive))
+    is_execute = analyzed["verb"] == "execute"
+    effects = _effects_of_execute(described, named) if is_execute else described.effects | named.effects
+    facts: dict[str, Any] = {**named.facts}
+    for name in _LISTS:
+        facts[name] = [*named.facts[name], *(item for item in described.facts[name] if item not in named.facts[name])]
+    facts |= {
+        "verb": named.facts.get("nested", named.facts["verb"]) if is_execute else analyzed["verb"],
+        "effects": sorted(effects),
+        "flags": sorted({*named.facts["flags"], *described.facts["flags"]}),
+        "may_yield_sensitive": named.facts["may_yield_sensitive"] or _arguments_yield(described, is_execute=is_execute),
+    }
+    if is_execute:
+        facts["prepared_name"] = definition.name
+        facts.pop("nested", None)
+    return Described(facts, effects, is_harmless=False)
+
+
+def _effects_of_execute(described: Described, named: Described) -> frozenset[str]:
+    """Those of the statement named, and of the arguments, which are expressions of their own; naming it is over."""
+    called = {effect for each in (described, named) for call in each.facts["functions"] for effect in call.get("effects", ())}
+    return (described.effects - {"execute"}) | (named.effects - {"session"}) | called
+
+
+def _still_holds(definition: Definition, snapshot: CatalogSnapshot | None) -> bool:
+    """A cursor returns the rows of the relations as they were when it was declared; a prepared statement is planned again."""
+    return definition.kind == "prepared" or (snapshot is not None and snapshot.digest == definition.catalog_digest)
+
+
+def _arguments_yield(described: Described, *, is_execute: bool) -> bool:
+    return is_execute and any(column.get("sensitive", True) for column in described.facts["columns"])
+
+
+def list_texts(definitions: Iterable[Definition]) -> Mapping[str, str]:
+    """What an approval of a statement that uses names covers beside its own text: the text each name stands for."""
+    return {f"{definition.kind} {definition.name}": definition.analyzed["text"] for definition in definitions}
