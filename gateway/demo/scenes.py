@@ -286,7 +286,7 @@ def _over_ssh(stage: Stage) -> Iterator[Step]:
         return
     for tried in play_ssh(world.ssh, world.addresses["admin"], stage.agent_token, world.directory / "agent-ssh"):
         stage.seen_by_agents.append(tried.observed)
-        observed = _short(Answer(tried.observed, 0))
+        observed = shorten(Answer(tried.observed, 0))
         yield Step(tried.name, tried.client, tried.expected, observed, tried.is_ok, tried.decision_id, tried.command)
 
 
