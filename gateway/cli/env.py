@@ -60,7 +60,7 @@ def find_place(
     """What the gateway told, and where and as whom the agent reaches it."""
     token = source.read()
     info = ask_gateway(url, token, host=host, ca_file=ca_file)
-    return info, Place(info.host, token, directory or default_directory(info.name), forwarder, ca_file)
+    return info, Place(info.host, token, directory or default_directory(info.name), forwarder, ca_file, url)
 
 
 def directory_option[F: Callable[..., Any]](command: F) -> F:
@@ -87,7 +87,8 @@ def command(
 ) -> None:
     """Print the variables an agent's own clients need: eval "$(sealgate env)".
 
-    Also writes the files they name: a bundle of authorities, a password file. Exit codes: 0 printed, 4 the token is not accepted, 5 the
+    Also writes the files they name: a bundle of authorities, a password file, an SSH key with its certificate and ssh_config
+    (`ssh -F "$SEALGATE_SSH_CONFIG" HOST`). Exit codes: 0 printed, 4 the token is not accepted, 5 the
     gateway cannot be asked.
     """
     info, place = find_place(url, host, ca_file, directory, TokenSource(token_file, token_command), forwarder)

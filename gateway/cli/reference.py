@@ -26,6 +26,7 @@ text below lists exit codes of its own uses those.
 | `SEALGATE_TRUST_CONFIG` | approvals | the Sigstore ClientTrustConfig to sign with |
 | `SEALGATE_CA_FILE` | approvals, ssh-cert, env, run, agent | CA of the admin listener |
 | `SEALGATE_DIR` | set by env, run | folder with the files that clients read |
+| `SEALGATE_SSH_CONFIG` | set by env, run | the ssh_config that leads through the gateway |
 | `SEALGATE_AGE_IDENTITY` | serve | private age key that opens `file:NAME.age` secrets |
 | `SEALGATE_OPA` | policy | the program opa, where it is not on PATH |
 | `SEALGATE_POSTGRES_BIN` | demo, tests | folder with initdb, postgres and psql |

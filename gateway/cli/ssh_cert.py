@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
 
+from gateway.cli.env import gateway_options
 from gateway.cli.output import emit, json_option
 from gateway.client.ssh_files import find_address, make_key, request_certificate, write_ssh_files
-from gateway.errors import IdentityError
+from gateway.client.tokens import TokenSource
 
 
 @click.command()
-@click.option(
-    "--gateway", "url", envvar="SEALGATE_ADMIN_URL", required=True, help="The gateway's admin listener, such as https://gw:8444."
-)
-@click.option(
-    "--token-file",
-    envvar="SEALGATE_TOKEN_FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File with your OIDC token; else the variable SEALGATE_TOKEN.",
-)
-@click.option(
-    "--ca-file", envvar="SEALGATE_CA_FILE", type=click.Path(exists=True, dir_okay=False), help="CA of the admin listener."
-)
+@gateway_options
 @click.option(
     "--dir",
     "folder",
@@ -33,23 +22,25 @@ from gateway.errors import IdentityError
     show_default=True,
     help="Folder for the key, its certificate, known_hosts and ssh_config.",
 )
-@click.option("--address", help="How this machine reaches the SSH listener. Default: the host of --gateway.")
 @json_option
-def command(url: str, token_file: Path | None, ca_file: str | None, folder: Path, address: str | None, as_json: bool) -> None:
+def command(
+    url: str,
+    host: str | None,
+    ca_file: str | None,
+    token_file: Path | None,
+    token_command: str | None,
+    folder: Path,
+    as_json: bool,
+) -> None:
     """Make a key, have it certified for an hour at most, and write an ssh_config that leads through the gateway.
 
-    The key stays on this machine. Run it again for a new certificate. Exit codes: 0 written, 2 the folder cannot be used,
-    4 the token was refused, 5 the gateway does not answer.
+    The key stays on this machine. Run it again for a new certificate. `sealgate env` does the same beside the other protocols. Exit codes: 0
+    written, 2 the folder cannot be used, 4 the token was refused, 5 the gateway does not answer.
     """
-    token = token_file.read_text().strip() if token_file else os.environ.get("SEALGATE_TOKEN", "").strip()
-    if not token:
-        raise IdentityError(
-            "no token was given", why="a certificate says who you are", fix="set SEALGATE_TOKEN or give --token-file"
-        )
     place = folder.expanduser().absolute()
-    public_key = make_key(place / "id_ed25519")
-    access = request_certificate(url, token, public_key, ca_file=ca_file)
-    config = write_ssh_files(place, access, address=address or find_address(url))
+    token = TokenSource(token_file, token_command).read()
+    access = request_certificate(url, token, make_key(place / "id_ed25519"), ca_file=ca_file)
+    config = write_ssh_files(place, access, address=host or find_address(url))
     result = {"ssh_config": str(config), "expires_at": access.expires_at, "hosts": dict(access.hosts)}
     lines = [
         f"certificate until {access.expires_at}; hosts: {', '.join(sorted(access.hosts)) or 'none'}",

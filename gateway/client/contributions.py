@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.client.ssh_files import make_key, request_certificate, write_ssh_files
+
 USER: Final = "agent"
 """The user name clients give; the token says who it is."""
 
@@ -30,6 +32,7 @@ class Place:
         directory: where files go.
         forwarder: host:port of a loopback forwarder that adds the token; None where clients send it themselves.
         ca_file: authority of the gateway's own listeners, where one was given.
+        admin_url: of the admin listener, which signs SSH keys.
     """
 
     host: str
@@ -37,6 +40,7 @@ class Place:
     directory: Path
     forwarder: str | None = None
     ca_file: str | None = None
+    admin_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,22 @@ def contribute_postgres(told: Mapping[str, Any], place: Place) -> Contribution:
     return Contribution(variables, {"pgpass": f"*:*:*:{USER}:{escaped}\n"})
 
 
-CONTRIBUTIONS: Final[Mapping[str, Contribute]] = {"http": contribute_http, "postgres": contribute_postgres}
+def contribute_ssh(told: Mapping[str, Any], place: Place) -> Contribution:
+    """A key and its certificate for an hour at most, and an ssh_config that leads through the gateway; git uses it at once."""
+    if not told.get("hosts"):
+        return Contribution()
+    folder = place.directory / "ssh"
+    public_key = make_key(folder / "id_ed25519")
+    access = request_certificate(place.admin_url, place.token, public_key, ca_file=place.ca_file)
+    config = write_ssh_files(folder, access, address=place.host)
+    return Contribution({"SEALGATE_SSH_CONFIG": str(config), "GIT_SSH_COMMAND": f'ssh -F "{config}"'})
+
+
+CONTRIBUTIONS: Final[Mapping[str, Contribute]] = {
+    "http": contribute_http,
+    "postgres": contribute_postgres,
+    "ssh": contribute_ssh,
+}
 """By protocol, as the gateway names it. What a gateway offers and nobody here knows is left out."""
 
 

@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from gateway.client.contributions import CONTRIBUTIONS, Place
 from gateway.client.gateway_info import GatewayInfo
+from gateway.client.private_files import write_private
 from gateway.errors import ConfigError
 
 Shell = Literal["sh", "fish", "powershell", "json"]
@@ -53,22 +54,13 @@ def make_environment(info: GatewayInfo, place: Place) -> Environment:
             contribution = contribute(told, place)
             variables |= contribution.variables
             for name, content in contribution.files.items():
-                _write_private(place.directory / name, content)
+                write_private(place.directory / name, content.encode())
                 files.append(place.directory / name)
     except OSError as error:
         raise ConfigError(
             "the files for clients cannot be written", why=f"{place.directory}: {error}", fix="give another folder with --dir"
         ) from None
     return Environment(variables, tuple(files))
-
-
-def _write_private(path: Path, content: str) -> None:
-    """Replace a file at once, so that a client never reads half of it."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(content)
-    fresh.replace(path)
 
 
 def _write_sh(name: str, value: str) -> str:

@@ -8,7 +8,6 @@ The private key is made here and never leaves; the gateway signs its public half
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
+from gateway.client.private_files import write_private
 from gateway.errors import ConfigError, IdentityError, TargetError
 
 PATH: Final = "/v1/ssh/certificates"
@@ -140,7 +140,7 @@ def make_key(path: Path) -> str:
         else:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             key = Ed25519PrivateKey.generate()
-            _write_private(path, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+            write_private(path, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"{path} cannot be read or made", why=type(error).__name__, fix="name another folder") from error
     return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
@@ -150,9 +150,9 @@ def write_ssh_files(folder: Path, access: SshAccess, *, address: str) -> Path:
     """Write certificate, known_hosts and ssh_config beside the key; returns the ssh_config. Raises ConfigError."""
     config = folder / "ssh_config"
     try:
-        _write_private(folder / "id_ed25519-cert.pub", f"{access.certificate}\n".encode())
-        _write_private(folder / "known_hosts", make_known_hosts(access.host_ca).encode())
-        _write_private(config, make_ssh_config(access, address=address, folder=folder).encode())
+        write_private(folder / "id_ed25519-cert.pub", f"{access.certificate}\n".encode())
+        write_private(folder / "known_hosts", make_known_hosts(access.host_ca).encode())
+        write_private(config, make_ssh_config(access, address=address, folder=folder).encode())
     except OSError as error:
         raise ConfigError(
             f"the files in {folder} cannot be written", why=error.strerror or "", fix="name another folder"
@@ -163,12 +163,3 @@ def write_ssh_files(folder: Path, access: SshAccess, *, address: str) -> Path:
 def find_address(url: str) -> str:
     """The host of the admin listener's address, where nothing else says how the gateway is reached."""
     return urlsplit(url).hostname or "127.0.0.1"
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    """Write a file only its owner may read; a reader never sees half of it."""
-    new = path.with_name(f"{path.name}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-    new.replace(path)

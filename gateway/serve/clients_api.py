@@ -2,7 +2,8 @@
 
     GET /v1/clients     {"gateway": name, "protocols": {protocol: what its host tells}}
 
-The call carries `Authorization: Bearer <OIDC token>` of any subject. It tells ports, names and public authorities, never a secret.
+The call carries `Authorization: Bearer <OIDC token>` of any subject. It tells ports, public authorities and
+the names open to that subject, never a secret.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ def make_client_routes(name: str, hosts: Mapping[str, Host], verify: Callable[[s
         try:
             if scheme.lower() != "bearer" or not token:
                 raise IdentityError("a token is needed", why="send it as Authorization: Bearer")
-            await verify(token.strip())
+            subject = await verify(token.strip())
         except IdentityError as error:
             problem = {"title": error.what, "status": 401, "detail": error.why, "fix": error.fix}
             headers = {"www-authenticate": 'Bearer realm="sealgate"'}
             return Response(orjson.dumps(problem), 401, headers, media_type="application/problem+json")
-        told = {protocol: dict(host.for_clients()) for protocol, host in hosts.items()}
+        told = {protocol: dict(host.for_clients(subject)) for protocol, host in hosts.items()}
         return Response(orjson.dumps({"gateway": name, "protocols": told}), media_type="application/json")
 
     return [Route("/v1/clients", tell, methods=["GET"])]

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from gateway.action import Subject
 from gateway.config import Config
 from gateway.identity import TokenVerifier
 from gateway.pipeline import Pipeline
@@ -42,8 +43,11 @@ class Host(Protocol):
     def count(self) -> Mapping[str, float]:
         """Numbers for the metrics page, without the protocol's name."""
 
-    def for_clients(self) -> Mapping[str, Any]:
-        """What a client's machine must know to use this listener: names, ports and public keys, never a secret. JSON-able."""
+    def for_clients(self, subject: Subject) -> Mapping[str, Any]:
+        """What a subject's machine must know to use this listener: ports, public keys, and the names open to the subject. JSON-able.
+
+        Never a secret, and never the name of a system the subject may not use.
+        """
 
     async def stop(self, grace_s: float) -> None:
         """Accept nothing more, give what is under way `grace_s` seconds, end every session with its record, release everything."""

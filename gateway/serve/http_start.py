@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from OpenSSL import SSL
 
-from gateway.action import Resource
+from gateway.action import Resource, Subject
 from gateway.config import HttpConnectionConfig, HttpListenerConfig, TlsConfig
 from gateway.errors import ConfigError
 from gateway.masking import build_detectors
@@ -72,13 +72,13 @@ class RunningHttp:
         connections = self._proxy.connection_count + (0 if self._reverse is None else self._reverse.connection_count)
         return {"connections": connections, **self._host.count()}
 
-    def for_clients(self) -> Mapping[str, Any]:
+    def for_clients(self, subject: Subject) -> Mapping[str, Any]:
         """Ports, the authority to trust, and the hosts by connection."""
         told: dict[str, Any] = {
             "port": self.address[1],
             "tls": self._has_tls,
             "ca_pem": self._certificates.trusted_pem(),
-            "hosts": {item.name: list(item.hosts) for item in self._host.router.connections},
+            "hosts": {item.name: list(item.hosts) for item in self._host.router.connections if item.admits(subject.groups)},
         }
         if self._reverse is not None:
             told["reverse_port"] = self._reverse.address[1]

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.action import Resource
+from gateway.action import Resource, Subject
 from gateway.config import LimitsSection, ListenerConfig, PostgresConnectionConfig, TargetTlsConfig
 from gateway.errors import ConfigError, SecretError, TargetError
 from gateway.pipeline import SessionSettings
@@ -66,9 +66,10 @@ class RunningPostgres:
         """Sessions now and the totals since the start."""
         return self._host.count()
 
-    def for_clients(self) -> Mapping[str, Any]:
+    def for_clients(self, subject: Subject) -> Mapping[str, Any]:
         """The port, whether it speaks TLS, and the database names."""
-        return {"port": self.address[1], "tls": self._has_tls, "databases": sorted(self._connections)}
+        databases = sorted(asked for asked, connection in self._connections.items() if connection.admits(subject.groups))
+        return {"port": self.address[1], "tls": self._has_tls, "databases": databases}
 
     async def stop(self, grace_s: float) -> None:
         """Accept nothing more, let statements under way finish, end the sessions, close the connections for look-ups."""

@@ -49,16 +49,7 @@ def make_certificate_routes(
             await record("certificate.issued", {"subject": subject.id, "expires_at": expires_at, "kind": "ssh-user"})
         except SealgateError as error:
             return _refuse(error)
-        hosts = host.hosts_for(subject)
-        known = host.for_clients()
-        answer = {
-            "certificate": certificate,
-            "expires_at": expires_at,
-            "name": host.name,
-            "port": known["port"],
-            "host_ca": known["host_ca"],
-            "hosts": hosts,
-        }
+        answer = {"certificate": certificate, "expires_at": expires_at, **host.for_clients(subject)}
         return Response(orjson.dumps(answer), media_type="application/json")
 
     return [Route("/v1/ssh/certificates", answer, methods=["POST"])]

@@ -66,19 +66,10 @@ class RunningSsh:
         """Sessions now and the totals since the start."""
         return self._host.count()
 
-    def for_clients(self) -> Mapping[str, Any]:
+    def for_clients(self, subject: Subject) -> Mapping[str, Any]:
         """The port, the gateway's name, the host authority's public key, and which login name leads to each host."""
-        hosts = {host: item.users[0] for host, item in self._connections.items()}
-        return {
-            "port": self.address[1],
-            "name": self.name,
-            "host_ca": self._keys.authority_line,
-            "hosts": dict(sorted(hosts.items())),
-        }
-
-    def hosts_for(self, subject: Subject) -> dict[str, str]:
-        """Which hosts are open to a subject, and the login name for each."""
-        return {host: item.users[0] for host, item in sorted(self._connections.items()) if item.admits(subject.groups)}
+        hosts = {host: item.users[0] for host, item in sorted(self._connections.items()) if item.admits(subject.groups)}
+        return {"port": self.address[1], "name": self.name, "host_ca": self._keys.authority_line, "hosts": hosts}
 
     async def stop(self, grace_s: float) -> None:
         """Accept nothing more, let commands under way finish, end the sessions and the logins at targets."""
