@@ -1,11 +1,11 @@
 """The enforcement point: what stands between an agent's own client and the system it reaches.
 
 cli/          argument parsing; every body lives in the package it belongs to
-client/       what runs on an agent's own machine: its environment, a forwarder that adds the token
 serve/        the only code that owns sockets: one host per protocol, look-ups, the admin listener
-client/       what runs on a client's machine: files and settings that lead stock clients through the gateway
+client/       what runs on an agent's own machine: its environment, SSH files, a forwarder that adds the token
 console/      what reviewers see
 pipeline.py   the one path of every action: parse, look up, describe, decide, record, enforce (read it first)
+recording.py  what its records hold; lessons.py: what was recorded once, for the same action again
 refusal.py    what a blocked action tells the person at the other end; what fails closed how
 protocols/    one folder per protocol: bytes to events, events to actions, decisions to the client's own words; pure
 policy/       asks Rego: evaluator processes, OPA, bundles, the decision cache

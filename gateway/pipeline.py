@@ -40,6 +40,13 @@ from gateway.errors import EvidenceUnavailableError, IdentityError, LimitExceede
 from gateway.lessons import Recorded
 from gateway.messages import Outcome, Refusal
 from gateway.parts import ApprovalDesk, DecisionPoint, Door, Grant, PreviewingDoor, Receipt, SessionRecorder, TranscriptWriter
+from gateway.recording import (
+    MAX_RECORDED_INPUT_BYTES,
+    describe_outcome,
+    fit_facts,
+    name_effects,
+    wait_until_durable,
+)
 from gateway.refusal import (
     Ticket,
     new_decision_id,
@@ -56,13 +63,6 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_HOLD_S: Final = 25.0
 """How long an action waits for a reviewer: below the 60 s after which clients and load balancers commonly give up."""
-
-MAX_RECORDED_FACTS_BYTES: Final = 24_576
-"""Facts larger than this stay in the encrypted input only: a leaf of the log must fit 64 KiB whole."""
-
-
-MAX_RECORDED_INPUT_BYTES: Final = 16 << 20
-"""The largest input document: what one sealed chunk of evidence holds (`evidence.keys.MAX_BLOB_BYTES`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +252,7 @@ class PipelineSession:
         """
         last = self._last
         if last is not None and not (last.done() and last.exception() is None):
-            await _durable(last)
+            await wait_until_durable(last)
 
     def open_transcript(self, ruling: Ruling) -> TranscriptWriter:
         """The transcript of a let-through action that runs for a while; end it before `finish`."""
@@ -261,17 +261,7 @@ class PipelineSession:
     def finish(self, ruling: Ruling, outcome: Outcome) -> None:
         """Queue how a let-through action ended, and its masked transcript. Raises EvidenceUnavailableError."""
         self.counted.add(rows=outcome.rows, bytes=outcome.bytes_out)
-        fields: dict[str, Any] = {"decision_id": ruling.decision_id, "status": outcome.status}
-        optional = {
-            "tag": outcome.tag,
-            "error_code": outcome.error_code,
-            "rows": outcome.rows,
-            "bytes": outcome.bytes_out,
-            "masked": dict(outcome.masked),
-            "detected": dict(outcome.detected),
-            "stream": dict(outcome.stream),
-        }
-        fields |= {name: value for name, value in optional.items() if value}
+        fields = {"decision_id": ruling.decision_id, **describe_outcome(outcome)}
         if outcome.transcript and self.settings.transcript in {"head", "full"}:
             fields["transcript"] = self.recorder.put_blob("transcript", outcome.transcript)
             fields["transcript_truncated"] = outcome.transcript_truncated
@@ -291,7 +281,7 @@ class PipelineSession:
 
     async def close(self, reason: str) -> None:
         """Record the session's end with its totals. Raises EvidenceUnavailableError."""
-        await _durable(self.recorder.close({"reason": reason, "counters": self.counters}))
+        await wait_until_durable(self.recorder.close({"reason": reason, "counters": self.counters}))
 
     # --- the steps
 
@@ -402,7 +392,7 @@ class PipelineSession:
             self._last = self.recorder.append(kind, fields)
             ruling = replace(ruling, recorded=self._keep(judged, ruling, kind, fields))
             if ruling.release == "a" and request is None:
-                await _durable(self._last)
+                await wait_until_durable(self._last)
         except Exception as error:  # noqa: BLE001 - an action that cannot be recorded must not happen, whatever the reason
             logger.error("decision %s cannot be recorded: %s", decision_id, error)  # noqa: TRY400 - no payload in a traceback
             return replace(ruling, refusal=refuse_unrecorded(action, decision_id))
@@ -442,7 +432,7 @@ class PipelineSession:
             "why": (refusal.why or refusal.what)[:500] if refusal else "",
         }
         if ruling.action is not None:
-            fields["action"] = _name_effects(ruling.action)
+            fields["action"] = name_effects(ruling.action)
             fields["digest"] = self.recorder.commit(compute_action_digest(ruling.action, self.subject, self.settings.resource))
         return fields
 
@@ -461,11 +451,11 @@ class PipelineSession:
         fields: dict[str, Any] = {
             "decision_id": ruling.decision_id,
             "phase": action.phase,
-            "action": _name_effects(action),
+            "action": name_effects(action),
             "subject": self.subject.id,
             "connection": self.settings.resource.connection,
             "digest": self.recorder.commit(compute_action_digest(action, self.subject, self.settings.resource)),
-            "facts": _recordable_facts(action),
+            "facts": fit_facts(action),
             "decision": decision.as_record(),
             "engine": decision.engine,
             "bundle": decision.bundle_digest,
@@ -497,26 +487,3 @@ class PipelineSession:
         everything = Enforceable(frozenset({"index", "column", "detector", "json_path", "header"}), frozenset(), frozenset())
         again = await self.pipeline.decision_point.decide(masked, everything)
         return "same-on-masked" if again.raw == judged.decision.raw and again.raw is not None else "needs-openings"
-
-
-def _name_effects(action: Action) -> dict[str, Any]:
-    return {"protocol": action.protocol, "name": action.name, "effects": sorted(action.effects)}
-
-
-def _recordable_facts(action: Action) -> dict[str, Any]:
-    """The facts where a leaf can hold them; larger ones stay in the encrypted input."""
-    size = len(orjson.dumps([action.facts, action.response]))
-    return dict(action.facts) if size <= MAX_RECORDED_FACTS_BYTES else {"omitted_bytes": size}
-
-
-async def _durable(future: asyncio.Future[Receipt]) -> None:
-    try:
-        await asyncio.shield(future)
-    except asyncio.CancelledError:
-        raise
-    except Exception as error:
-        raise EvidenceUnavailableError(
-            "the record cannot be made durable",
-            why=str(error),
-            fix="check space and health of the evidence store, then restart the gateway",
-        ) from error

@@ -1,0 +1,58 @@
+"""What the pipeline's records hold: effects by name, facts that fit, how an action ended; and the wait until a record is durable."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import orjson
+
+from gateway.action import Action
+from gateway.errors import EvidenceUnavailableError
+from gateway.messages import Outcome
+from gateway.parts import Receipt
+
+MAX_RECORDED_FACTS_BYTES: Final = 24_576
+"""Facts larger than this stay in the encrypted input only: a leaf of the log must fit 64 KiB whole."""
+
+MAX_RECORDED_INPUT_BYTES: Final = 16 << 20
+"""The largest input document: what one sealed chunk of evidence holds (`evidence.keys.MAX_BLOB_BYTES`)."""
+
+
+def name_effects(action: Action) -> dict[str, Any]:
+    """The `action` member of a record."""
+    return {"protocol": action.protocol, "name": action.name, "effects": sorted(action.effects)}
+
+
+def fit_facts(action: Action) -> dict[str, Any]:
+    """The facts where a leaf can hold them; larger ones stay in the encrypted input."""
+    size = len(orjson.dumps([action.facts, action.response]))
+    return dict(action.facts) if size <= MAX_RECORDED_FACTS_BYTES else {"omitted_bytes": size}
+
+
+def describe_outcome(outcome: Outcome) -> dict[str, Any]:
+    """The members of an `outcome` record, except its transcript and the decision it belongs to; what is empty is absent."""
+    optional = {
+        "tag": outcome.tag,
+        "error_code": outcome.error_code,
+        "rows": outcome.rows,
+        "bytes": outcome.bytes_out,
+        "masked": dict(outcome.masked),
+        "detected": dict(outcome.detected),
+        "stream": dict(outcome.stream),
+    }
+    return {"status": outcome.status, **{name: value for name, value in optional.items() if value}}
+
+
+async def wait_until_durable(future: asyncio.Future[Receipt]) -> None:
+    """Wait for a queued record; a cancelled wait leaves it queued. Raises EvidenceUnavailableError."""
+    try:
+        await asyncio.shield(future)
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:
+        raise EvidenceUnavailableError(
+            "the record cannot be made durable",
+            why=str(error),
+            fix="check space and health of the evidence store, then restart the gateway",
+        ) from error
