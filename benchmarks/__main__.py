@@ -1,6 +1,6 @@
 """The benchmark: ours beside its peers, in the same run on the same machine (`make bench`, `sealgate bench`).
 
-    python -m benchmarks [--json] [--only policy,evidence,postgres,memory,ssh] [--quick] [--dir DIR]
+    python -m benchmarks [--json] [--only policy,evidence,postgres,memory,http,ssh] [--quick] [--dir DIR]
 
 Exit codes: 0 the floors of policy, evidence and memory hold, 1 one of them does not, 5 something the benchmark needs is missing or failed.
 """
@@ -16,13 +16,13 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any, Final
 
-from benchmarks import audit, evidence, policy, postgres, ssh
+from benchmarks import audit, evidence, http, policy, postgres, ssh
 from benchmarks.machine import describe_machine, measure_sync_ms
 from benchmarks.rows import Bound, Row, format_table, is_passed
 from benchmarks.world import open_world
 from gateway.errors import SealgateError
 
-GROUPS: Final = ("policy", "evidence", "memory", "postgres", "ssh")
+GROUPS: Final = ("policy", "evidence", "memory", "postgres", "http", "ssh")
 EXIT_FLOOR: Final = 1
 EXIT_FAILED: Final = 5
 
@@ -68,6 +68,9 @@ def measure(directory: Path, groups: frozenset[str], *, is_quick: bool, say: Say
                 say("postgres: pgbench, direct, through pgbouncer and through the gateway in turn")
                 found += postgres.measure_statements(world, is_quick=is_quick)
             rows += [row for row in found if row.group in groups]
+    if "http" in groups:
+        say("http: nginx, bare mitmproxy and the gateway in turn")
+        rows += http.measure(postgres.make_directory(directory, "http"), is_quick=is_quick)
     return rows
 
 

@@ -18,7 +18,7 @@ CHECKOUT: Final = Path(gateway.__file__).resolve().parent.parent
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON document: the rows, and the machine they were measured on.")
-@click.option("--only", metavar="GROUPS", help="Groups of rows, with commas: policy, evidence, memory, postgres, ssh.")
+@click.option("--only", metavar="GROUPS", help="Groups of rows, with commas: policy, evidence, memory, postgres, http, ssh.")
 @click.option("--quick", is_flag=True, help="Fewer and shorter rounds: a look, not a result.")
 @click.option(
     "--dir",
@@ -28,10 +28,10 @@ CHECKOUT: Final = Path(gateway.__file__).resolve().parent.parent
 )
 @click.pass_context
 def command(context: click.Context, as_json: bool, only: str | None, quick: bool, directory: Path | None) -> None:
-    """Measure this build beside its peers: pgbouncer, PostgreSQL itself, OPA, a plain synced file.
+    """Measure this build beside its peers: pgbouncer, PostgreSQL itself, bare mitmproxy, nginx, OPA, a plain synced file.
 
     Exit codes: 0 the floors of policy, evidence and memory hold, 1 one of them does not, 2 wrong usage, 5 something the benchmark needs
-    is missing or failed. Floors of the rows of PostgreSQL are shown and decide nothing.
+    is missing or failed. Floors of the rows of PostgreSQL and HTTP are shown and decide nothing.
     """
     if not (CHECKOUT / "benchmarks" / "__main__.py").is_file():
         raise TargetError(

@@ -78,6 +78,17 @@ class ValueMasker:
             shown = masked.decode("utf-8", "replace")
         return self.mask_spellings(shown)
 
+    def is_clean(self, text: str) -> bool:
+        """Whether nothing in a text would be masked; nothing is counted."""
+        if self._scrubber is not None and self._scrubber.scrub_text(text) != text:
+            return False
+        if self._detectors is None:
+            return True
+        counted, self.detected = self.detected, Counter()
+        is_clean = not self._detectors.scan(text.encode("utf-8", "surrogatepass")) and self.mask_spellings(text) == text
+        self.detected = counted
+        return is_clean
+
     def mask_spellings(self, text: str) -> str:
         """The text without runs that spell a finding as percent-encoding, escapes or base64."""
         if self._detectors is None:
@@ -131,6 +142,9 @@ def mask_headers(
     headers: Sequence[tuple[str, str]], masks: Mapping[str, Mask], values: ValueMasker, cells: CellMasker, masked: Counter[str]
 ) -> tuple[tuple[str, str], ...]:
     """Header fields as they may be delivered: named ones by their mask, every other value read by the detectors."""
+    together = "\n".join(f"{name}: {value}" for name, value in headers if name not in _STRUCTURAL)
+    if not any(name in masks for name, _ in headers) and values.is_clean(together):
+        return tuple(headers)
     shown = []
     for name, value in headers:
         mask = masks.get(name)

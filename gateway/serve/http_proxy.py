@@ -7,6 +7,7 @@ each client connection has one addon of its own (`addons.http`), called through 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import re
 import socket
@@ -173,6 +174,18 @@ class ProxyConnection(server.LiveConnectionHandler):
         opened = ExchangeLayer(made, mode)
         self.layers.append(opened)
         return opened
+
+    def _on_server_connected(self, data: Any) -> None:
+        """Names that clients choose must not lead to this machine or its link: no byte is sent where they do."""
+        host, port, *_ = data.server.address
+        sent = next((item for layer in self.layers if (item := layer.find_route(host, port, data.server.tls)) is not None), None)
+        address = ipaddress.ip_address(data.server.peername[0])
+        is_near = address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast
+        if sent is None or (sent.connection.target.host is None and is_near):
+            logger.warning("a service is not spoken to: its name leads to %s", address)
+            writer = self.transports[data.server].writer
+            if isinstance(writer, asyncio.StreamWriter):
+                writer.transport.abort()
 
     def _on_tls_start_client(self, data: Any) -> None:
         host = self.http_client.tunnel_host

@@ -225,7 +225,7 @@ def _describe_message(message: Message, settings: HttpSettings) -> Action:
 
 
 def describe_response(request: Action, head: ResponseHead) -> Action:
-    """The action of delivering the response to a request."""
+    """The action of delivering the response to a request. The request's payload is in the record of its own decision, once."""
     response: dict[str, Any] = {
         "status": head.status,
         "body_kind": head.kind,
@@ -245,7 +245,6 @@ def describe_response(request: Action, head: ResponseHead) -> Action:
         name=request.name,
         effects=request.effects,
         facts=request.facts,
-        payload=request.payload,
         canonical=request.canonical,
         response=response,
     )

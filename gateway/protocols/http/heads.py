@@ -24,6 +24,8 @@ _FIELD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ \t]*[^\x00-\x08\x0a-
 _LENGTH: Final = re.compile(rb"0|[1-9][0-9]{0,17}")
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:[0-9]{1,5})?")
 
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
 _SINGLE: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"content-type", b"content-encoding", b"authorization",
                             b"proxy-authorization", b"upgrade", b"expect"})  # fmt: skip
 """Fields that name one thing; twice, two readers could each take another."""
@@ -124,7 +126,7 @@ def check_fields(fields: Sequence[tuple[str, str]]) -> None:
             options = {option.strip().lower() for option in value.split(",")}
             if options - _CONNECTION_OPTIONS:
                 raise ProtocolError("the Connection field names other fields", why="a next hop would take them away unseen")
-        if any(char < " " and char != "\t" for char in value) or "\x7f" in value:
+        if _CONTROL.search(value):
             raise ProtocolError("a header field holds a control character", why="RFC 9110 5.5")
 
 
