@@ -97,6 +97,10 @@ def test_a_line_too_long_is_not_read():
         ("/usr/bin/python3", "python3"),
         ("/opt/bin/bash", "bash"),
         ("crontab -", "crontab"),
+        ("sh -c python3", "python3"),
+        ("sh -c 'sleep 1 && python3'", "python3"),
+        ("sh -c \"sh -c 'bash -s'\"", "bash"),
+        ("su root -c bash", "bash"),
     ],
 )
 def test_programs_that_would_run_standard_input(line, reader):
