@@ -416,13 +416,20 @@ def _names_shell_code(words: tuple[str, ...]) -> bool:
     return False
 
 
+WORD_OPTION_PROGRAMS: Final = frozenset({"find", "openssl", "java", "ffmpeg", "convert", "xset"})
+"""Programs whose options are whole words after one hyphen, with the value in the next word."""
+
+
 def find_options(argv: tuple[str, ...]) -> tuple[str, ...]:
     """Names of the options of an argv, without values, sorted: `--output=x` is `--output`, `-rf` is `-r` and `-f`."""
     found: set[str] = set()
+    are_words = bool(argv) and name_program(argv[0]) in WORD_OPTION_PROGRAMS
     for word in argv[1:]:
-        if word == "--":
+        if word == "--" and not are_words:
             break
-        if word.startswith("--"):
+        if are_words and re.fullmatch(r"-[A-Za-z0-9_-]{1,32}", word):
+            found.add(word)
+        elif word.startswith("--"):
             found.add(word.partition("=")[0])
         elif re.fullmatch(r"-[A-Za-z]{1,8}", word):
             found.add(word)
