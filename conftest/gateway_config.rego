@@ -44,6 +44,7 @@ deny contains sprintf("connection %v does not check the server's certificate: se
 
 deny contains sprintf("listener %v is open to the network without tls: tokens would cross it in clear", [name]) if {
 	some name, listener in input.listeners
+	name != "ssh" # it brings its own encryption
 	not is_loopback(object.get(listener, "bind", "127.0.0.1"))
 	not listener.tls
 }

@@ -108,12 +108,16 @@ def _examine_bundle(config: Config) -> Finding:
 
 def _examine_secrets(config: Config) -> Iterator[Finding]:
     resolver = SecretResolver(age_identity=config.gateway.age_identity)
+    ssh = config.listeners.ssh
     references = {
         "gateway.state_password": config.gateway.state_password,
         "policy.opa.token": config.policy.opa.token if config.policy.opa else None,
         "evidence.log_key": config.evidence.log_key,
         "evidence.sigstore.identity_token": config.evidence.sigstore.identity_token,
         "masking.key": config.masking.key,
+        "listeners.ssh.host_key": None if ssh is None else ssh.host_key,
+        "listeners.ssh.host_ca": None if ssh is None else ssh.host_ca,
+        "listeners.ssh.user_ca": None if ssh is None else ssh.user_ca,
         **{
             f"connection {item.name} {what}": reference
             for item in config.connections

@@ -101,7 +101,7 @@ class Gateway:
 
     async def _start(self) -> None:
         config = self._config
-        _reserve_descriptors(config.limits.max_sessions)
+        _reserve_descriptors(config.limits.max_sessions, hosts=sum(name != "admin" for name, item in config.listeners if item))
         evidence = self._evidence = await open_evidence(config, self._secrets)
         self._stack.push_async_callback(evidence.close)
         decision_point = await self._make_decision_point(evidence)
@@ -280,9 +280,9 @@ async def run(
         await gateway.stop()
 
 
-def _reserve_descriptors(max_sessions: int) -> None:
+def _reserve_descriptors(max_sessions: int, *, hosts: int = 1) -> None:
     """Let this process open what its limits promise: without a descriptor the log would fail, and with it everything, for good."""
-    needed = SESSION_DESCRIPTORS * max_sessions + MAX_PENDING_LOGINS + OTHER_DESCRIPTORS
+    needed = hosts * (SESSION_DESCRIPTORS * max_sessions + MAX_PENDING_LOGINS) + OTHER_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return

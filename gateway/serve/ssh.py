@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 
 MAX_SHOWN_NAME: Final = 64
 
+MAX_IDLE_CHECK_S: Final = 30.0
+"""How often idle connections are looked for, at least."""
+
 RENEW_S: Final = 1_200.0
 """How often the gateway's own host certificate is made again; it lasts an hour."""
 
@@ -71,6 +74,7 @@ class SshHost:
         self._outer: set[AgentConnection] = set()
         self._unproven: set[AgentConnection] = set()
         self._sessions: dict[TargetSession, AgentConnection] = {}
+        self._deadlines: dict[TargetSession, asyncio.TimerHandle] = {}
         self._subjects: Counter[str] = Counter()
         self._totals: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -86,11 +90,26 @@ class SshHost:
             await asyncio.sleep(RENEW_S)
             await self.prepare()
 
+    async def end_idle(self) -> None:
+        """Hang up on connections in which nothing has run for too long, for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(min(self.limits.idle_timeout_s / 4, MAX_IDLE_CHECK_S))
+            active = {wire for session, wire in self._sessions.items() if session.running_tasks()}
+            for wire in list(self._outer - self._unproven):
+                if wire in active:
+                    wire.active_at = loop.time()
+                elif loop.time() - wire.active_at >= self.limits.idle_timeout_s:
+                    wire.disconnect(
+                        asyncssh.DISC_BY_APPLICATION, "nothing ran for too long (limits.idle_timeout_s); connect again"
+                    )
+
     def accept(self) -> asyncio.Protocol:
         """The protocol of a new TCP connection."""
         if self._outer_options is None:
             raise RuntimeError("the host is not prepared")
-        if self._is_stopping or len(self._unproven) >= self.limits.max_pending:
+        most = self.limits.max_pending
+        if self._is_stopping or len(self._unproven) >= most or len(self._outer) >= most + self.limits.max_sessions:
             return _Refused()
         wire = AgentConnection(asyncio.get_running_loop(), self._outer_options, prove=self._users.prove)
         self._outer.add(wire)
@@ -141,13 +160,14 @@ class SshHost:
         self._sessions[session] = wire
         self._subjects[subject.id] += 1
         self._totals["sessions_total"] += 1
-        asyncio.get_running_loop().call_later(limits.max_session_s, self._end_overdue, session)
+        self._deadlines[session] = asyncio.get_running_loop().call_later(limits.max_session_s, self._end_overdue, session)
         return session
 
     def end_session(self, session: TargetSession, reason: str) -> None:
         """The client's connection of a session is gone."""
         if self._sessions.pop(session, None) is None:
             return
+        self._deadlines.pop(session).cancel()
         self._subjects[session.subject.id] -= 1
         if self._subjects[session.subject.id] <= 0:
             del self._subjects[session.subject.id]

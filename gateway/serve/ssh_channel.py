@@ -76,6 +76,7 @@ class AgentChannel(asyncssh.SSHServerSession[bytes]):
         self._sink: AgentSink | None = None
         self._arrived = asyncio.Event()
         self._has_ended = False
+        self._is_resized = False
         self._is_write_paused = False
         self._writable = asyncio.Event()
         self._writable.set()
@@ -185,8 +186,13 @@ class AgentChannel(asyncssh.SSHServerSession[bytes]):
     def terminal_size_changed(self, width: int, height: int, pixwidth: int, pixheight: int) -> None:
         """A new size of the agent's terminal."""
         del pixwidth, pixheight  # no program of ours draws pixels
-        if self._sink is not None and self.pty is not None:
+        if self.pty is None or isinstance(parse_pty(self.pty.term.encode(), width, height), Undecodable):
+            return
+        self.pty = Pty(self.pty.term, width, height)
+        if self._sink is not None:
             self._sink.receive_size(width, height)
+        else:
+            self._is_resized = True
 
     def pause_writing(self) -> None:
         """The agent reads more slowly than the target sends."""
@@ -216,6 +222,8 @@ class AgentChannel(asyncssh.SSHServerSession[bytes]):
     def carry(self, sink: AgentSink) -> None:
         """Hand everything that arrived, and all that will, to `sink`."""
         self._sink = sink
+        if self._is_resized and self.pty is not None:  # it may have been opened with the size before
+            sink.receive_size(self.pty.columns, self.pty.rows)
         kept, self._kept = bytes(self._kept), bytearray()
         if kept:
             sink.receive(kept)

@@ -38,6 +38,7 @@ class HostLimits:
     Attributes:
         login_timeout_s: from connecting to a proven identity.
         max_pending: connections without a proven identity at once.
+        idle_timeout_s: how long a connection may stay without anything running in it.
     """
 
     login_timeout_s: float
@@ -48,6 +49,7 @@ class HostLimits:
     max_channels: int
     rekey_bytes: int
     keepalive_s: float
+    idle_timeout_s: float
     max_pending: int = 256
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -49,7 +48,8 @@ class RunningSsh:
         self._keys = keys
         self.users = users
         self.name = name
-        self._renewing = asyncio.get_running_loop().create_task(host.keep_prepared())
+        loop = asyncio.get_running_loop()
+        self._chores = [loop.create_task(chore) for chore in (host.keep_prepared(), host.end_idle())]
 
     @property
     def address(self) -> tuple[str, int]:
@@ -73,9 +73,9 @@ class RunningSsh:
 
     async def stop(self, grace_s: float) -> None:
         """Accept nothing more, let commands under way finish, end the sessions and the logins at targets."""
-        self._renewing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._renewing
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
         self._server.close()
         await self._host.stop(grace_s)
 
@@ -131,6 +131,7 @@ def _limit(parts: Parts, listener: SshListenerConfig) -> HostLimits:
         max_channels=listener.max_channels,
         rekey_bytes=listener.rekey_bytes,
         keepalive_s=listener.keepalive_s,
+        idle_timeout_s=limits.idle_timeout_s,
     )
 
 

@@ -70,6 +70,8 @@ class AgentConnection(SSHServerConnection):
         super().__init__(loop, options, None, None)
         self._prove = prove
         self._offered = 0
+        self.active_at = loop.time()
+        """When something last ran in it."""
 
     @property
     def has_strict_kex(self) -> bool:

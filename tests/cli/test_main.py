@@ -100,7 +100,7 @@ def test_validate_names_all_problems(tmp_path):
     assert answer.stderr.count("  line ") == 25
     as_json = run("validate", "-c", path, "--json")
     assert as_json.exit_code == 2
-    assert len(json.loads(as_json.stderr)["error"]["problems"]) == 23
+    assert len(json.loads(as_json.stderr)["error"]["problems"]) == 25
 
 
 def test_validate_shows_what_a_configuration_means(config, tmp_path):

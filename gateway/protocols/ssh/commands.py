@@ -336,7 +336,21 @@ def _find_reader(whole: tuple[str, ...]) -> str | None:
     program = _base(argv[0])
     if not _runs_code(program):
         return None
-    return None if _has_own_code(_strip_version(program), argv[1:]) else program
+    if not _has_own_code(_strip_version(program), argv[1:]):
+        return program
+    # `sh -c python3`: the shell runs its operand, but what that starts reads the same standard input.
+    code = _find_shell_code(_strip_version(program), argv[1:])
+    return None if code is None else find_script_reader(read_command(code), code)
+
+
+def _find_shell_code(program: str, words: tuple[str, ...]) -> str | None:
+    """The operand a shell or su runs as a command line."""
+    if program not in SHELLS | {"su"}:
+        return None
+    for index, word in enumerate(words[:-1]):
+        if re.fullmatch(r"-[a-z]*c[a-z]*|--command", word):
+            return next((later for later in words[index + 1 :] if not later.startswith("-")), None)
+    return None
 
 
 def _base(word: str) -> str:
@@ -402,13 +416,20 @@ def _names_shell_code(words: tuple[str, ...]) -> bool:
     return False
 
 
+WORD_OPTION_PROGRAMS: Final = frozenset({"find", "openssl", "java", "ffmpeg", "convert", "xset"})
+"""Programs whose options are whole words after one hyphen, with the value in the next word."""
+
+
 def find_options(argv: tuple[str, ...]) -> tuple[str, ...]:
     """Names of the options of an argv, without values, sorted: `--output=x` is `--output`, `-rf` is `-r` and `-f`."""
     found: set[str] = set()
+    are_words = bool(argv) and name_program(argv[0]) in WORD_OPTION_PROGRAMS
     for word in argv[1:]:
-        if word == "--":
+        if word == "--" and not are_words:
             break
-        if word.startswith("--"):
+        if are_words and re.fullmatch(r"-[A-Za-z0-9_-]{1,32}", word):
+            found.add(word)
+        elif word.startswith("--"):
             found.add(word.partition("=")[0])
         elif re.fullmatch(r"-[A-Za-z]{1,8}", word):
             found.add(word)

@@ -127,14 +127,21 @@ def _read_scp(argv: tuple[str, ...]) -> Transfer | None:
     return Transfer("scp", "write" if "t" in letters else "read", paths, is_recursive="r" in letters, to_folder="d" in letters)
 
 
+_RSYNC_OTHER: Final = frozenset({
+    "--daemon", "--config", "--rsh", "--log-file", "--files-from", "--exclude-from", "--include-from", "--filter", "--temp-dir", "--backup-dir",
+    "--partial-dir", "--link-dest", "--compare-dest", "--copy-dest", "--remove-source-files", "--remove-sent-files", "--write-devices",
+    "--copy-devices", "--write-batch", "--read-batch", "--only-write-batch", "--password-file", "--out-format", "--iconv", "--chown",
+})  # fmt: skip
+
+
 def _read_rsync(argv: tuple[str, ...]) -> Transfer | None:
     """`rsync --server [--sender] OPTIONS . PATH…` (rsync's options.c, server_options)."""
     options = [word for word in argv[1:] if word.startswith("-")]
     operands = [word for word in argv[1:] if not word.startswith("-")]
     if len(operands) < 2 or operands[0] != ".":  # noqa: PLR2004 - the dot, then at least one path
         return None
-    names = find_options(("rsync", *options))
-    if {"--daemon", "--config", "--rsh", "--log-file"} & set(names):
+    # What names further files, or takes from the target and changes it at once, is no plain transfer.
+    if _RSYNC_OTHER & set(find_options(("rsync", *options))) or any("/" in option for option in options):
         return None
     paths = tuple(normalize_path(path) for path in operands[1:])
     return Transfer("rsync", "read" if "--sender" in options else "write", paths)

@@ -166,6 +166,36 @@ def test_the_token_works_as_password_and_in_answer_to_a_prompt(ssh_gateway, mint
     assert asyncio.run(use(preferred_auth="keyboard-interactive")) == "x\n"
 
 
+def test_idle_connections_end_and_busy_ones_do_not(make_ssh_gateway, mint_token, place, tmp_path):
+    (place / "watched").write_text("first\n")
+
+    async def use(running):
+        async with connect(running, mint_token()) as busy, connect(running, mint_token()) as idle:
+            process = await busy.create_process(f"tail -f {place}/watched")
+            assert await process.stdout.readline() == "first\n"
+            assert (await idle.run("echo x")).stdout == "x\n"
+            await asyncio.wait_for(idle.wait_closed(), 20)
+            (place / "watched").open("a").write("second\n")
+            assert await asyncio.wait_for(process.stdout.readline(), 20) == "second\n"
+
+    with make_ssh_gateway(tmp_path, limits={"idle_timeout_s": 1.5}) as running:
+        asyncio.run(use(running))
+
+
+def test_window_sizes_and_the_signal_that_ended_a_program_pass(ssh_gateway, mint_token):
+    async def use():
+        async with connect(ssh_gateway, mint_token(groups=("agents", "break-glass"))) as connection:
+            shell = await connection.create_process(term_type="xterm", term_size=(80, 24))
+            shell.change_terminal_size(123, 45)
+            shell.stdin.write("stty size; kill -KILL $$\n")
+            ended = await asyncio.wait_for(shell.wait(), 30)
+            return ended.exit_signal[0], ended.stdout
+
+    signal, shown = asyncio.run(use())
+    assert signal == "KILL"
+    assert "45 123" in shown
+
+
 def test_other_proofs_are_refused(ssh_gateway, ssh_keys, issuer, tmp_path):
     key = make_key(tmp_path / "key")
     stranger = make_key(tmp_path / "ca")

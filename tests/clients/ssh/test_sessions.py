@@ -1,5 +1,6 @@
 """What a session leaves behind: evidence that verifies, recordings that replay, reviews that hold."""
 
+import json
 import os
 import pty
 import select
@@ -119,6 +120,71 @@ def test_evidence_verifies_and_every_verdict_is_recomputed(make_ssh_gateway, mak
     assert b"\\x1b]0;owned\\x07 \\x1b[31mred" in done.stdout
     assert b"\x1b" not in done.stdout
     assert b"exit" in done.stdout
+
+
+def test_the_command_line_makes_everything_a_client_needs(ssh_gateway, issuer, tmp_path):
+    environment = os.environ | {
+        "SEALGATE_ADMIN_URL": f"http://127.0.0.1:{ssh_gateway.admin_port}",
+        "SEALGATE_TOKEN": issuer.mint("agent-8", groups=["agents"]),
+    }
+    command = [sys.executable, "-m", "gateway.cli", "ssh-cert", "--dir", str(tmp_path / "ssh"), "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    made = json.loads(done.stdout)
+    assert made["hosts"] == {"web-1": "deploy"}
+    ran = subprocess.run(
+        ["ssh", "-F", made["ssh_config"], "-o", "BatchMode=yes", "web-1", "echo", "x"],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.stdout == b"x\n"
+    wrong = subprocess.run(
+        command, env=environment | {"SEALGATE_TOKEN": "wrong"}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert wrong.returncode == 4
+
+
+def test_one_master_connection_carries_many_commands_in_one_session(make_ssh_gateway, make_client, tmp_path):
+    with make_ssh_gateway(tmp_path / "gateway") as running:
+        client = make_client(running)
+        shared = ["-o", f"ControlPath={tmp_path}/control"]
+        subprocess.run(
+            ["ssh", "-F", str(client.config), *shared, "-M", "-f", "-N", "web-1"],
+            check=True,
+            timeout=60,
+            stderr=subprocess.DEVNULL,
+        )
+        for word in ("one", "two"):
+            assert client.ssh(*shared, "web-1", "echo", word).stdout == f"{word}\n".encode()
+        subprocess.run(
+            ["ssh", "-F", str(client.config), *shared, "-O", "exit", "web-1"], check=True, timeout=60, stderr=subprocess.DEVNULL
+        )
+    decisions = [record for record in running.read_records() if record["type"] == "decision"]
+    assert len(decisions) == 2
+    assert len({record["sid"] for record in decisions}) == 1
+
+
+def test_keys_are_exchanged_anew_in_the_middle_of_a_transfer(make_ssh_gateway, make_client, place, tmp_path):
+    data = os.urandom(6_000_000)
+    (tmp_path / "up").write_bytes(data)
+    with make_ssh_gateway(tmp_path / "gateway", listener={"rekey_bytes": 1_048_576}) as running:
+        client = make_client(running)
+        assert client.run("scp", tmp_path / "up", f"web-1:{place}/rekey").returncode == 0
+        assert client.run("scp", f"web-1:{place}/rekey", tmp_path / "down").returncode == 0
+    assert (tmp_path / "down").read_bytes() == data
+
+
+def test_nothing_runs_once_the_record_cannot_be_written(make_ssh_gateway, make_client, place, tmp_path):
+    with make_ssh_gateway(tmp_path / "gateway") as running:
+        client = make_client(running)
+        assert client.ssh("web-1", "echo", "before").returncode == 0
+        running.gateway._evidence.log.close()
+        done = client.ssh("web-1", "echo", "after")
+        assert done.returncode != 0
+        assert done.stdout == b""
+        (tmp_path / "file").write_text("x")
+        assert client.run("scp", tmp_path / "file", f"web-1:{place}/unrecorded").returncode != 0
+    assert not (place / "unrecorded").exists()
 
 
 @pytest.fixture

@@ -117,7 +117,8 @@ def test_an_approval_covers_the_script_and_the_line():
     "line",
     [
         "scp -t", "scp -t -f x", "scp -S prog -t x", "scp a b", "scp -t a b", "git-receive-pack", "git-receive-pack --x /r", "git-receive-pack /a /b",
-        "/tmp/git-receive-pack /r", "rsync --daemon", "rsync --server --daemon . /x", "rsync --server", "rsync a b", "scp -t /x; id",
+        "/tmp/git-receive-pack /r", "rsync --daemon", "rsync --server --daemon . /x", "rsync --server", "rsync a b", "rsync --server --sender --remove-source-files -a . /srv",
+        "rsync --server --backup-dir=/etc -a . /srv", "rsync --server --temp-dir /etc -a . /srv", "rsync --server --log-file=/etc/x -a . /srv", "scp -t /x; id",
     ],
 )  # fmt: skip
 def test_what_only_looks_like_a_transfer(line):

@@ -46,7 +46,7 @@ def test_quoted_words_come_back(words):
     if command.features == ():
         assert command.argv == tuple(words)
     else:
-        assert set(command.features) <= {"assignment", "compound", "builtin", "empty"}
+        assert set(command.features) <= {"assignment", "compound", "builtin", "empty", "job"}
 
 
 @given(st.text(alphabet="ab $`'\"\\|&;<>(){}*?[]!~#^%=\n\t-/", max_size=12))
@@ -97,6 +97,10 @@ def test_a_line_too_long_is_not_read():
         ("/usr/bin/python3", "python3"),
         ("/opt/bin/bash", "bash"),
         ("crontab -", "crontab"),
+        ("sh -c python3", "python3"),
+        ("sh -c 'sleep 1 && python3'", "python3"),
+        ("sh -c \"sh -c 'bash -s'\"", "bash"),
+        ("su root -c bash", "bash"),
     ],
 )
 def test_programs_that_would_run_standard_input(line, reader):
@@ -139,6 +143,10 @@ def test_wrappers_are_taken_off():
 
 def test_options_lose_their_values():
     assert find_options(("sort", "-rno", "x", "--output=y", "--", "-z")) == ("--output", "-n", "-o", "-r", "-rno")
+
+
+def test_options_that_are_words_stay_whole():
+    assert find_options(("find", ".", "-fprint0", "x", "-files0-from", "y")) == ("-files0-from", "-fprint0")
 
 
 def test_paths_are_found_inside_words():

@@ -47,9 +47,29 @@ is_plain(facts) if {
 is_listed(command, listed) if {
 	entry := listed[command.program]
 	_has_listed_subcommand(command, entry)
-	refused := {option | some option in object.get(entry, "refused_options", [])}
-	count({option | some option in command.options} & refused) == 0
+	every option in command.options {
+		not is_option(option, object.get(entry, "refused_options", []))
+	}
 	command.arg_count <= object.get(entry, "max_args", 10000)
+}
+
+# METADATA
+# title: Option of a list
+# description: Whether an option is one of these, or a long one cut short, which GNU programs accept.
+# scope: document
+# custom:
+#   id: lib.ssh.is_option
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own; topics that use it say why they deny.
+#   solution: See the rule that uses this helper.
+is_option(option, names) if option in names
+
+is_option(option, names) if {
+	startswith(option, "--")
+	count(option) > 2
+	some name in names
+	startswith(name, option)
 }
 
 # METADATA

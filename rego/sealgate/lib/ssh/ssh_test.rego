@@ -66,6 +66,7 @@ test_listed_commands if {
 	not lib.is_listed(command("systemctl", {}), listed)
 	lib.is_listed(command("find", {"options": ["-name"]}), listed)
 	not lib.is_listed(command("find", {"options": ["-delete"]}), listed)
+	not lib.is_listed(command("sort", {"options": ["--outp"]}), {"sort": {"refused_options": ["--output"]}})
 	not lib.is_listed(command("uniq", {"arg_count": 2}), {"uniq": {"max_args": 1}})
 	not lib.is_listed({"argv0": "sudo", "options": [], "paths": [], "arg_count": 1, "privileged": true}, listed)
 }

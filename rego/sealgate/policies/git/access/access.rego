@@ -20,6 +20,7 @@ allow contains {"rule": "git.access.fetch", "effects": ["read"]} if {
 	input.phase == "request"
 	input.context.parse.status == "ok"
 	lib.in_groups(input.subject.groups, data.site.git.groups.readers)
+	lib.matches(input.git.facts.repository, data.site.git.repositories)
 }
 
 # METADATA
@@ -35,4 +36,5 @@ allow contains {"rule": "git.access.push", "effects": ["write"]} if {
 	input.phase == "request"
 	input.context.parse.status == "ok"
 	lib.in_groups(input.subject.groups, data.site.git.groups.writers)
+	lib.matches(input.git.facts.repository, data.site.git.repositories)
 }

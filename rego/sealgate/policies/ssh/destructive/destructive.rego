@@ -5,6 +5,8 @@
 #   - input: schema.ssh.request
 package sealgate.policies.ssh.destructive
 
+import data.sealgate.lib.ssh as lib
+
 # METADATA
 # title: Destructive programs
 # description: Programs of data.site.ssh.destructive never run through the gateway, also inside a longer line.
@@ -44,8 +46,8 @@ deny contains {
 } if {
 	input.phase == "request"
 	some command in input.ssh.facts.commands
-	some option in data.site.ssh.destructive_options[command.program]
-	option in command.options
+	some option in command.options
+	lib.is_option(option, data.site.ssh.destructive_options[command.program])
 	message := sprintf("%v %v destroys data or runs another program", [command.program, option])
 }
 

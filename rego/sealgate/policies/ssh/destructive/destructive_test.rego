@@ -20,6 +20,7 @@ test_also_when_called_by_another_name if {
 
 test_options_that_destroy_are_denied if {
 	denied(given.command("find", {"options": ["-delete"]})) == {"ssh.destructive.option"}
+	denied(given.command("tar", {"options": ["--to-com"]})) == {"ssh.destructive.option"}
 }
 
 test_others_pass if {
