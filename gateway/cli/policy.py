@@ -19,7 +19,7 @@ from gateway.policy.bundle import Bundle, load_bundle, read_tree, write_manifest
 from gateway.policy.checks import check_bundle, notes, run_opa_tests
 from gateway.policy.engine import PolicyFailure
 from gateway.policy.recompute import evaluate_bundle
-from gateway.protocols.postgres.enforce import ENFORCEABLE as POSTGRES
+from gateway.protocols.postgres.enforce import READ_ONLY_ENFORCEABLE as POSTGRES
 
 ENFORCEABLE: Final[dict[str, Enforceable]] = {"postgres": POSTGRES}
 """What each protocol of this build can carry out."""

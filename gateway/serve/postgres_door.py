@@ -15,7 +15,7 @@ from gateway.pipeline import PipelineSession
 from gateway.protocols.postgres import actions
 from gateway.protocols.postgres.actions import SqlSettings, Statement
 from gateway.protocols.postgres.catalog import CatalogSnapshot
-from gateway.protocols.postgres.enforce import ENFORCEABLE
+from gateway.protocols.postgres.enforce import ENFORCEABLE, READ_ONLY_ENFORCEABLE
 from gateway.protocols.postgres.events import (
     CopyOut,
     Execute,
@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 CATALOG: Final = "postgres.catalog"
 
+MAX_OWN_TABLES: Final = 1_000
+"""Tables of a session that are remembered; further ones count as unknown."""
+
 
 class PostgresDoor:
     """The `gateway.pipeline.Door` of one session.
@@ -49,14 +52,20 @@ class PostgresDoor:
         self._catalog = catalog
         self._may_hold = may_hold
         self._checked: CatalogSnapshot | None = None
+        self._own_tables: frozenset[str] = frozenset()
         self.session: PipelineSession | None = None
         self.facts: Mapping[str, object] = {}
         """What the last described event was described with; its results are described with the same."""
 
     @property
+    def is_read_only(self) -> bool:
+        """Whether the server refuses every write of this session."""
+        return self._settings.read_only
+
+    @property
     def enforceable(self) -> Enforceable:
         """What PostgreSQL replies can be made to carry."""
-        return ENFORCEABLE
+        return READ_ONLY_ENFORCEABLE if self._settings.read_only else ENFORCEABLE
 
     def lookups(self, event: JudgedEvent) -> Sequence[Lookup]:
         """The facts of the target an event's statements need."""
@@ -91,8 +100,14 @@ class PostgresDoor:
 
     def describe(self, event: JudgedEvent, facts: Mapping[str, object]) -> Action:
         """The action an event attempts."""
-        self.facts = facts
-        return actions.describe(read_statement(event), facts, self._settings)
+        self.facts = {**facts, actions.OWN_TABLES: self._own_tables}
+        return actions.describe(read_statement(event), self.facts, self._settings)
+
+    def note_allowed(self, action: Action | None) -> None:
+        """Remember the tables an allowed action makes: temporary ones, and those of an open transaction, are in no snapshot."""
+        if action is not None and len(self._own_tables) < MAX_OWN_TABLES:
+            made = (actions.find_made_tables(statement) for statement in action.facts.get("statements", ()))
+            self._own_tables = self._own_tables.union(*made)
 
     def may_hold(self) -> bool:
         """Whether the action can wait for a reviewer: the server must be idle, outside a transaction."""
@@ -120,12 +135,17 @@ _KEEPS_PIN: Final = re.compile(
 """What drivers send to be sure: a single statement that sets a pin to the value it has."""
 
 
-def find_changed_pins(event: JudgedEvent, action: Action | None) -> list[str]:
+READ_ONLY_PINS: Final = frozenset({"transaction_read_only", "default_transaction_read_only"})
+"""What a session of a read-only connection may not set either."""
+
+
+def find_changed_pins(event: JudgedEvent, action: Action | None, *, read_only: bool = False) -> list[str]:
     """The pinned settings a statement would change, which the host then refuses."""
     if action is None or not isinstance(event, Query | Parse | Execute):
         return []
     names = {name.lower() for statement in action.facts.get("statements", ()) for name in statement.get("set_vars", ())}
-    return [] if _KEEPS_PIN.fullmatch(event.sql) else sorted(names & PINS)
+    pins = PINS | READ_ONLY_PINS if read_only else PINS
+    return [] if _KEEPS_PIN.fullmatch(event.sql) else sorted(names & pins)
 
 
 def read_statement(event: JudgedEvent) -> Statement:

@@ -26,6 +26,9 @@ from gateway.protocols.postgres.statements import Described, describe_statement
 CATALOG: Final = "postgres.catalog"
 """The look-up kind, and the key of its answer in facts."""
 
+OWN_TABLES: Final = "postgres.own_tables"
+"""The key in facts of the names of tables this session made, as far as the host knows; temporary ones are in no snapshot."""
+
 QUERY: Final = "postgres.query"
 """The action name, the same for simple and extended queries, so that one approval covers a statement however it is sent."""
 
@@ -67,6 +70,7 @@ class SqlSettings:
     Attributes:
         connection: the registered connection; with database and role it names the snapshot.
         sensitive: "schema.table.column" each.
+        read_only: the server refuses writes in its sessions, and none may change that.
         max_sql_bytes: longest text that is analyzed; a longer one is of unknown effect.
         max_depth: deepest nesting that is analyzed.
     """
@@ -75,6 +79,7 @@ class SqlSettings:
     database: str
     role: str
     sensitive: tuple[str, ...] = ()
+    read_only: bool = False
     max_sql_bytes: int = DEFAULT_MAX_SQL_BYTES
     max_depth: int = DEFAULT_MAX_DEPTH
 
@@ -93,12 +98,12 @@ def describe(statement: Statement, facts: Mapping[str, object], settings: SqlSet
         facts: the snapshot under "postgres.catalog"; without it nothing counts as harmless and every column as possibly sensitive.
         settings: of the connection.
     """
-    snapshot = _snapshot(facts)
+    snapshot, own = _snapshot(facts), _own_tables(facts)
     if snapshot is None or len(statement.sql) > MAX_REMEMBERED_CHARS:
-        judged = _judge(statement.sql, snapshot, settings)
+        judged = _judge(statement.sql, snapshot, settings, own)
     else:
-        key = (statement.sql, settings.sensitive, settings.max_sql_bytes, settings.max_depth)
-        judged = snapshot.remember(key, lambda: _judge(statement.sql, snapshot, settings))
+        key = (statement.sql, settings.sensitive, settings.max_sql_bytes, settings.max_depth, own)
+        judged = snapshot.remember(key, lambda: _judge(statement.sql, snapshot, settings, own))
     return Action(
         protocol="postgres",
         phase="request",
@@ -122,19 +127,32 @@ class _Judged:
     failure: str | None = None
 
 
-def _judge(sql: str, snapshot: CatalogSnapshot | None, settings: SqlSettings) -> _Judged:
+def _judge(sql: str, snapshot: CatalogSnapshot | None, settings: SqlSettings, own: frozenset[str]) -> _Judged:
     analysis = analyze(sql, max_bytes=settings.max_sql_bytes, max_depth=settings.max_depth)
     if analysis["status"] != "ok":
         return _Judged((), frozenset({"unknown"}), analysis.get("reason", "not understood"))
     described = []
     for analyzed in analysis["statements"]:
-        described.append(describe_statement(analyzed, snapshot, find_sensitive(snapshot, settings.sensitive)))
+        described.append(describe_statement(analyzed, snapshot, find_sensitive(snapshot, settings.sensitive), own))
+        own |= find_made_tables(described[-1].facts)
         if not NAME_SETTINGS.isdisjoint(analyzed["set_vars"]):
             # From here on names may mean something else than the snapshot says.
             snapshot = None
     # A text without any statement does nothing; drivers send it to see whether the server is there.
     effects = frozenset[str]().union(*(each.effects for each in described)) or frozenset({"read"})
     return _Judged(tuple(described), effects)
+
+
+def find_made_tables(statement: Mapping[str, Any]) -> frozenset[str]:
+    """Names of the tables a described statement makes and the catalogue does not hold; nothing sensitive is written into them."""
+    if "creates_table" not in statement["flags"] or any(column["sensitive"] for column in statement["columns"]):
+        return frozenset()
+    return frozenset(table["name"] for table in statement["tables"] if table["access"] == "define" and table.get("unresolved"))
+
+
+def _own_tables(facts: Mapping[str, object]) -> frozenset[str]:
+    found = facts.get(OWN_TABLES)
+    return found if isinstance(found, frozenset) else frozenset()
 
 
 def _snapshot(facts: Mapping[str, object]) -> CatalogSnapshot | None:
@@ -183,7 +201,8 @@ def describe_rows(
     columns = []
     for number, described in enumerate(fields):
         column = _trace(int(described["table_oid"]), int(described["attnum"]), snapshot, sensitivity, may_yield=may_yield)
-        if column["lineage"] == "unknown" and outputs is not None and int(described["table_oid"]) == 0:
+        is_seen = snapshot is not None and int(described["table_oid"]) in snapshot.relations
+        if column["lineage"] == "unknown" and outputs is not None and not is_seen:
             column = outputs[number]
         columns.append({"index": number, "name": described["name"], "type": int(described["type_oid"]), **column})
     return _response(request, columns)

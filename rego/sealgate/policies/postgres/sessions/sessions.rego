@@ -62,7 +62,6 @@ deny contains {
 	"controls": ["FFIEC-AIO-VI.B", "NIST-AC-3", "NIST-CM-5"],
 } if {
 	input.phase == "request"
-	"session" in input.action.effects
 	some statement in input.postgres.facts.statements
 	statement.verb in {"listen", "unlisten", "notify", "load", "discard", "declare_cursor", "prepare", "execute"}
 	verb := replace(upper(statement.verb), "_", " ")
