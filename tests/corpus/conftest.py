@@ -34,7 +34,7 @@ def server():
     with start_postgres(settings=["max_prepared_transactions = 4"]) as running:
         running.run(f"create role gateway superuser login password '{PASSWORD}'; create database plum owner gateway")
         running.run("set role gateway;\n" + (HERE / "world.sql").read_text(), database="plum")
-        running.run("create database fig template plum owner gateway")
+        running.run("create database kiwi template plum owner gateway")
         plant = (HERE / "plant.sql").read_text()
         for database, (word, number) in PLANTS.items():
             running.run(f"\\set word {word}\n\\set number {number}\n{plant}", database=database)

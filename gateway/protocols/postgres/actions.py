@@ -198,11 +198,14 @@ def describe_rows(
     sensitivity = find_sensitive(snapshot, settings.sensitive)
     may_yield = _may_yield(request, sensitivity, index)
     outputs = _outputs(request, index, len(fields))
+    has_own = _reads_own(request, index)
     columns = []
     for number, described in enumerate(fields):
         column = _trace(int(described["table_oid"]), int(described["attnum"]), snapshot, sensitivity, may_yield=may_yield)
-        is_seen = snapshot is not None and int(described["table_oid"]) in snapshot.relations
-        if column["lineage"] == "unknown" and outputs is not None and not is_seen:
+        oid = int(described["table_oid"])
+        # A table of the session's own is in no snapshot; what is read from it is known by its name.
+        is_own = has_own and (snapshot is None or oid not in snapshot.relations)
+        if column["lineage"] == "unknown" and outputs is not None and (oid == 0 or is_own):
             column = outputs[number]
         columns.append({"index": number, "name": described["name"], "type": int(described["type_oid"]), **column})
     return _response(request, columns)
@@ -248,6 +251,12 @@ def _may_yield(request: Action, sensitivity: Sensitivity, index: int) -> bool:
         return False
     statements = request.facts.get("statements", ())
     return bool(statements[index].get("may_yield_sensitive", True)) if 0 <= index < len(statements) else True
+
+
+def _reads_own(request: Action, index: int) -> bool:
+    """Whether a statement names a table the session made itself."""
+    statements = request.facts.get("statements", ())
+    return 0 <= index < len(statements) and any(table.get("own", False) for table in statements[index]["tables"])
 
 
 def _outputs(request: Action, index: int, count: int) -> list[dict[str, Any]] | None:
