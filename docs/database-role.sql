@@ -26,9 +26,12 @@ select format('revoke execute on procedure %s from public', p.oid::regprocedure)
 from pg_proc p where p.pronamespace = :'schema'::regnamespace and p.prokind = 'p' \gexec
 alter default privileges revoke execute on functions from public;
 
--- Rows, not definitions: no TRUNCATE, REFERENCES or TRIGGER, and nothing of the server's files, programs or statistics.
+-- Rows, not definitions: no TRUNCATE, REFERENCES or TRIGGER, no foreign tables, and nothing of the server's files, programs or statistics.
 grant usage on schema :"schema" to :"role";
-grant select, insert, update, delete on all tables in schema :"schema" to :"role";
+select format('grant select, insert, update, delete on %s to %I', oid::regclass, :'role')
+from pg_class where relnamespace = :'schema'::regnamespace and relkind in ('r', 'p', 'v') \gexec
+select format('grant select on %s to %I', oid::regclass, :'role')
+from pg_class where relnamespace = :'schema'::regnamespace and relkind = 'm' \gexec
 grant usage on all sequences in schema :"schema" to :"role";
 
 -- Bounds the server keeps by itself.

@@ -18,6 +18,7 @@ from typing import Final, Literal
 
 from gateway.action import Subject
 from gateway.decision import Obligation
+from gateway.pipeline import Ruling
 
 COUNTED: Final = frozenset({"volume_limit", "inference_budget", "rate_limit"})
 """Obligations that are carried out here."""
@@ -95,8 +96,10 @@ class SessionBudget:
         bounds = [item for item in obligations if item.kind == "volume_limit"]
         return min((max(0, _count(item, "rows") - self._usage[_scope(item)].rows) for item in bounds), default=None)
 
-    def count_rows(self, rows: int) -> None:
-        """Rows that were delivered by a statement that carries volume_limit."""
+    def count_rows(self, ruling: Ruling | None, rows: int) -> None:
+        """Rows that were delivered, where the ruling bounds their volume."""
+        if ruling is None or ruling.find_obligation("volume_limit") is None:
+            return
         for usage in self._usage.values():
             usage.rows += rows
 

@@ -107,6 +107,11 @@ class OpenActions:
             return None
         return self._open.get(number) or self._prepared.get(number)
 
+    def find_ruling(self, number: int | None) -> Ruling | None:
+        """The ruling a reply belongs to, where it is known."""
+        found = self.find(number)
+        return None if found is None else found.ruling
+
     def count(self, event: ResultEnd) -> None:
         """What one result amounted to."""
         if (action := self.find(event.action)) is not None:

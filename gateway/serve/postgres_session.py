@@ -312,9 +312,7 @@ class PostgresSession:
             case RowDescription() | CopyOut():
                 await self._describe_result(event)
             case ResultEnd():
-                opened = self._actions.find(event.action)
-                if opened is not None and opened.ruling.find_obligation("volume_limit") is not None:
-                    self._budget.count_rows(event.rows)
+                self._budget.count_rows(self._actions.find_ruling(event.action), event.rows)
                 self._actions.count(event)
             case CommandComplete():
                 self._actions.tag(event)

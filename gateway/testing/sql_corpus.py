@@ -261,7 +261,8 @@ class RawClient:
     def run(self, statements: Sequence[str], params: Sequence[str | None], *, describe: bool, binary: bool) -> None:
         """Parse, Bind, perhaps Describe, and Execute of each statement, then one Sync."""
         values = b"".join(
-            struct.pack("!i", -1) if value is None else struct.pack("!i", len(value.encode())) + value.encode() for value in params
+            struct.pack("!i", -1) if value is None else struct.pack("!i", len(value.encode())) + value.encode()
+            for value in params
         )
         for sql in statements:
             self._send("P", b"\0" + sql.encode() + b"\0\0\0")

@@ -25,7 +25,25 @@ PASSWORD = "the-gateways-own-s3cret"
 PLANTS = {"plum": ("plumwalrus", 4471), "kiwi": ("figheronfinch", 2903)}
 """Per database the word and the number its sensitive values are made of."""
 
-COLUMNS = "ssn born salary income score phones profile legacy home employed photo token motto grade seen marks ip".split()
+COLUMNS = [
+    "ssn",
+    "born",
+    "salary",
+    "income",
+    "score",
+    "phones",
+    "profile",
+    "legacy",
+    "home",
+    "employed",
+    "photo",
+    "token",
+    "motto",
+    "grade",
+    "seen",
+    "marks",
+    "ip",
+]
 SENSITIVE = [*(f"public.customers.{name}" for name in COLUMNS), "public.events.secret", "public.people.pin"]
 
 
@@ -176,7 +194,8 @@ class World:
         environment = {"PATH": os.environ["PATH"], "PGPASSWORD": self._mint(), "PGSSLMODE": "disable", "HOME": "/nonexistent"}
         command = [str(self._server.bin_dir / "psql"), "-X", "-h", "127.0.0.1", "-p", str(self._tap.port), "-U", "agent"]
         self._tap.take()
-        subprocess.run([*command, "-d", database], input=script, env=environment, text=True, capture_output=True, timeout=60)
+        arguments = [*command, "-d", database]
+        subprocess.run(arguments, input=script, env=environment, text=True, capture_output=True, check=False, timeout=60)
         data = self._tap.take()
         return data[data.index(b"Z\0\0\0\5I") :] if b"Z\0\0\0\5I" in data else data
 

@@ -86,7 +86,9 @@ def test_no_wrapping_delivers_a_sensitive_value(world, sql, mode):
 # --- what the server would do
 
 
-NAMES = st.sampled_from(["orders", "notes", "customers", "tree", "branches", "events", "people", "contacts", "orders_open", "staff"])
+NAMES = st.sampled_from(
+    ["orders", "notes", "customers", "tree", "branches", "events", "people", "contacts", "orders_open", "staff"]
+)
 
 
 @st.composite
@@ -95,20 +97,21 @@ def select(draw, depth=2):
     kind = draw(st.sampled_from(["table", "table", "join", "sub", "cte", "union", "exists", "writing"])) if depth else "table"
     table = draw(NAMES)
     inner = draw(select(depth - 1)) if depth and kind != "table" else ""
-    match kind:
-        case "join":
-            return f"select t.id from {table} t join ({inner}) u on u.id = t.id"
-        case "sub":
-            return f"select id from ({inner}) s"
-        case "cte":
-            return f"with w as ({inner}) select w.id from w, {table} t where t.id = w.id"
-        case "union":
-            return f"select id from {table} union all ({inner})"
-        case "exists":
-            return f"select id from {table} t where exists ({inner}) and t.id in (select id from {draw(NAMES)})"
-        case "writing" if depth == 2:
-            return f"with w as ({draw(change(0))} returning 1 as id) select id from w union all ({inner})"
-    lock = draw(st.sampled_from(["", "", " for update", " for share"])) if table not in {"contacts"} else ""
+    if kind == "writing":
+        # Writing CTEs stand at the top only.
+        kind = "cte" if depth < 2 else kind
+    shapes = {
+        "join": f"select t.id from {table} t join ({inner}) u on u.id = t.id",
+        "sub": f"select id from ({inner}) s",
+        "cte": f"with w as ({inner}) select w.id from w, {table} t where t.id = w.id",
+        "union": f"select id from {table} union all ({inner})",
+        "exists": f"select id from {table} t where exists ({inner}) and t.id in (select id from {draw(NAMES)})",
+    }
+    if kind == "writing":
+        return f"with w as ({draw(change(0))} returning 1 as id) select id from w union all ({inner})"
+    if kind in shapes:
+        return shapes[kind]
+    lock = draw(st.sampled_from(["", "", " for update", " for share"])) if table != "contacts" else ""
     return f"(select id from {table}{lock})" if lock else f"select id from {table}"
 
 
@@ -147,7 +150,9 @@ def test_no_effect_of_the_plan_is_lost(world, snapshot, sql):
         return  # the server takes less than the grammar
     tables = action.facts["statements"][0]["tables"]
     written = {snapshot.resolve(None, table["name"]).oid for table in tables if table["access"] == "write"}
-    named = {relation.oid for table in tables for relation in snapshot.behind(snapshot.resolve(None, table["name"]).oid).relations}
+    named = {
+        relation.oid for table in tables for relation in snapshot.behind(snapshot.resolve(None, table["name"]).oid).relations
+    }
     for node in nodes(json.loads(plan) if isinstance(plan, str) else plan):
         kind, name = node.get("Node Type"), node.get("Relation Name")
         if kind == "LockRows":

@@ -34,6 +34,7 @@ create index on orders (customer);
 create table notes (id serial primary key, author text, body text, at timestamptz default now());
 insert into notes (author, body) values ('ann', 'first note'), ('bob', 'second note');
 create table inbox (id serial primary key, body text);
+insert into inbox (body) select 'message ' || n from generate_series(1, 5) n;
 create table accounts (id int primary key, owner text, balance int check (balance >= 0));
 insert into accounts values (1, 'ann', 100), (2, 'bob', 50);
 create table ledger (id serial primary key, account int, amount int);

@@ -3,7 +3,8 @@
 import pytest
 
 from gateway.action import Subject
-from gateway.decision import Obligation
+from gateway.decision import Decision, Obligation
+from gateway.pipeline import Ruling
 from gateway.serve.budgets import MAX_RATE, MAX_RUNS, Budgets, UncountableError
 
 
@@ -15,6 +16,10 @@ def bound(kind, **params):
     return [Obligation("test.rule", kind, params)]
 
 
+def deliver(session, rows, limit):
+    session.count_rows(Ruling("d1", 1, None, Decision("allow", obligations=tuple(limit)), "b"), rows)
+
+
 @pytest.fixture
 def budgets():
     return Budgets(clock_s=lambda: 0.0)
@@ -23,22 +28,22 @@ def budgets():
 def test_rows_count_over_the_sessions_of_a_run(budgets):
     limit = bound("volume_limit", rows=10, per="run")
     first, second = budgets.open(subject(), "s1"), budgets.open(subject(), "s2")
-    first.count_rows(7)
+    deliver(first, 7, limit)
     assert second.find_row_limit(limit) == 3
-    second.count_rows(3)
+    deliver(second, 3, limit)
     assert first.charge(limit).rule == "test.rule"
     assert budgets.open(subject("r2"), "s3").charge(limit) is None
 
 
 def test_rows_count_within_a_session(budgets):
     limit = bound("volume_limit", rows=10, per="session")
-    budgets.open(subject(), "s1").count_rows(10)
+    deliver(budgets.open(subject(), "s1"), 10, limit)
     assert budgets.open(subject(), "s2").find_row_limit(limit) == 10
 
 
 def test_without_a_run_a_session_is_one(budgets):
     limit = bound("volume_limit", rows=1, per="run")
-    budgets.open(subject(None), "s1").count_rows(1)
+    deliver(budgets.open(subject(None), "s1"), 1, limit)
     assert budgets.open(subject(None), "s2").charge(limit) is None
 
 
@@ -82,7 +87,7 @@ def test_what_cannot_be_counted_is_an_error(budgets, limit):
 
 def test_memory_is_bounded(budgets):
     limit = bound("volume_limit", rows=1, per="run")
-    budgets.open(subject("first"), "s").count_rows(1)
+    deliver(budgets.open(subject("first"), "s"), 1, limit)
     for number in range(MAX_RUNS):
         budgets.open(subject(f"r{number}"), "s")
     assert budgets.open(subject("first"), "s").charge(limit) is None

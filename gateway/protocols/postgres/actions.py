@@ -145,7 +145,8 @@ def _judge(sql: str, snapshot: CatalogSnapshot | None, settings: SqlSettings, ow
 
 def find_made_tables(statement: Mapping[str, Any]) -> frozenset[str]:
     """Names of the tables a described statement makes and the catalogue does not hold; nothing sensitive is written into them."""
-    if "creates_table" not in statement["flags"] or any(column["sensitive"] for column in statement["columns"]):
+    is_filled_unseen = statement.get("nested") == "execute" or any(column["sensitive"] for column in statement["columns"])
+    if "creates_table" not in statement["flags"] or is_filled_unseen:
         return frozenset()
     return frozenset(table["name"] for table in statement["tables"] if table["access"] == "define" and table.get("unresolved"))
 
@@ -267,10 +268,7 @@ def _outputs(request: Action, index: int, count: int) -> list[dict[str, Any]] | 
     # In another encoding a byte of a character can look like a delimiter of COPY, so what is in which column is not sure.
     if outputs is None or len(outputs) != count or "copy_encoding" in statement["flags"]:
         return None
-    columns = []
-    for output in outputs:
-        columns.append({"lineage": "known", "sensitive": output["sensitive"], "origins": output["columns"]})
-    return columns
+    return [{"lineage": "known", "sensitive": output["sensitive"], "origins": output["columns"]} for output in outputs]
 
 
 def _trace(

@@ -39,7 +39,18 @@ MAX_REMEMBERED: Final = 1_024
 
 SYSTEM_SCHEMAS: Final = frozenset({"pg_catalog", "information_schema"})
 
-__all__ = ["QUERIES", "BaseColumn", "Behind", "CatalogSnapshot", "Column", "Function", "Origins", "Relation", "View", "build_snapshot"]
+__all__ = [
+    "QUERIES",
+    "BaseColumn",
+    "Behind",
+    "CatalogSnapshot",
+    "Column",
+    "Function",
+    "Origins",
+    "Relation",
+    "View",
+    "build_snapshot",
+]
 
 Row = Sequence[str | int | bool | None]
 

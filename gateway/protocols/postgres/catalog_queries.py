@@ -94,4 +94,3 @@ where t.oid >= 16384 and t.typtype in ('b', 'd', 'e', 'r', 'm') and t.typelem = 
 """What the gateway asks, by name. Every value may be taken in text format; the order of rows does not matter.
 
 16384 is `catalog.FIRST_NORMAL_OID` and 524288 is `MAX_VIEW_BYTES`; relations of temporary and TOAST schemas are left out."""
-

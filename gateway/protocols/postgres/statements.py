@@ -109,7 +109,7 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity) 
     body = read_body(hook)
     opaque, reads_sensitive, effects = body.is_opaque, False, set[str]()
     for analyzed in body.statements:
-        reader = _Reader(analyzed, snapshot, sensitivity)  # type: ignore[arg-type] - an analysis is a plain dict
+        reader = _Reader(analyzed, snapshot, sensitivity)
         reader.read_tables_only()
         opaque |= any(not fact["harmless"] for fact in reader.read_functions())
         opaque |= reader.has_unresolved
@@ -217,7 +217,9 @@ class _Reader:
         facts = [self._hook_facts(hook) for hook in hooks]
         for function in self.snapshot.behind(relation.oid).functions:
             place = {"kind": "view", "schema": function.schema, "name": function.name, "language": function.language}
-            facts.append({**place, "security_definer": function.is_definer, "opaque": True, "changes": function.volatility == "volatile"})
+            facts.append(
+                {**place, "security_definer": function.is_definer, "opaque": True, "changes": function.volatility == "volatile"}
+            )
         return facts
 
     def _hook_facts(self, hook: Hook) -> dict[str, Any]:
@@ -345,7 +347,7 @@ class _Reader:
     def read_outputs(self) -> list[dict[str, Any]] | None:
         """Per result column the base columns it is made of and whether one is sensitive; None where that is not known of every one."""
         is_hidden = self.yields_any or self.has_unresolved or self.has_rules or self.snapshot is None
-        if is_hidden or self.analyzed["verb"] in RESULT_OF_ANOTHER | {"explain"}:
+        if is_hidden or self._delivers_another() or self.analyzed["verb"] == "explain":
             return None
         found: list[dict[str, Any]] = []
         for output in self.analyzed["outputs"]:
@@ -447,13 +449,18 @@ class _Reader:
                 self.effects.add("execute")
                 self.is_harmless = False
                 self.yields_any = True
-                self.casts.append({"schema": cast.schema, "name": cast.name, "function": cast.function, "language": cast.language})
+                self.casts.append(
+                    {"schema": cast.schema, "name": cast.name, "function": cast.function, "language": cast.language}
+                )
+
+    def _delivers_another(self) -> bool:
+        return not RESULT_OF_ANOTHER.isdisjoint({self.analyzed["verb"], self.analyzed.get("nested")})
 
     def may_yield(self, columns: Iterable[Mapping[str, Any]]) -> bool:
         """Whether a result column of unknown origin may hold a sensitive value."""
         if not self.sensitivity.is_configured:
             return False
-        if self.yields_any or self.has_unresolved or self.analyzed["verb"] in RESULT_OF_ANOTHER:
+        if self.yields_any or self.has_unresolved or self._delivers_another():
             return True
         if self.analyzed["verb"] == "explain" and not self.analyzed["is_explain_analyze"]:
             # A plan tells of values by its estimates only, and those come from predicates.

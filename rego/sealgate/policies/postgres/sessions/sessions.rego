@@ -63,7 +63,8 @@ deny contains {
 } if {
 	input.phase == "request"
 	some statement in input.postgres.facts.statements
-	statement.verb in {"listen", "unlisten", "notify", "load", "discard", "declare_cursor", "prepare", "execute"}
-	verb := replace(upper(statement.verb), "_", " ")
+	some verb_name in {statement.verb, object.get(statement, "nested", "")}
+	verb_name in {"listen", "unlisten", "notify", "load", "discard", "declare_cursor", "prepare", "execute"}
+	verb := replace(upper(verb_name), "_", " ")
 	message := sprintf("%v leaves or uses something in the session that cannot be judged", [verb])
 }
