@@ -19,10 +19,12 @@ from gateway.policy.bundle import Bundle, load_bundle, read_tree, write_manifest
 from gateway.policy.checks import check_bundle, notes, run_opa_tests
 from gateway.policy.engine import PolicyFailure
 from gateway.policy.recompute import evaluate_bundle
+from gateway.protocols.git.enforce import ENFORCEABLE as GIT
 from gateway.protocols.http.enforce import ENFORCEABLE as HTTP
-from gateway.protocols.postgres.enforce import ENFORCEABLE as POSTGRES
+from gateway.protocols.postgres.enforce import READ_ONLY_ENFORCEABLE as POSTGRES
+from gateway.protocols.ssh.enforce import ENFORCEABLE as SSH
 
-ENFORCEABLE: Final[dict[str, Enforceable]] = {"http": HTTP, "postgres": POSTGRES}
+ENFORCEABLE: Final[dict[str, Enforceable]] = {"git": GIT, "http": HTTP, "postgres": POSTGRES, "ssh": SSH}
 """What each protocol of this build can carry out."""
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)

@@ -161,6 +161,10 @@ class PostgresConnectionConfig(ConnectionBase):
         default=(),
         description="Columns that hold sensitive data, as schema.table.column, letter for letter as the catalogue has them (lower case unless they were made with quotes). Policy masks or refuses by this mark.",
     )
+    read_only: bool = Field(
+        default=False,
+        description="Every transaction is read-only, as the server itself enforces (default_transaction_read_only), and no session may change that. The obligation read_only needs it.",
+    )
 
     def find_weaknesses(self) -> Iterator[str]:
         """Also a way to the server on which a false one would not be noticed."""

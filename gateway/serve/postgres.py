@@ -42,6 +42,7 @@ from gateway.protocols.postgres.login import (
     check_startup,
     read_token,
 )
+from gateway.serve.budgets import Budgets
 from gateway.serve.cell_masking import CellMasking
 from gateway.serve.listeners import Wire
 from gateway.serve.postgres_door import PostgresDoor
@@ -154,6 +155,7 @@ class PostgresHost:
         self._connections = connections
         self._tls = tls
         self._masking = masking
+        self._budgets = Budgets()
         self._limits = limits
         self._session_limits = session_limits
         self._keys = CancelKeys()
@@ -329,6 +331,7 @@ class PostgresHost:
             make_door=lambda may_hold: PostgresDoor(connection.sql, connection.catalog, may_hold, connection.previews),
             catalog=connection.catalog,
             masking=self._masking,
+            budget=self._budgets.open(session.subject, session.id),
             limits=replace(self._session_limits, record_limit_bytes=connection.record_limit_bytes),
         )
         await self._carry(wire, startup, subject, session, carried, upstream.parameters)

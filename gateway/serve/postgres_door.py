@@ -15,7 +15,7 @@ from gateway.pipeline import PipelineSession, Ruling
 from gateway.protocols.postgres import actions
 from gateway.protocols.postgres.actions import SqlSettings, Statement
 from gateway.protocols.postgres.catalog import CatalogSnapshot
-from gateway.protocols.postgres.enforce import ENFORCEABLE
+from gateway.protocols.postgres.enforce import ENFORCEABLE, READ_ONLY_ENFORCEABLE
 from gateway.protocols.postgres.events import (
     CopyOut,
     Execute,
@@ -37,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 CATALOG: Final = "postgres.catalog"
 
+MAX_OWN_TABLES: Final = 1_000
+"""Tables of a session that are remembered; further ones count as unknown."""
+
 
 class PostgresDoor:
     """The `gateway.pipeline.Door` of one session.
@@ -57,6 +60,7 @@ class PostgresDoor:
         self._previews = previews
         self._event: JudgedEvent | None = None
         self._checked: CatalogSnapshot | None = None
+        self._own_tables: frozenset[str] = frozenset()
         self.session: PipelineSession | None = None
         self.facts: Mapping[str, object] = {}
         """What the last described event was described with; its results are described with the same."""
@@ -65,9 +69,14 @@ class PostgresDoor:
         """The names the last described event makes or ends."""
 
     @property
+    def is_read_only(self) -> bool:
+        """Whether the server refuses every write of this session."""
+        return self._settings.read_only
+
+    @property
     def enforceable(self) -> Enforceable:
         """What PostgreSQL replies can be made to carry."""
-        return ENFORCEABLE
+        return READ_ONLY_ENFORCEABLE if self._settings.read_only else ENFORCEABLE
 
     def lookups(self, event: JudgedEvent) -> Sequence[Lookup]:
         """The facts of the target an event's statements need."""
@@ -102,9 +111,16 @@ class PostgresDoor:
 
     def describe(self, event: JudgedEvent, facts: Mapping[str, object]) -> Action:
         """The action an event attempts."""
-        self.facts, self.changes, self._event = facts, (), event
-        action, self.changes = actions.describe_in_session(read_statement(event), facts, self._settings, self.names)
+        self.facts = {**facts, actions.OWN_TABLES: self._own_tables}
+        self.changes, self._event = (), event
+        action, self.changes = actions.describe_in_session(read_statement(event), self.facts, self._settings, self.names)
         return action
+
+    def note_allowed(self, action: Action | None) -> None:
+        """Remember the tables an allowed action makes: temporary ones, and those of an open transaction, are in no snapshot."""
+        if action is not None and len(self._own_tables) < MAX_OWN_TABLES:
+            made = (actions.find_made_tables(statement) for statement in action.facts.get("statements", ()))
+            self._own_tables = self._own_tables.union(*made)
 
     async def preview(self, action: Action, decision: Decision) -> Mapping[str, object] | None:
         """The plan of the action just described, and its row count where policy asks for it."""
@@ -166,20 +182,25 @@ _EMPTIES_PATH: Final = re.compile(
 """What pg_dump sends first. Where pg_catalog is searched first anyway, a name then means what the gateway takes it for, or nothing."""
 
 
-def find_changed_pins(event: JudgedEvent, action: Action | None) -> list[str]:
+READ_ONLY_PINS: Final = frozenset({"transaction_read_only", "default_transaction_read_only"})
+"""What a session of a read-only connection may not set either."""
+
+
+def find_changed_pins(event: JudgedEvent, action: Action | None, *, read_only: bool = False) -> list[str]:
     """The pinned settings a statement would change, which the host then refuses."""
     if action is None or not isinstance(event, Query | Parse | Execute):
         return []
     statements = action.facts.get("statements", ())
+    pins = PINS | READ_ONLY_PINS if read_only else PINS
     names = {name.lower() for statement in statements for name in statement.get("set_vars", ())}
     if any("set_config" in statement["flags"] and "all" in statement["set_vars"] for statement in statements):
         # A computed name could be any of them. RESET ALL is another matter: it restores what the gateway fixed at start-up.
-        return sorted(PINS)
+        return sorted(pins)
     if _KEEPS_PIN.fullmatch(event.sql):
         return []
     if _EMPTIES_PATH.fullmatch(event.sql) and action.canonical.get("search_path", ("",))[0] == "pg_catalog":
         return []
-    return sorted(names & PINS)
+    return sorted(names & pins)
 
 
 def read_statement(event: JudgedEvent) -> Statement:

@@ -122,6 +122,11 @@ class OpenActions:
                 self._remember(f"\0{number}", number, found)  # a name no statement has: the kernel knows the real one
         return found
 
+    def find_ruling(self, number: int | None) -> Ruling | None:
+        """The ruling a reply belongs to, where it is known."""
+        found = self.find(number)
+        return None if found is None else found.ruling
+
     def count(self, event: ResultEnd) -> None:
         """What one result amounted to."""
         if (action := self.find(event.action)) is not None:

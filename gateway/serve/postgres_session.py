@@ -44,6 +44,7 @@ from gateway.protocols.postgres.events import (
 )
 from gateway.protocols.postgres.login import PINNED_SETTINGS
 from gateway.protocols.postgres.parse import parse_client_event, parse_server_event
+from gateway.serve.budgets import SessionBudget, UncountableError
 from gateway.serve.cell_masking import CellMasking
 from gateway.serve.listeners import Wire
 from gateway.serve.postgres_door import CATALOG, PostgresDoor, find_changed_pins
@@ -93,6 +94,7 @@ class PostgresSession:
         catalog: CatalogCache,
         masking: CellMasking,
         limits: SessionLimits,
+        budget: SessionBudget,
     ) -> None:
         self._client = client
         self._upstream = upstream
@@ -102,6 +104,7 @@ class PostgresSession:
         self._catalog = catalog
         self._masking = masking
         self._limits = limits
+        self._budget = budget
         self._kernel = Session(
             max_message_bytes=limits.max_message_bytes,
             max_statements=limits.max_statements,
@@ -219,6 +222,7 @@ class PostgresSession:
         if refusal is not None:
             self._kernel.refuse(event.id, enforce.refuse(refusal))
             return
+        self._door.note_allowed(ruling.action)
         opened = OpenAction(ruling, event, self._door.facts)
         self._actions.add(opened)
         self._door.follow_names(ruling)
@@ -247,7 +251,7 @@ class PostgresSession:
             self._session.finish(ruling, Outcome("cancelled", error_code="57014"))
             what, why = "statement cancelled", "the client stopped waiting for it"
             return Refusal("cancelled", "agent.cancelled", what, why, "run it again", ruling.decision_id)
-        if pins := find_changed_pins(event, ruling.action):
+        if pins := find_changed_pins(event, ruling.action, read_only=self._door.is_read_only):
             self._session.finish(ruling, Outcome("refused", error_code=enforce.SQLSTATES["protocol"]))
             what, why = (
                 f"{' and '.join(pins)} cannot be changed",
@@ -255,7 +259,20 @@ class PostgresSession:
             )
             fix = "write names with their schema, and leave encodings and quoting as they are"
             return Refusal("protocol", "postgres.pinned", what, why, fix, ruling.decision_id)
-        return None
+        return None if isinstance(event, Parse) else self._charge(ruling)
+
+    def _charge(self, ruling: Ruling) -> Refusal | None:
+        """Count a statement against what its session and run may do."""
+        try:
+            excess = self._budget.charge(ruling.decision.obligations)
+        except UncountableError as error:
+            refusal = Refusal("denied", "policy.obligation", "statement refused", str(error), "", ruling.decision_id)
+        else:
+            if excess is None:
+                return None
+            refusal = Refusal("limit", excess.rule, "limit reached", excess.why, excess.fix, ruling.decision_id)
+        self._session.finish(ruling, Outcome("refused", error_code=enforce.SQLSTATES[refusal.kind]))
+        return refusal
 
     def _may_hold(self) -> bool:
         return self._kernel.transaction_status == "I" and not self._is_in_flight
@@ -306,6 +323,7 @@ class PostgresSession:
             case RowDescription() | CopyOut():
                 await self._describe_result(event)
             case ResultEnd():
+                self._budget.count_rows(self._actions.find_ruling(event.action), event.rows)
                 self._actions.count(event)
             case CommandComplete():
                 self._actions.tag(event)
@@ -354,7 +372,9 @@ class PostgresSession:
         masking = self._masking
         plan = compile_plan(masks, columns, known_detectors=masking.known, always=masking.always)
         detectors = masking.find_detectors(plan.detectors)
-        row_limit = enforce.read_row_limit(item for decision in decisions for item in decision.obligations)
+        obligations = [item for decision in decisions for item in decision.obligations]
+        bounds = (enforce.read_row_limit(obligations), self._budget.find_row_limit(obligations))
+        row_limit = min((bound for bound in bounds if bound is not None), default=None)
         if isinstance(event, RowDescription):
             lesson = self._known.cut_rows(opened, response)
             self._kernel.resolve_rows(event.id, list(plan.masks), detectors, masking.key, row_limit, lesson)

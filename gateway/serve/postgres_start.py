@@ -158,6 +158,7 @@ def _make_connection(parts: Parts, item: PostgresConnectionConfig, asked: str) -
             database=database,
             role=item.credential.user,
             sensitive=tuple(item.sensitive),
+            read_only=item.read_only,
             max_sql_bytes=limits.max_sql_bytes,
             max_depth=limits.max_sql_depth,
         ),
@@ -167,6 +168,7 @@ def _make_connection(parts: Parts, item: PostgresConnectionConfig, asked: str) -
             max_age_s=limits.catalog_age_s,
             timeout_s=limits.lookup_timeout_s,
         ),
+        settings={"default_transaction_read_only": "on"} if item.read_only else {},
         record_limit_bytes=kept[transcript],
     )
 

@@ -11,7 +11,8 @@ The header ends at the first dashed line; further dashed lines split the rest in
     verdict   block (refused by `rule`), approve (held by `rule`), mask (delivered, nothing sensitive in it), allow (delivered)
     rule      id of the rule that refuses, holds or masks
     why       what the case is about
-    mode      how it is sent: simple (default), extended, binary, blind, blind-binary, pipeline, psql
+    mode      how it is sent: simple (default), extended, binary, blind, blind-binary, pipeline, psql; named prepares the first
+              message under the name p and sends the others as simple queries
     params    JSON list of parameters, for every mode but simple and psql
     shows     texts that must be in the rows, separated by " | "; for what must not be masked along with the rest
     changes   yes when the database is another one afterwards, as an ordinary write must make it
@@ -35,7 +36,7 @@ from typing import Any, Final, Self
 
 MEMBERS: Final = frozenset({"verdict", "rule", "why", "mode", "params", "shows", "changes", "differs"})
 VERDICTS: Final = frozenset({"block", "approve", "mask", "allow"})
-MODES: Final = frozenset({"simple", "extended", "binary", "blind", "blind-binary", "pipeline", "psql"})
+MODES: Final = frozenset({"simple", "extended", "binary", "blind", "blind-binary", "pipeline", "psql", "named"})
 
 _DASHES: Final = re.compile(r"^-{8,}[ \t]*\n", re.MULTILINE)
 _RULE: Final = re.compile(r"^Rule (\S+?)[:.](?:\s|$)")
@@ -270,6 +271,12 @@ class RawClient:
             if describe:
                 self._send("D", b"P\0")
             self._send("E", b"\0" + struct.pack("!i", 0))
+        self._send("S", b"")
+        self.wait_until_ready()
+
+    def prepare(self, name: str, sql: str) -> None:
+        """Parse under a name, and Sync."""
+        self._send("P", name.encode() + b"\0" + sql.encode() + b"\0\0\0")
         self._send("S", b"")
         self.wait_until_ready()
 

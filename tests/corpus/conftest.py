@@ -1,7 +1,9 @@
 """The world of the corpus: one server with two databases that differ in their sensitive values only, and one gateway before both."""
 
 import os
+import select
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
@@ -20,7 +22,7 @@ ROOT = HERE.parents[1]
 
 PASSWORD = "the-gateways-own-s3cret"
 
-PLANTS = {"plum": ("plumwalrus", 4471), "fig": ("figheronfinch", 2903)}
+PLANTS = {"plum": ("plumwalrus", 4471), "kiwi": ("figheronfinch", 2903)}
 """Per database the word and the number its sensitive values are made of."""
 
 COLUMNS = [
@@ -50,7 +52,7 @@ def server():
     with start_postgres(settings=["max_prepared_transactions = 4"]) as running:
         running.run(f"create role gateway superuser login password '{PASSWORD}'; create database plum owner gateway")
         running.run("set role gateway;\n" + (HERE / "world.sql").read_text(), database="plum")
-        running.run("create database fig template plum owner gateway")
+        running.run("create database kiwi template plum owner gateway")
         plant = (HERE / "plant.sql").read_text()
         for database, (word, number) in PLANTS.items():
             running.run(f"\\set word {word}\n\\set number {number}\n{plant}", database=database)
@@ -162,7 +164,12 @@ class World:
         client = self._client(RawClient, database)
         self._tap.take(client.local_port)
         try:
-            if case.mode == "pipeline":
+            if case.mode == "named":
+                client.query("deallocate all")
+                client.prepare("p", messages[0])
+                for message in messages[1:]:
+                    client.query(message)
+            elif case.mode == "pipeline":
                 client.run(messages, case.params, describe=True, binary=False)
             else:
                 for message in messages:
@@ -179,6 +186,7 @@ class World:
                 client = psycopg.connect(
                     host="127.0.0.1", port=self._tap.port, user="agent", password=self._mint(), dbname=database, autocommit=True
                 )
+                client.pgconn.nonblocking = 0
             self._clients[kind, database] = client
         return self._clients[kind, database]
 
@@ -186,14 +194,13 @@ class World:
         environment = {"PATH": os.environ["PATH"], "PGPASSWORD": self._mint(), "PGSSLMODE": "disable", "HOME": "/nonexistent"}
         command = [str(self._server.bin_dir / "psql"), "-X", "-h", "127.0.0.1", "-p", str(self._tap.port), "-U", "agent"]
         self._tap.take()
-        subprocess.run([*command, "-d", database], input=script, env=environment, text=True, capture_output=True, timeout=60)
+        arguments = [*command, "-d", database]
+        subprocess.run(arguments, input=script, env=environment, text=True, capture_output=True, check=False, timeout=60)
         data = self._tap.take()
         return data[data.index(b"Z\0\0\0\5I") :] if b"Z\0\0\0\5I" in data else data
 
 
 def _local_port(number):
-    import socket
-
     with socket.socket(fileno=os.dup(number)) as probe:
         return probe.getsockname()[1]
 
@@ -206,10 +213,17 @@ def _send(connection, sql, case):
         values = [None if value is None else value.encode() for value in case.params]
         result = connection.exec_params(sql.encode(), values, result_format=int(case.mode == "binary"))
     if result.status == pq.ExecStatus.COPY_OUT:
-        while connection.get_copy_data(0)[0] > 0:
-            pass
+        while (size := connection.get_copy_data(1)[0]) >= 0:
+            if size == 0:
+                select.select([connection.socket], [], [], 30)
+                connection.consume_input()
     elif result.status == pq.ExecStatus.COPY_IN:
         connection.put_copy_data(b"9001\tcopied\n")
-        connection.put_copy_end(None)
-    while connection.get_result() is not None:
-        pass
+        assert connection.put_copy_end() == 1
+    while True:
+        # libpq would wait with the interpreter's lock held, which the gateway in this process needs.
+        while connection.is_busy():
+            select.select([connection.socket], [], [], 30)
+            connection.consume_input()
+        if connection.get_result() is None:
+            return

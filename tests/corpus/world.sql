@@ -9,6 +9,7 @@ create extension pg_trgm;
 
 create type place as (street text, zip text);
 create type mood as enum ('glad', 'sad');
+create type size as (w int, h int);
 create domain percent as int check (value between 0 and 100);
 create sequence ticket_numbers;
 
@@ -33,6 +34,7 @@ create index on orders (customer);
 create table notes (id serial primary key, author text, body text, at timestamptz default now());
 insert into notes (author, body) values ('ann', 'first note'), ('bob', 'second note');
 create table inbox (id serial primary key, body text);
+insert into inbox (body) select 'message ' || n from generate_series(1, 5) n;
 create table accounts (id int primary key, owner text, balance int check (balance >= 0));
 insert into accounts values (1, 'ann', 100), (2, 'bob', 50);
 create table ledger (id serial primary key, account int, amount int);
@@ -67,6 +69,14 @@ create function write_note(text) returns text language plpgsql as
 create function note_both(text, text) returns boolean language plpgsql as
   $$begin insert into notes (author, body) values ('operator', $1 || $2); return true; end$$;
 create operator === (leftarg = text, rightarg = text, function = note_both);
+create function stamp() returns trigger language plpgsql as $$begin new.at := now(); return new; end$$;
+create table stamped (id int, at timestamptz);
+create trigger stamp before insert or update on stamped for each row execute function stamp();
+create table audited (id int, body text);
+create table audit (what text);
+create function log_audit() returns trigger language plpgsql as
+  $$begin insert into audit (what) values (tg_op || new.id); return null; end$$;
+create trigger log after insert on audited for each row execute function log_audit();
 create function place_of(text) returns place language plpgsql as
   $$begin insert into notes (author, body) values ('cast', $1); return row($1, '')::place; end$$;
 create cast (text as place) with function place_of(text);
@@ -74,7 +84,7 @@ create aggregate collect(text) (sfunc = textcat, stype = text);
 create function run_text(text) returns void language plpgsql as $$begin execute $1; end$$;
 create procedure wipe() language plpgsql as $$begin delete from notes; end$$;
 create function next_code() returns text language plpgsql as
-  $$begin insert into notes (author, body) values ('default', 'ran'); return 'code'; end$$;
+  $$begin execute 'insert into notes (author, body) values (''default'', ''ran'')'; return 'code'; end$$;
 create table coded (id int, code text default next_code());
 create function copy_ssn() returns trigger language plpgsql as
   $$begin new.body := (select ssn from customers where id = 1); return new; end$$;
@@ -83,7 +93,7 @@ create trigger leak before insert on trapped for each row execute function copy_
 create table ruled (id int, body text);
 create rule also as on insert to ruled do also insert into notes (author, body) select 'rule', ssn from customers;
 create view noisy as select id, write_note(author) as author from notes;
-create function lower(mood) returns text language sql as $$select write_note('shadow')$$;
+create function initcap(mood) returns text language sql as $$select write_note('shadow')$$;
 create schema shadow;
 create function shadow.upper(text) returns text language sql as 'select ssn from public.customers limit 1';
 create server files foreign data wrapper file_fdw;

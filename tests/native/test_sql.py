@@ -34,7 +34,8 @@ def read_vector(path: Path) -> tuple[dict[str, str], str]:
 
 
 def name_of(entry: dict) -> str:
-    return ".".join(entry[part] for part in ("schema", "table", "name") if part in entry)
+    # A column known by its place only begins with a NUL, which a vector writes as a number sign.
+    return ".".join(entry[part] for part in ("schema", "table", "name") if part in entry).replace("\0", "#")
 
 
 def gather(statements: list[dict], member: str, suffix=lambda entry: "") -> list[str]:

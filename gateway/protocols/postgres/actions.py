@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 CATALOG: Final = "postgres.catalog"
 """The look-up kind, and the key of its answer in facts."""
 
+OWN_TABLES: Final = "postgres.own_tables"
+"""The key in facts of the names of tables this session made, as far as the host knows; temporary ones are in no snapshot."""
+
 QUERY: Final = "postgres.query"
 """The action name, the same for simple and extended queries, so that one approval covers a statement however it is sent."""
 
@@ -82,6 +85,7 @@ class SqlSettings:
     Attributes:
         connection: the registered connection; with database and role it names the snapshot.
         sensitive: "schema.table.column" each.
+        read_only: the server refuses writes in its sessions, and none may change that.
         max_sql_bytes: longest text that is analyzed; a longer one is of unknown effect.
         max_depth: deepest nesting that is analyzed.
     """
@@ -90,6 +94,7 @@ class SqlSettings:
     database: str
     role: str
     sensitive: tuple[str, ...] = ()
+    read_only: bool = False
     max_sql_bytes: int = DEFAULT_MAX_SQL_BYTES
     max_depth: int = DEFAULT_MAX_DEPTH
 
@@ -116,12 +121,12 @@ def describe_in_session(
         settings: of the connection.
         names: what cursors and prepared statements of the session stand for.
     """
-    snapshot = _snapshot(facts)
+    snapshot, own = _snapshot(facts), _own_tables(facts)
     if snapshot is None or len(statement.sql) > MAX_REMEMBERED_CHARS:
-        judged = _judge(statement.sql, snapshot, settings)
+        judged = _judge(statement.sql, snapshot, settings, own)
     else:
-        key = (statement.sql, settings.sensitive, settings.max_sql_bytes, settings.max_depth)
-        judged = snapshot.remember(key, lambda: _judge(statement.sql, snapshot, settings))
+        key = (statement.sql, settings.sensitive, settings.max_sql_bytes, settings.max_depth, own)
+        judged = snapshot.remember(key, lambda: _judge(statement.sql, snapshot, settings, own))
     used: list[Definition] = []
     if judged.named:
         judged, used = _resolve_names(judged, snapshot, settings, names)
@@ -156,13 +161,14 @@ class _Judged:
     only: Analyzed | None = None
 
 
-def _judge(sql: str, snapshot: CatalogSnapshot | None, settings: SqlSettings) -> _Judged:
+def _judge(sql: str, snapshot: CatalogSnapshot | None, settings: SqlSettings, own: frozenset[str]) -> _Judged:
     analysis = analyze(sql, max_bytes=settings.max_sql_bytes, max_depth=settings.max_depth)
     if analysis["status"] != "ok":
         return _Judged((), frozenset({"unknown"}), analysis.get("reason", "not understood"))
     described = []
     for analyzed in analysis["statements"]:
-        described.append(describe_statement(analyzed, snapshot, find_sensitive(snapshot, settings.sensitive)))
+        described.append(describe_statement(analyzed, snapshot, find_sensitive(snapshot, settings.sensitive), own))
+        own |= find_made_tables(described[-1].facts)
         if not NAME_SETTINGS.isdisjoint(analyzed["set_vars"]):
             # From here on names may mean something else than the snapshot says.
             snapshot = None
@@ -209,6 +215,19 @@ def _payload(statement: Statement, used: Sequence[Definition]) -> dict[str, Any]
     if used:
         payload["named"] = dict(list_texts(used))
     return payload
+
+
+def find_made_tables(statement: Mapping[str, Any]) -> frozenset[str]:
+    """Names of the tables a described statement makes and the catalogue does not hold; nothing sensitive is written into them."""
+    is_filled_unseen = statement.get("nested") == "execute" or any(column["sensitive"] for column in statement["columns"])
+    if "creates_table" not in statement["flags"] or is_filled_unseen:
+        return frozenset()
+    return frozenset(table["name"] for table in statement["tables"] if table["access"] == "define" and table.get("unresolved"))
+
+
+def _own_tables(facts: Mapping[str, object]) -> frozenset[str]:
+    found = facts.get(OWN_TABLES)
+    return found if isinstance(found, frozenset) else frozenset()
 
 
 def _snapshot(facts: Mapping[str, object]) -> CatalogSnapshot | None:
@@ -260,10 +279,14 @@ def describe_rows(
     if _is_untracked(request, index):
         # Where the rows come from is not certain, so neither is what the catalogue or the statement says of their columns.
         snapshot, may_yield, outputs = None, sensitivity.is_configured, None
+    has_own = _reads_own(request, index)
     columns = []
     for number, described in enumerate(fields):
         column = _trace(int(described["table_oid"]), int(described["attnum"]), snapshot, sensitivity, may_yield=may_yield)
-        if column["lineage"] == "unknown" and outputs is not None and int(described["table_oid"]) == 0:
+        oid = int(described["table_oid"])
+        # A table of the session's own is in no snapshot; what is read from it is known by its name.
+        is_own = has_own and (snapshot is None or oid not in snapshot.relations)
+        if column["lineage"] == "unknown" and outputs is not None and (oid == 0 or is_own):
             column = outputs[number]
         columns.append({"index": number, "name": described["name"], "type": int(described["type_oid"]), **column})
     return _response(request, columns)
@@ -311,6 +334,12 @@ def _may_yield(request: Action, sensitivity: Sensitivity, index: int) -> bool:
     return bool(statements[index].get("may_yield_sensitive", True)) if 0 <= index < len(statements) else True
 
 
+def _reads_own(request: Action, index: int) -> bool:
+    """Whether a statement names a table the session made itself."""
+    statements = request.facts.get("statements", ())
+    return 0 <= index < len(statements) and any(table.get("own", False) for table in statements[index]["tables"])
+
+
 def _outputs(request: Action, index: int, count: int) -> list[dict[str, Any]] | None:
     """What the statement's output list says of each result column; None where it does not say it of every one."""
     statements = request.facts.get("statements", ())
@@ -319,10 +348,7 @@ def _outputs(request: Action, index: int, count: int) -> list[dict[str, Any]] | 
     # In another encoding a byte of a character can look like a delimiter of COPY, so what is in which column is not sure.
     if outputs is None or len(outputs) != count or "copy_encoding" in statement["flags"]:
         return None
-    columns = []
-    for output in outputs:
-        columns.append({"lineage": "known", "sensitive": output["sensitive"], "origins": output["columns"]})
-    return columns
+    return [{"lineage": "known", "sensitive": output["sensitive"], "origins": output["columns"]} for output in outputs]
 
 
 def _is_untracked(request: Action, index: int) -> bool:

@@ -265,6 +265,15 @@ class CatalogSnapshot:
         called = [self._functions_by_oid[each] for each in sorted(functions) if each in self._functions_by_oid]
         return Behind(tuple(known), tuple(called), frozenset(names))
 
+    def above(self, oid: int) -> tuple[Relation, ...]:
+        """The relations a partition or child belongs to."""
+        pending, seen = [oid], {oid}
+        while pending:
+            parents = set(self.parents.get(pending.pop(), ())) - seen
+            pending += parents
+            seen |= parents
+        return tuple(self.relations[each] for each in sorted(seen - {oid}) if each in self.relations)
+
     def function_by_oid(self, oid: int) -> Function | None:
         """The function, when it is not one of PostgreSQL's own."""
         return self._functions_by_oid.get(oid)

@@ -16,9 +16,12 @@ from gateway.messages import Refusal, RefusalKind
 ENFORCEABLE: Final = Enforceable(
     selectors=frozenset({"index", "column", "detector"}),
     strategies=frozenset({"drop", "null", "redact", "tokenize", "hash", "partial"}),
-    obligations=frozenset({"row_limit", "record", "tag", "preview"}),
+    obligations=frozenset({"row_limit", "volume_limit", "inference_budget", "rate_limit", "record", "tag", "preview"}),
 )
 """What this protocol can carry out; a decision that asks for more blocks."""
+
+READ_ONLY_ENFORCEABLE: Final = Enforceable(ENFORCEABLE.selectors, ENFORCEABLE.strategies, ENFORCEABLE.obligations | {"read_only"})
+"""The same on a connection whose server refuses every write: only there the obligation read_only can be kept."""
 
 SQLSTATES: Final[Mapping[RefusalKind, str]] = {
     "denied": "42501",  #     insufficient_privilege

@@ -6,11 +6,14 @@ it does not say. Such a hook is opaque: anything may happen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sealgate_native.sql import analyze
+
+if TYPE_CHECKING:
+    from sealgate_native.sql import Statement as Analyzed
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class HookBody:
         is_opaque: part of it could not be read.
     """
 
-    statements: tuple[Mapping[str, Any], ...]
+    statements: tuple[Analyzed, ...]
     is_opaque: bool
 
 
@@ -65,7 +68,7 @@ def read_body(hook: Hook) -> HookBody:
         return HookBody((), is_opaque=True)
     text = hook.source if hook.kind == "rule" else f"do language {hook.language} {_quote(hook.source)}"
     analysis = analyze(text)
-    statements: tuple[Mapping[str, Any], ...] = tuple(analysis["statements"])
+    statements = tuple(analysis["statements"])
     return HookBody(statements, analysis["status"] != "ok" or any("opaque_body" in each["flags"] for each in statements))
 
 

@@ -29,6 +29,13 @@ RESULT_OF_ANOTHER: Final = frozenset({"fetch", "execute", "call", "do"})
 FACT_MEMBERS: Final = ("has_where", "has_limit", "is_explain_analyze", "fingerprint", "set_vars", "flags")
 """Members taken as the analysis has them. Lists are always there: an empty one is the fact that there is none."""
 
+POSITION: Final = "\0"
+"""Begins the name of a column that is known by its place only, counted from one: `t(a, b)` renames the first two columns of t."""
+
+ALWAYS_FIRST: Final = frozenset({("gen_random_uuid", 0)})
+"""Calls that always mean PostgreSQL's own function, because it has the same arguments and its schema is searched first; an extension
+has another of that name from before."""
+
 COMPILED: Final = frozenset({"internal", "c"})
 """Languages of the server itself and of installed extensions; code in any other can be written by whoever may create functions."""
 
@@ -53,9 +60,11 @@ class Described:
     is_harmless: bool
 
 
-def describe_statement(analyzed: Analyzed, snapshot: CatalogSnapshot | None, sensitivity: Sensitivity) -> Described:
-    """The facts of one statement."""
-    reader = _Reader(analyzed, snapshot, sensitivity)
+def describe_statement(
+    analyzed: Analyzed, snapshot: CatalogSnapshot | None, sensitivity: Sensitivity, own: frozenset[str] = frozenset()
+) -> Described:
+    """The facts of one statement; `own` are tables the session made, which the snapshot may not hold."""
+    reader = _Reader(analyzed, snapshot, sensitivity, own)
     tables = reader.read_tables()
     columns = reader.read_columns()
     functions = reader.read_functions()
@@ -100,7 +109,7 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity) 
     body = read_body(hook)
     opaque, reads_sensitive, effects = body.is_opaque, False, set[str]()
     for analyzed in body.statements:
-        reader = _Reader(analyzed, snapshot, sensitivity)  # type: ignore[arg-type] - an analysis is a plain dict
+        reader = _Reader(analyzed, snapshot, sensitivity)
         reader.read_tables_only()
         opaque |= any(not fact["harmless"] for fact in reader.read_functions())
         opaque |= reader.has_unresolved
@@ -112,14 +121,22 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity) 
 class _Reader:
     """Resolves the names of one statement, and gathers what they add to its effects."""
 
-    def __init__(self, analyzed: Analyzed, snapshot: CatalogSnapshot | None, sensitivity: Sensitivity) -> None:
+    def __init__(
+        self,
+        analyzed: Analyzed,
+        snapshot: CatalogSnapshot | None,
+        sensitivity: Sensitivity,
+        own: frozenset[str] = frozenset(),
+    ) -> None:
         self.analyzed = analyzed
+        self.own = own
         self.snapshot = snapshot
         self.sensitivity = sensitivity
         self.effects: set[str] = set()
         self.is_harmless = snapshot is not None and not analyzed["is_explain_analyze"]
         self.relations: list[Relation] = []
         self.has_unresolved = snapshot is None and bool(analyzed["tables"])
+        self.has_own = False
         self.calls: list[tuple[str | None, str, int]] = [
             (call.get("schema"), call["name"], call["args"]) for call in analyzed["functions"]
         ]
@@ -145,13 +162,30 @@ class _Reader:
                 if relation.has_row_security:
                     fact["row_security"] = True
             else:
+                is_own = self._is_own(table.get("schema"), table["name"])
                 # A new name of a definition need not exist yet.
-                self.has_unresolved |= table["access"] != "define"
+                self.has_unresolved |= table["access"] != "define" and not is_own
+                self.has_own |= is_own
                 self.is_harmless = False
                 fact |= {name: table[name] for name in ("schema",) if name in table}
-                fact["unresolved"] = True
+                fact |= {"unresolved": True, **({"own": True} if is_own else {})}
             facts.append(fact)
+            if relation is not None and table["access"] == "write":
+                facts += self._written_through(relation)
         return facts
+
+    def _is_own(self, schema: str | None, name: str) -> bool:
+        """Whether the session made the table itself, through the gateway, where nothing sensitive goes in."""
+        return self.snapshot is not None and name in self.own and schema in {None, "pg_temp", "public"}
+
+    def _written_through(self, relation: Relation) -> Iterator[dict[str, Any]]:
+        """The tables whose rows a write to a view or a partition changes as well."""
+        if self.snapshot is None:
+            return
+        through = self.snapshot.behind(relation.oid).relations if relation.kind == "v" else self.snapshot.above(relation.oid)
+        for each in through:
+            if each.oid != relation.oid and each.kind != "v":
+                yield {"name": each.name, "access": "write", "schema": each.schema, "sensitive": self.sensitivity.holds_any(each)}
 
     def reads_sensitive(self) -> bool:
         """Whether a relation's sensitive column is used; a name that is no relation's is a variable, filled by a query that counts."""
@@ -250,7 +284,8 @@ class _Reader:
             relation = self._resolve(schema, table)
             if relation is None:
                 # What is not known may be a copy or a view of anything.
-                yield schema, table, name, self.sensitivity.is_configured
+                shown = "*" if name.startswith(POSITION) else name
+                yield schema, table, shown, self.sensitivity.is_configured and not self._is_own(schema, table)
             else:
                 yield from self._column_of(relation, name)
             return
@@ -267,8 +302,10 @@ class _Reader:
             yield relation.schema, relation.name, "*", self.sensitivity.holds_any(relation)
             return
         found = relation.find(name)
+        if name.startswith(POSITION):
+            found = dict(enumerate(relation.columns.values(), 1)).get(int(name[1:]))
         if found is not None:
-            yield relation.schema, relation.name, name, self.sensitivity.holds(relation.oid, found.number)
+            yield relation.schema, relation.name, found.name, self.sensitivity.holds(relation.oid, found.number)
         elif name in SYSTEM_COLUMNS:
             yield relation.schema, relation.name, name, False
         else:
@@ -310,7 +347,7 @@ class _Reader:
     def read_outputs(self) -> list[dict[str, Any]] | None:
         """Per result column the base columns it is made of and whether one is sensitive; None where that is not known of every one."""
         is_hidden = self.yields_any or self.has_unresolved or self.has_rules or self.snapshot is None
-        if is_hidden or self.analyzed["verb"] in RESULT_OF_ANOTHER | {"explain"}:
+        if is_hidden or self._delivers_another() or self.analyzed["verb"] == "explain":
             return None
         found: list[dict[str, Any]] = []
         for output in self.analyzed["outputs"]:
@@ -343,6 +380,8 @@ class _Reader:
     def _function_facts(self, schema: str | None, name: str, args: int) -> Iterator[dict[str, Any]]:
         own = schema is None or schema in SYSTEM_SCHEMAS
         others = () if self.snapshot is None else self.snapshot.find_functions(schema, name, args)
+        if schema is None and (name, args) in ALWAYS_FIRST:
+            others = ()
         self.yields_any |= name in YIELDS_ANY or bool(others)
         for function in others:
             yield self._other_function(function, args)
@@ -414,11 +453,14 @@ class _Reader:
                     {"schema": cast.schema, "name": cast.name, "function": cast.function, "language": cast.language}
                 )
 
+    def _delivers_another(self) -> bool:
+        return not RESULT_OF_ANOTHER.isdisjoint({self.analyzed["verb"], self.analyzed.get("nested")})
+
     def may_yield(self, columns: Iterable[Mapping[str, Any]]) -> bool:
         """Whether a result column of unknown origin may hold a sensitive value."""
         if not self.sensitivity.is_configured:
             return False
-        if self.yields_any or self.has_unresolved or self.analyzed["verb"] in RESULT_OF_ANOTHER:
+        if self.yields_any or self.has_unresolved or self._delivers_another():
             return True
         if self.analyzed["verb"] == "explain" and not self.analyzed["is_explain_analyze"]:
             # A plan tells of values by its estimates only, and those come from predicates.

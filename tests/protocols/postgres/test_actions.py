@@ -116,7 +116,7 @@ def test_a_plain_read(facts, snapshot) -> None:
     assert action.facts["catalog_digest"] == snapshot.digest
     assert action.facts["statement_count"] == 1
     statement = action.facts["statements"][0]
-    assert statement["tables"] == [{"name": "people", "access": "read", "schema": "public", "sensitive": True}]
+    assert statement["tables"] == [{"name": "people", "access": "read", "schema": "public", "sensitive": True, "kind": "r"}]
     assert statement["columns"] == [
         {"schema": "public", "table": "people", "name": "id", "use": "output", "sensitive": False},
         {"schema": "public", "table": "people", "name": "id", "use": "predicate", "sensitive": False},
@@ -335,28 +335,28 @@ RESULTS = [
         [("x", "known", True, "people.ssn"), ("u", "known", True, None), ("name", "known", False, "people.name")],
     ),
     ("select n from harmless_view", [("n", "known", False, None)]),
-    ("select upper(ssn), name from people", [("upper", "unknown", True, None), ("name", "known", False, "people.name")]),
-    ("select upper(name) from people", [("upper", "unknown", False, None)]),
-    ("select count(*) from people", [("count", "unknown", False, None)]),
-    ("select count(*) from people where ssn like '1%'", [("count", "unknown", True, None)]),
+    ("select upper(ssn), name from people", [("upper", "known", True, None), ("name", "known", False, "people.name")]),
+    ("select upper(name) from people", [("upper", "known", False, None)]),
+    ("select count(*) from people", [("count", "known", False, None)]),
+    ("select count(*) from people where ssn like '1%'", [("count", "known", False, None)]),
     ("select p from people p", [("p", "unknown", True, None)]),
     ("select n from notes n", [("n", "unknown", False, None)]),
-    ("select (select ssn from people limit 1)", [("ssn", "unknown", True, None)]),
-    ("select ssn from people union all select name from people", [("ssn", "unknown", True, None)]),
+    ("select (select ssn from people limit 1)", [("ssn", "known", True, None)]),
+    ("select ssn from people union all select name from people", [("ssn", "known", True, None)]),
     ("select s.a from (select ssn as a from people offset 0) s", [("a", "known", True, "people.ssn")]),
     ("select peek(1)", [("peek", "unknown", True, None)]),
     ("select * from peek(1) as f(a)", [("a", "unknown", True, None)]),
     ("select query_to_xml('select ssn from people', true, true, '')", [("query_to_xml", "unknown", True, None)]),
-    ("select row_to_json(p) from people p", [("row_to_json", "unknown", True, None)]),
-    ("select p.row_to_json from people p", [("row_to_json", "unknown", True, None)]),
+    ("select row_to_json(p) from people p", [("row_to_json", "known", True, None)]),
+    ("select p.row_to_json from people p", [("row_to_json", "known", True, None)]),
     ("select p.reveal from people p", [("reveal", "unknown", True, None)]),
-    ("select string_agg(ssn, ',') from people", [("string_agg", "unknown", True, None)]),
+    ("select string_agg(ssn, ',') from people", [("string_agg", "known", True, None)]),
     ("select ctid from people", [("ctid", "known", False, "people.ctid")]),
-    ("select 1 as one, now() as t", [("one", "unknown", False, None), ("t", "unknown", False, None)]),
+    ("select 1 as one, now() as t", [("one", "known", False, None), ("t", "known", False, None)]),
     ("explain select * from people", [("QUERY PLAN", "unknown", False, None)]),
     ("explain select 1 from people where ssn = '1'", [("QUERY PLAN", "unknown", True, None)]),
     ("explain analyze select ssn from people", [("QUERY PLAN", "unknown", True, None)]),
-    ("select most_common_vals::text as m from pg_stats", [("m", "unknown", True, None)]),
+    ("select most_common_vals::text as m from pg_stats", [("m", "known", True, None)]),
     (
         "update people set name = 'x' where id = 1 returning id, ssn",
         [("id", "known", False, "people.id"), ("ssn", "known", True, "people.ssn")],
@@ -562,8 +562,8 @@ def test_copy_out(facts) -> None:
     # The generated column is not copied.
     assert columns("copy people to stdout", 3) == [("known", False, "id"), ("known", False, "name"), ("known", True, "ssn")]
     assert columns("copy people (ssn, id) to stdout", 2) == [("known", True, "ssn"), ("known", False, "id")]
-    assert columns("copy (select id, ssn from people) to stdout", 2) == [("unknown", True, None), ("unknown", True, None)]
-    assert columns("copy (select id from notes) to stdout", 1) == [("unknown", False, None)]
+    assert columns("copy (select id, ssn from people) to stdout", 2) == [("known", False, None), ("known", True, None)]
+    assert columns("copy (select id from notes) to stdout", 1) == [("known", False, None)]
     assert columns("copy people to stdout", 9) == [("unknown", True, None)] * 9
     assert columns("copy missing to stdout", 1) == [("unknown", True, None)]
     assert columns("copy people to stdout (encoding 'SJIS')", 3) == [("unknown", True, None)] * 3

@@ -184,9 +184,7 @@ impl Walker {
     /// Values without names of columns go into the columns in their order.
     fn assign_all(&mut self, table: Option<&Name>) {
         if let Some(table) = table {
-            self.statement
-                .assigned
-                .insert(super::scope::star_of(table));
+            self.statement.assigned.insert(super::scope::star_of(table));
         }
     }
 
@@ -265,7 +263,7 @@ fn selects(condition: &pb::Node) -> bool {
             ) {
                 (Some(Some(NodeEnum::AConst(_))), Some(Some(NodeEnum::AConst(_)))) => false,
                 (Some(Some(NodeEnum::ColumnRef(left))), Some(Some(NodeEnum::ColumnRef(right)))) => {
-                    names::fields(&left.fields).0.last() != names::fields(&right.fields).0.last()
+                    names::fields(&left.fields).0 != names::fields(&right.fields).0
                         || names::strings(&expression.name) != ["="]
                 }
                 _ => true,

@@ -20,6 +20,10 @@ const DYNAMIC: [&str; 3] = [
     "dynquery",
 ];
 
+/// What a trigger function finds declared (https://www.postgresql.org/docs/current/plpgsql-trigger.html).
+const TRIGGER_VARIABLES: &str = "declare new record; old record; tg_name text; tg_when text; tg_level text; tg_op text; tg_relid oid; \
+     tg_relname text; tg_table_name text; tg_table_schema text; tg_nargs int; tg_argv text[]; tg_event text; tg_tag text;";
+
 impl Walker {
     /// Walks every statement of a body; what cannot be read is flagged.
     pub(super) fn body(&mut self, language: &str, source: &str) {
@@ -47,10 +51,15 @@ impl Walker {
             .map(|number| format!("$sealgate{number}$"))
             .find(|tag| !source.contains(tag.as_str()))
             .unwrap_or_default();
-        // The parser wants the whole statement; a trigger function may name everything any function may.
-        let whole =
-            format!("create function f() returns trigger language plpgsql as {tag}{source}{tag}");
-        let Ok(tree) = locked(|| pg_query::parse_plpgsql(&whole)) else {
+        // A trigger function as such makes libpg_query write broken JSON, so its row variables are declared around the body instead.
+        let source = source.trim_end().trim_end_matches(';');
+        let found = ["record", "void", "setof record"].iter().find_map(|kind| {
+            let whole = format!(
+                "create function f() returns {kind} language plpgsql as {tag}{TRIGGER_VARIABLES} begin {source}; end{tag}"
+            );
+            locked(|| pg_query::parse_plpgsql(&whole)).ok()
+        });
+        let Some(tree) = found else {
             return self.flag("opaque_body");
         };
         let mut queries = Vec::new();

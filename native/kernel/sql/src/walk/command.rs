@@ -90,6 +90,17 @@ impl Walker {
                 self.flag("reshapes");
                 self.optional_table(s.relation.as_ref(), Access::Define);
                 self.named_object(s.object.as_deref());
+                if let (Some(range), pb::ObjectType::ObjectColumn) = (
+                    s.relation.as_ref(),
+                    pb::ObjectType::try_from(s.rename_type).unwrap_or(pb::ObjectType::Undefined),
+                ) {
+                    // A column under another name is as good as another column.
+                    let star = super::scope::star_of(&super::names::range(range));
+                    self.statement.assigned.insert(crate::facts::Column {
+                        name: s.subname.clone(),
+                        ..star
+                    });
+                }
             }
             N::AlterObjectDependsStmt(s) => {
                 self.does("alter_depends", &[E::Define]);

@@ -286,6 +286,7 @@ impl Walker {
     pub(super) fn select_target(&mut self, into: &pb::IntoClause) {
         if let Some(relation) = &into.rel {
             self.table(relation, Access::Define);
+            self.flag("creates_table");
         }
         self.list(&into.options, Usage::Other);
     }

@@ -63,6 +63,7 @@ impl Walker {
     pub(super) fn create_table(&mut self, verb: &'static str, create: &pb::CreateStmt) {
         self.does(verb, &[E::Define]);
         self.optional_table(create.relation.as_ref(), Access::Define);
+        self.flag("creates_table");
         self.list(&create.table_elts, Usage::Other);
         self.relations(&create.inh_relations, Access::Define);
         if let Some(bound) = &create.partbound {

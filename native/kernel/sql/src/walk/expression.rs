@@ -127,17 +127,15 @@ impl Walker {
                 self.columns(&columns, usage);
             }
         } else {
-            self.optional(indirection.arg.as_deref(), usage);
-            if let (
-                Some(name),
-                Some(N::SubLink(_) | N::FuncCall(_) | N::RowExpr(_) | N::TypeCast(_)),
-            ) = (
-                fields.first(),
-                indirection.arg.as_deref().and_then(|arg| arg.node.as_ref()),
-            ) {
-                // `(row).name` calls the function `name` when the row has no such field.
+            // `(value).name` calls the function `name` where the value has no such field, whatever its type.
+            let decides = fields.iter().any(|name| names::returns_set(name));
+            self.optional(
+                indirection.arg.as_deref(),
+                if decides { Usage::Predicate } else { usage },
+            );
+            for name in fields {
                 self.flag("attribute_call");
-                self.statement.attributes.insert(name.clone());
+                self.statement.attributes.insert(name);
             }
         }
         for item in indirection

@@ -54,7 +54,7 @@ impl Walker {
         let outs = if select.values_lists.is_empty() {
             self.targets(&select.target_list, bare)
         } else {
-            self.values(&select.values_lists)
+            self.values(&select.values_lists, bare)
         };
         self.optional(select.where_clause.as_deref(), Usage::Predicate);
         self.grouping(&select.group_clause, &outs);
@@ -161,7 +161,12 @@ impl Walker {
         outs
     }
 
-    pub(super) fn values(&mut self, rows: &[pb::Node]) -> Outs {
+    pub(super) fn values(&mut self, rows: &[pb::Node], bare: Usage) -> Outs {
+        let usage = if bare == Usage::Predicate {
+            Usage::Predicate
+        } else {
+            Usage::Other
+        };
         let mut columns: Vec<Vec<Column>> = Vec::new();
         for row in rows {
             let Some(NodeEnum::List(list)) = &row.node else {
@@ -169,7 +174,7 @@ impl Walker {
                 continue;
             };
             for (index, item) in list.items.iter().take(MAX_OUTPUTS).enumerate() {
-                let found = self.tapped(|walker| walker.node(item, Usage::Other));
+                let found = self.tapped(|walker| walker.node(item, usage));
                 if columns.len() <= index {
                     columns.push(Vec::new());
                 }
@@ -274,7 +279,13 @@ impl Walker {
             }
             return;
         }
-        let columns = self.tapped(|walker| walker.node(value, Usage::Other));
+        // What a subquery computes for a condition decides as the condition does.
+        let usage = if bare == Usage::Predicate {
+            Usage::Predicate
+        } else {
+            Usage::Other
+        };
+        let columns = self.tapped(|walker| walker.node(value, usage));
         // `(f(x)).*` becomes an unknown number of columns.
         let spread = matches!(&value.node, Some(NodeEnum::AIndirection(field)) if names::fields(&field.indirection).1);
         outs.positional &= !spread;

@@ -162,7 +162,7 @@ impl Source {
         match &self.relation {
             Relation::Table { table, renamed } if renamed.iter().any(|alias| alias == name) => {
                 Some(Found {
-                    columns: vec![star_of(table)],
+                    columns: positions_of(table, renamed, name),
                     kind: OutputKind::Column,
                 })
             }
@@ -210,6 +210,22 @@ impl Source {
         matches!(&self.relation, Relation::Derived(outs) if outs.positional)
     }
 }
+
+/// The columns an alias list gives a name to, by their place in the relation: only the catalogue knows what they are called.
+fn positions_of(table: &Name, renamed: &[String], name: &str) -> Vec<Column> {
+    renamed
+        .iter()
+        .enumerate()
+        .filter(|(_, alias)| *alias == name)
+        .map(|(index, _)| Column {
+            name: format!("{POSITION}{}", index + 1),
+            ..star_of(table)
+        })
+        .collect()
+}
+
+/// What a column's name begins with when it is a place, counted from one. No name of a column holds a NUL.
+const POSITION: char = '\0';
 
 /// Every column of a relation.
 pub(super) fn star_of(table: &Name) -> Column {
@@ -359,7 +375,7 @@ fn unqualified(frames: &[Frame], name: &str) -> Meaning {
     for source in tables {
         if let Relation::Table { table, renamed } = &source.relation {
             if renamed.iter().any(|alias| alias == name) {
-                meaning.columns.push(star_of(table));
+                meaning.columns.extend(positions_of(table, renamed, name));
             }
         }
     }

@@ -53,7 +53,12 @@ impl Walker {
                 if let Some(relation) = sample.relation.as_deref() {
                     self.source_item(relation);
                 }
-                self.function(&sample.method, sample.args.len());
+                if !matches!(
+                    names::strings(&sample.method).as_slice(),
+                    [name] if matches!(name.as_str(), "system" | "bernoulli")
+                ) {
+                    self.function(&sample.method, sample.args.len());
+                }
                 self.list(&sample.args, Usage::Predicate);
                 self.optional(sample.repeatable.as_deref(), Usage::Predicate);
             }

@@ -25,6 +25,20 @@ approve contains {
 } if {
 	input.phase == "request"
 	some statement in input.postgres.facts.statements
-	some name in lib.assigned_columns(statement)
+	some name in (lib.assigned_columns(statement) | _viewed_columns(statement))
 	lower(name) in data.site.postgres.credential_columns
+}
+
+# METADATA
+# title: Viewed columns
+# description: Columns a new view shows, through which they could be assigned under another name.
+# custom:
+#   id: postgres.credentials.viewed_columns
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.credentials.reset.
+_viewed_columns(statement) := {column.name |
+	statement.verb == "create_view"
+	some column in statement.columns
 }

@@ -12,3 +12,9 @@ test_other_columns_need_none if {
 	update := given.statement("update", {"assigned": [{"name": "city"}], "has_where": true})
 	count(credentials.approve) == 0 with input as given.request([update], ["write"])
 }
+
+test_a_view_of_credentials_needs_approval if {
+	columns := [{"name": "password_hash", "use": "other", "sensitive": false}]
+	doc := given.request([given.statement("create_view", {"columns": columns})], ["define"])
+	given.rules(credentials.approve) == {"postgres.credentials.reset"} with input as doc
+}

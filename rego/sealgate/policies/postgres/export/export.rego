@@ -43,3 +43,42 @@ obligations contains {
 	"read" in input.action.effects
 	not "export" in input.action.effects
 }
+
+# METADATA
+# title: Bound on a run
+# description: All results of a run together have a bound, so that many small questions are not an export.
+# custom:
+#   id: postgres.export.volume
+#   severity: medium
+#   controls: [NIST-AC-3, NIST-AC-4]
+#   failure_msg: The run has received as many rows as may leave without review.
+#   solution: Ask for less, or export with COPY ... TO STDOUT, which asks a reviewer.
+obligations contains {
+	"rule": "postgres.export.volume",
+	"kind": "volume_limit",
+	"rows": data.site.postgres.run_rows,
+	"per": "run",
+} if {
+	input.phase == "request"
+	"read" in input.action.effects
+	not "export" in input.action.effects
+}
+
+# METADATA
+# title: Rate of statements
+# description: Where data.site.postgres.statements_per_minute is above zero, a run sends no more than that.
+# custom:
+#   id: postgres.export.rate
+#   severity: low
+#   controls: [NIST-AC-3, NIST-SC-5]
+#   failure_msg: The run sends statements faster than it may.
+#   solution: Wait, and send less at once.
+obligations contains {
+	"rule": "postgres.export.rate",
+	"kind": "rate_limit",
+	"statements": data.site.postgres.statements_per_minute,
+	"per_s": 60,
+} if {
+	input.phase == "request"
+	data.site.postgres.statements_per_minute > 0
+}

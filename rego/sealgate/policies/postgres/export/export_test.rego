@@ -12,6 +12,18 @@ test_copy_out_needs_approval if {
 test_selects_are_bound if {
 	doc := given.request([given.select_name], ["read"])
 	count(export.approve) == 0 with input as doc
-	export.obligations == {{"rule": "postgres.export.row_limit", "kind": "row_limit", "rows": 50}} with input as doc
-		with data.site.postgres.export_rows as 50
+	limit := {"rule": "postgres.export.row_limit", "kind": "row_limit", "rows": 50}
+	limit in export.obligations with input as doc with data.site.postgres.export_rows as 50
+}
+
+reading := given.request([given.statement("select", {})], ["read"])
+
+test_a_run_has_a_volume if {
+	"postgres.export.volume" in given.rules(export.obligations) with input as reading
+}
+
+test_the_rate_is_off_unless_set if {
+	not "postgres.export.rate" in given.rules(export.obligations) with input as reading
+	"postgres.export.rate" in given.rules(export.obligations) with input as reading
+		with data.site.postgres.statements_per_minute as 60
 }

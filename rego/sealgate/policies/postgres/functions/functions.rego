@@ -157,7 +157,7 @@ deny contains {
 #   failure_msg: Not a rule of its own.
 #   solution: See postgres.functions.listed.
 _calls_listed_only(statements) if {
-	count(lib.with_verb(statements, {"do", "call"})) == 0
+	count(lib.with_verb(statements, {"do", "call", "execute", "create_extension", "alter_extension"})) == 0
 	every statement in statements {
 		every called in statement.functions {
 			_is_listed(called)

@@ -25,6 +25,34 @@ approve contains {
 } if {
 	input.phase == "request"
 	some statement in input.postgres.facts.statements
-	some table in lib.written_tables(statement)
+	some table in _touched_tables(statement)
 	table in data.site.postgres.ledger_tables
 }
+
+# METADATA
+# title: Touched tables
+# description: Tables a statement writes, defines anew, or puts a view or rule over.
+# custom:
+#   id: postgres.ledger.touched_tables
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.ledger.change.
+_touched_tables(statement) := lib.written_tables(statement) | {name |
+	some table in statement.tables
+	_is_redefined(statement, table)
+	name := sprintf("%v.%v", [object.get(table, "schema", "?"), table.name])
+}
+
+# METADATA
+# title: Redefined table
+# description: Whether the rows of a table could be reached under another name afterwards.
+# custom:
+#   id: postgres.ledger.is_redefined
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.ledger.change.
+_is_redefined(_, table) if table.access == "define"
+
+_is_redefined(statement, _) if statement.verb in {"create_view", "create_rule"}

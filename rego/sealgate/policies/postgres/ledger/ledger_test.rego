@@ -22,3 +22,14 @@ test_other_tables_need_none if {
 	change := given.statement("insert", {"tables": [{"schema": "public", "name": "notes", "access": "write"}]})
 	count(ledger.approve) == 0 with input as given.request([change], ["write"])
 }
+
+over(verb, access) := given.request(
+	[given.statement(verb, {"tables": [{"schema": "public", "name": "ledger", "access": access}]})],
+	["define"],
+)
+
+test_the_ledger_under_another_name_needs_approval if {
+	given.rules(ledger.approve) == {"postgres.ledger.change"} with input as over("rename", "define")
+	given.rules(ledger.approve) == {"postgres.ledger.change"} with input as over("create_view", "read")
+	count(ledger.approve) == 0 with input as over("select", "read")
+}

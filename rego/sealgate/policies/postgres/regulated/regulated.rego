@@ -156,6 +156,26 @@ masks contains {
 }
 
 # METADATA
+# title: Count computations
+# description: Each statement that computes with a sensitive column may tell a bit of it, so a run has a number of them.
+# custom:
+#   id: postgres.regulated.budget
+#   severity: medium
+#   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
+#   failure_msg: The run has used its statements that compute with sensitive columns.
+#   solution: Leave the sensitive columns out of expressions.
+obligations contains {
+	"rule": "postgres.regulated.budget",
+	"kind": "inference_budget",
+	"statements": data.site.postgres.inference_statements,
+	"per": "run",
+} if {
+	input.phase == "request"
+	some statement in input.postgres.facts.statements
+	count(lib.sensitive_columns(statement, {"other"})) > 0
+}
+
+# METADATA
 # title: Only returns
 # description: Whether a change only hands back its own rows by RETURNING, which the response phase masks.
 # custom:

@@ -130,3 +130,13 @@ test_renaming_other_tables_passes if {
 	doc := reshaping({"object": "table", "tables": [{"name": "orders", "access": "define", "sensitive": false}]})
 	count(regulated.deny) == 0 with input as doc
 }
+
+using_ssn(use) := given.request(
+	[given.statement("select", {"columns": [{"name": "ssn", "use": use, "sensitive": true}]})],
+	["read"],
+)
+
+test_computing_is_counted if {
+	given.rules(regulated.obligations) == {"postgres.regulated.budget"} with input as using_ssn("other")
+	count(regulated.obligations) == 0 with input as using_ssn("output")
+}

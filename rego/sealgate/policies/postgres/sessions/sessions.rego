@@ -67,8 +67,9 @@ deny contains {
 } if {
 	input.phase == "request"
 	some statement in input.postgres.facts.statements
-	statement.verb in {"listen", "notify", "load"}
-	message := sprintf("%v leaves or uses something in the session that cannot be judged", [upper(statement.verb)])
+	some verb_name in {statement.verb, object.get(statement, "nested", "")}
+	verb_name in {"listen", "notify", "load"}
+	message := sprintf("%v leaves or uses something in the session that cannot be judged", [upper(verb_name)])
 }
 
 # METADATA

@@ -63,3 +63,8 @@ test_the_message_reads_like_the_statement if {
 test_transactions_pass if {
 	denied(given.statement("begin", {}), ["session"]) == set()
 }
+
+test_a_prepared_statement_inside_another_is_denied if {
+	doc := given.request([given.statement("explain", {"nested": "execute"})], ["read", "execute"])
+	"postgres.sessions.other" in given.rules(sessions.deny) with input as doc
+}

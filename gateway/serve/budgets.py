@@ -1,0 +1,140 @@
+"""What sessions and runs have used up: rows delivered, statements sent, and statements that could tell of sensitive values.
+
+Policy sets the bounds as obligations of a decision; the host counts and refuses what would go beyond. A run is everything one subject
+does under one run id of its token, over any number of sessions of this worker, so that connecting anew does not start from nothing.
+
+    volume_limit      {rows, per: session|run}          rows delivered, over all statements that carry it
+    inference_budget  {statements, per: session|run}    statements that carry it
+    rate_limit        {statements, per_s}               statements that carry it, within any span of that length
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from gateway.action import Subject
+from gateway.decision import Obligation
+from gateway.pipeline import Ruling
+
+COUNTED: Final = frozenset({"volume_limit", "inference_budget", "rate_limit"})
+"""Obligations that are carried out here."""
+
+MAX_RUNS: Final = 10_000
+"""Runs remembered; the one longest without a statement is forgotten first. An entry has about 1 KiB."""
+
+MAX_RATE: Final = 10_000
+"""Most statements a rate can be set over: their times are kept."""
+
+
+class UncountableError(ValueError):
+    """An obligation that does not say what to count; the host refuses the statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """A bound that is reached: the rule that set it, and why and what to do as the client is told."""
+
+    rule: str
+    why: str
+    fix: str
+
+
+@dataclass(slots=True)
+class _Usage:
+    rows: int = 0
+    inferences: int = 0
+    sent_at: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_RATE))
+
+
+class Budgets:
+    """The usage of every run of a worker.
+
+    Args:
+        clock_s: monotonic seconds.
+    """
+
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
+        self._runs: OrderedDict[tuple[str, str], _Usage] = OrderedDict()
+
+    def open(self, subject: Subject, session_id: str) -> SessionBudget:
+        """The budget of a new session of a subject; without a run id the session is a run of its own."""
+        key = (subject.id, subject.run_id or session_id)
+        usage = self._runs.pop(key, None) or _Usage()
+        self._runs[key] = usage
+        while len(self._runs) > MAX_RUNS:
+            self._runs.popitem(last=False)
+        return SessionBudget(usage, self._clock_s)
+
+
+class SessionBudget:
+    """What one session, and the run it belongs to, may still do."""
+
+    def __init__(self, run: _Usage, clock_s: Callable[[], float]) -> None:
+        self._usage: dict[str, _Usage] = {"run": run, "session": _Usage()}
+        self._clock_s = clock_s
+
+    def charge(self, obligations: Iterable[Obligation]) -> Excess | None:
+        """Count one statement; what it would exceed, in which case it is not counted. Raises UncountableError."""
+        counted = [item for item in obligations if item.kind in COUNTED]
+        for item in counted:
+            if (excess := self._find_excess(item)) is not None:
+                return excess
+        kinds = {item.kind for item in counted}
+        for usage in self._usage.values():
+            usage.inferences += "inference_budget" in kinds
+        if "rate_limit" in kinds:
+            self._usage["run"].sent_at.append(self._clock_s())
+        return None
+
+    def find_row_limit(self, obligations: Iterable[Obligation]) -> int | None:
+        """How many rows may still be delivered, the least of all bounds; None without one. Raises UncountableError."""
+        bounds = [item for item in obligations if item.kind == "volume_limit"]
+        return min((max(0, _count(item, "rows") - self._usage[_scope(item)].rows) for item in bounds), default=None)
+
+    def count_rows(self, ruling: Ruling | None, rows: int) -> None:
+        """Rows that were delivered, where the ruling bounds their volume."""
+        if ruling is None or ruling.find_obligation("volume_limit") is None:
+            return
+        for usage in self._usage.values():
+            usage.rows += rows
+
+    def _find_excess(self, item: Obligation) -> Excess | None:
+        if item.kind == "volume_limit":
+            bound, scope = _count(item, "rows"), _scope(item)
+            if self._usage[scope].rows < bound:
+                return None
+            return Excess(item.rule, f"this {scope} has received the {bound} rows it may", "ask for less, or for an exception")
+        if item.kind == "inference_budget":
+            bound, scope = _count(item, "statements"), _scope(item)
+            if self._usage[scope].inferences < bound:
+                return None
+            why = f"this {scope} has used its {bound} statements that compute with sensitive columns"
+            return Excess(item.rule, why, "leave the sensitive columns out of expressions")
+        bound, span_s = _count(item, "statements"), _count(item, "per_s")
+        sent_at = self._usage["run"].sent_at
+        if bound > MAX_RATE:
+            raise UncountableError(f"rule {item.rule} sets a rate over more than {MAX_RATE} statements")
+        if len(sent_at) < bound or (bound and sent_at[-bound] <= self._clock_s() - span_s):
+            return None
+        return Excess(item.rule, f"more than {bound} statements within {span_s} s", f"wait {span_s} s, and send less at once")
+
+
+def _scope(item: Obligation) -> Literal["session", "run"]:
+    scope = item.params.get("per")
+    if scope == "session":
+        return "session"
+    if scope == "run":
+        return "run"
+    raise UncountableError(f"rule {item.rule} bounds neither a session nor a run")
+
+
+def _count(item: Obligation, name: str) -> int:
+    value = item.params.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise UncountableError(f"rule {item.rule} sets {item.kind} without a number of {name}")
+    return value

@@ -1,0 +1,90 @@
+"""Bounds over a session and a run, and read-only connections, as psycopg meets them."""
+
+import shutil
+
+import psycopg
+import pytest
+
+from gateway.policy.bundle import write_manifest
+from gateway.testing.policy import add_topic
+
+TOPIC = """
+obligations contains {"rule": "test.volume", "kind": "volume_limit", "rows": 10, "per": "run"} if {
+	input.phase == "request"
+	input.resource.environment == "narrow"
+}
+
+obligations contains {"rule": "test.inference", "kind": "inference_budget", "statements": 2, "per": "session"} if {
+	input.phase == "request"
+	input.resource.environment == "narrow"
+	some column in input.postgres.facts.statements[_].columns
+	column.sensitive
+	column.use == "other"
+}
+
+obligations contains {"rule": "test.read_only", "kind": "read_only"} if input.resource.environment in {"reader", "writer"}
+"""
+
+
+@pytest.fixture(scope="module")
+def narrow(make_gateway, make_connection, bundle, tmp_path_factory):
+    """A gateway with three connections to the same database, by the environment the topic speaks of."""
+    folder = tmp_path_factory.mktemp("narrow-bundle")
+    shutil.copytree(bundle, folder, dirs_exist_ok=True)
+    add_topic(folder, "postgres/bounds", TOPIC)
+    write_manifest(folder)
+    connections = [
+        make_connection(name="narrow", environment="narrow"),
+        make_connection(name="reader", environment="reader", read_only=True),
+        make_connection(name="writer", environment="writer"),
+    ]
+    with make_gateway(tmp_path_factory.mktemp("narrow"), connections=connections, policy={"bundle": str(folder)}) as running:
+        yield running
+
+
+def test_rows_are_counted_over_the_sessions_of_a_run(narrow, connect, mint):
+    token = mint()
+    first = connect(running=narrow, dbname="narrow", token=token)
+    assert len(first.execute("select id from customers where id <= 7").fetchall()) == 7
+    second = connect(running=narrow, dbname="narrow", token=token)
+    with pytest.raises(psycopg.Error, match="3 rows"):
+        second.execute("select id from customers where id <= 7")
+    with pytest.raises(psycopg.Error, match="limit reached") as caught:
+        second.execute("select id from customers where id = 1")
+    assert caught.value.sqlstate == "54000"
+    assert "test.volume" in caught.value.diag.message_detail
+    other_run = connect(running=narrow, dbname="narrow", token=mint())
+    assert other_run.execute("select id from customers where id = 1").fetchall() == [(1,)]
+
+
+def test_statements_that_compute_with_sensitive_columns_are_counted(narrow, connect):
+    connection = connect(running=narrow, dbname="narrow")
+    for _ in range(2):
+        assert connection.execute("select upper(ssn) from customers where id = 1").fetchone() == ("[redacted]",)
+    with pytest.raises(psycopg.Error, match="limit reached"):
+        connection.execute("select lower(ssn) from customers where id = 1")
+    assert connection.execute("select ssn from customers where id = 1").fetchone() == ("[redacted]",)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "set transaction_read_only = off",
+        "set default_transaction_read_only = off",
+        "begin read write",
+        "set session characteristics as transaction read write",
+        "reset default_transaction_read_only",
+    ],
+)
+def test_a_read_only_connection_stays_so(narrow, connect, sql):
+    connection = connect(running=narrow, dbname="reader")
+    with pytest.raises(psycopg.Error, match="read_only"):
+        connection.execute(sql)
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        connection.execute("update customers set name = name where id = 1")
+    assert connection.execute("select count(*) from customers").fetchone() == (100,)
+
+
+def test_read_only_needs_a_connection_that_is(narrow, connect):
+    with pytest.raises(psycopg.Error, match="blocked by policy"):
+        connect(running=narrow, dbname="writer").execute("select 1")
