@@ -22,3 +22,10 @@ test_other_tables_need_none if {
 	change := given.statement("insert", {"tables": [{"schema": "public", "name": "notes", "access": "write"}]})
 	count(ledger.approve) == 0 with input as given.request([change], ["write"])
 }
+
+test_rows_of_a_change_are_counted if {
+	change := given.statement("update", {"tables": [{"schema": "public", "name": "ledger", "access": "write"}]})
+	some obligation in ledger.obligations with input as given.request([change], ["write"])
+	obligation.kind == "preview"
+	obligation.rows == true
+}
