@@ -86,10 +86,10 @@ class PreviewQuestions:
 
 
 def _encode_extended(sql: str, params: Sequence[Parameter]) -> bytes:
-    """Parse, Bind, Execute and Sync (53.2.3) of one statement, its parameters in the formats and types the client gave."""
+    """Parse, Bind, Execute and Sync (53.2.3) of one statement. Parameters go as text where they are known as text, else in binary."""
     types = b"".join(struct.pack("!I", parameter.type_oid) for parameter in params)
     parse = b"\0" + sql.encode() + b"\0" + struct.pack("!H", len(params)) + types
-    formats = b"".join(struct.pack("!H", parameter.format) for parameter in params)
+    formats = b"".join(struct.pack("!H", parameter.text is None and not parameter.is_null) for parameter in params)
     values = b"".join(_encode_value(parameter) for parameter in params)
     count = struct.pack("!H", len(params))
     bind = b"\0\0" + count + formats + count + values + b"\0\0"

@@ -92,6 +92,23 @@ approve contains {"rule": "test.second", "groups": ["reviewers"], "count": 1, "t
 	table.name == "accounts"
 	table.access == "write"
 }
+
+# METADATA
+# title: Changes of accounts are counted
+# description: Their reviewer sees how many rows they touch.
+# custom:
+#   id: test.counted
+#   severity: low
+#   controls: [NIST-AC-5]
+#   failure_msg: It is counted.
+#   solution: Nothing.
+obligations contains {"rule": "test.counted", "kind": "preview", "rows": true} if {
+	input.phase == "request"
+	some statement in input.postgres.facts.statements
+	some table in statement.tables
+	table.name == "accounts"
+	table.access == "write"
+}
 """,
     "postgres/pii": """
 # METADATA

@@ -197,9 +197,6 @@ def test_a_denial_inside_a_pipeline(connect):
     assert connection.execute("select count(*) from orders").fetchone() == (50,)
 
 
-@pytest.mark.xfail(
-    reason="the kernel does not pass on a Describe of a cursor that was made with SQL DECLARE", raises=errors.InvalidCursorName
-)
 def test_server_side_cursors(connect):
     connection = connect(autocommit=False)
     with connection.cursor(name="rows") as cursor:

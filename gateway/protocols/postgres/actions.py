@@ -12,6 +12,7 @@ of. A column without both is of unknown lineage, and sensitive as soon as its st
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -57,6 +58,11 @@ DEFAULT_MAX_DEPTH: Final = 256
 
 MAX_REMEMBERED_CHARS: Final = 4_096
 """Longer texts are described anew each time: they are rarely sent twice, and would fill the memory of the snapshot."""
+
+CHOSEN_SETTING: Final = re.compile(
+    r"SELECT set_config\(name, '[^'\\]*', false\) FROM pg_settings WHERE name = '([a-z_]+)'", re.ASCII
+)
+"""How pg_dump changes a setting only where the server has it: the name is computed, and yet can be only one."""
 
 NAME_SETTINGS: Final = frozenset({"search_path", "role", "session_authorization", "all"})
 """Settings that decide what names mean, or that reset those that do."""
@@ -167,6 +173,8 @@ def _judge(sql: str, snapshot: CatalogSnapshot | None, settings: SqlSettings, ow
         return _Judged((), frozenset({"unknown"}), analysis.get("reason", "not understood"))
     described = []
     for analyzed in analysis["statements"]:
+        if (chosen := CHOSEN_SETTING.fullmatch(sql)) and snapshot is not None and snapshot.search_path[:1] == ("pg_catalog",):
+            analyzed["set_vars"] = [chosen[1]]
         described.append(describe_statement(analyzed, snapshot, find_sensitive(snapshot, settings.sensitive), own))
         own |= find_made_tables(described[-1].facts)
         if not NAME_SETTINGS.isdisjoint(analyzed["set_vars"]):

@@ -156,5 +156,13 @@ _transaction_verbs := {
 	"unlisten",
 }
 
-# Names given to statements and read by: judged as what they stand for (postgres.sessions.untracked).
+# METADATA
+# title: Verbs that give or use a name
+# description: Cursors and prepared statements, judged as what their names stand for.
+# custom:
+#   id: postgres.access.name_verbs
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.sessions.untracked.
 _name_verbs := {"declare_cursor", "fetch", "move", "prepare"}

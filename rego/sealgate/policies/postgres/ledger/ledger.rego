@@ -24,6 +24,33 @@ approve contains {
 	"scope": "action",
 } if {
 	input.phase == "request"
+	_changes_ledger
+}
+
+# METADATA
+# title: Count the rows of a ledger change
+# description: The reviewer is shown how many rows the change would touch, from a run that is rolled back.
+# custom:
+#   id: postgres.ledger.preview
+#   severity: low
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-5]
+#   failure_msg: The rows of the change are counted for its reviewer.
+#   solution: Nothing is to be done.
+obligations contains {"rule": "postgres.ledger.preview", "kind": "preview", "rows": true} if {
+	input.phase == "request"
+	_changes_ledger
+}
+
+# METADATA
+# title: Changes the ledger
+# description: Whether a statement writes a ledger table.
+# custom:
+#   id: postgres.ledger.changes_ledger
+#   severity: low
+#   controls: [NIST-AC-5]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.ledger.change.
+_changes_ledger if {
 	some statement in input.postgres.facts.statements
 	some table in _touched_tables(statement)
 	table in data.site.postgres.ledger_tables

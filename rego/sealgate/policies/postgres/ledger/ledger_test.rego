@@ -33,3 +33,10 @@ test_the_ledger_under_another_name_needs_approval if {
 	given.rules(ledger.approve) == {"postgres.ledger.change"} with input as over("create_view", "read")
 	count(ledger.approve) == 0 with input as over("select", "read")
 }
+
+test_rows_of_a_change_are_counted if {
+	change := given.statement("update", {"tables": [{"schema": "public", "name": "ledger", "access": "write"}]})
+	some obligation in ledger.obligations with input as given.request([change], ["write"])
+	obligation.kind == "preview"
+	obligation.rows == true
+}

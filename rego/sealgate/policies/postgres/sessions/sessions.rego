@@ -93,11 +93,27 @@ deny contains {
 	message := sprintf("%v uses a name and it is not certain what that stands for", [upper(statement.verb)])
 }
 
-# DISCARD ALL goes back to the role the session began with, which is the one it has.
+# METADATA
+# title: Only resets
+# description: DISCARD ALL goes back to the role the session began with, which is the one it has.
+# custom:
+#   id: postgres.sessions.only_resets
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.sessions.role.
 _only_resets(statements) if {
 	count(lib.with_verb(statements, {"discard"})) > 0
 	lib.every_effect_by(statements, "privilege", {"discard"})
 }
 
-# RESET ALL and DISCARD ALL restore what the gateway set when the session began.
+# METADATA
+# title: Restores every setting
+# description: RESET ALL and DISCARD ALL restore what the gateway set when the session began.
+# custom:
+#   id: postgres.sessions.restores_all
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.sessions.setting.
 _restores_all(statement, "all") if statement.verb in {"reset", "discard"}
