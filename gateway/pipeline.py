@@ -235,6 +235,7 @@ class PipelineSession:
         """
         last = self._last
         if last is not None and not (last.done() and last.exception() is None):
+            self.recorder.hurry()
             await _durable(last)
 
     def finish(self, ruling: Ruling, outcome: Outcome) -> None:

@@ -42,5 +42,6 @@ pub use framing::{FrameReader, HEADER_BYTES, READ_AHEAD_BYTES};
 pub use known::{Adopted, Known, KNOWN_LABELS};
 pub use lesson::{Event, Gate, Lesson, RowLesson};
 pub use session::{Limits, ResolveError, Session};
+pub use skeleton::skeleton;
 pub use startup::{parse_startup, Startup, MAX_STARTUP_BYTES};
 pub use violation::{Code, Violation};
