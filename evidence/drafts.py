@@ -34,6 +34,10 @@ whose outcome is among the records."""
 class Drafts(Protocol):
     """Records of one session in their order; at least one."""
 
+    @property
+    def has_effects(self) -> bool:
+        """Whether one of them lets another effect than reading through."""
+
     def finish(self, sealer: Any, sid: str, seq: int, sseq: int, previous: str, chunk: int, ts: str, mono_us: int, /) -> Finished:
         """The records at their place.
 

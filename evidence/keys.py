@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from evidence.disk import Disk
 from evidence.errors import DataKeyError
 
 DATA_KEY_BYTES: Final = 32
@@ -100,6 +101,14 @@ def unwrap(wrapped: bytes, identities: Sequence[str]) -> bytes:
         return bytes(pyrage.decrypt(wrapped, [pyrage.x25519.Identity.from_str(text) for text in identities]))
     except (pyrage.DecryptError, pyrage.IdentityError) as error:
         raise DataKeyError("the key file does not open", why=str(error), fix="use an identity it was wrapped for") from error
+
+
+def destroy_keys(log_path: Path, sid: str, disk: Disk) -> None:
+    """Remove a session's wrapped data key and salt: its chunks and commitments cannot be opened any more."""
+    for path in (log_path / "keys" / f"{sid}.dek", log_path / "sessions" / sid / "openings.enc"):
+        if path.exists():
+            path.unlink()
+            disk.sync_directory(path.parent)
 
 
 class ChunkSealer:

@@ -25,14 +25,13 @@ from typing import Any, Final
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from evidence import wal as wal_module
 from evidence.canonical import encode_leaf
 from evidence.chain import Chain
 from evidence.disk import Disk
 from evidence.drafts import Drafts, Sealer, SealerFactory
 from evidence.errors import DataKeyError, EvidenceBusyError, EvidenceWriteError, RecordError
 from evidence.failure import chain_before, describe_failure, describe_loss
-from evidence.keys import ChunkSealer, parse_recipients
+from evidence.keys import ChunkSealer, destroy_keys, parse_recipients
 from evidence.merkle import hash_leaf
 from evidence.note import NoteSigner
 from evidence.publish import MAX_BACKLOG_BYTES, Publisher, Subscriber
@@ -43,13 +42,16 @@ from evidence.settings import LogSettings
 from evidence.tiles import TileWriter
 from evidence.transcript import FLUSH_S
 from evidence.waiters import Receipt, complete, refuse
-from evidence.wal import LEAF, STATE, Entry, SegmentHeader, Wal, encode_item, make_entry
+from evidence.wal import LEAF, STATE, Entry, SegmentHeader, Wal, encode_item, make_chunk_entry, make_entry, make_record_entry
 
 _ORIGIN: Final = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
 
 __all__ = ["LAST_WORDS_BYTES", "Log", "LogSettings", "Receipt"]
 
 _LOGGER: Final = logging.getLogger("sealgate.evidence")
+
+MAX_DELAY_S: Final = 0.02
+"""How long the record of a harmless read may wait for company while nobody waits for it."""
 
 LAST_WORDS_BYTES: Final = 64 << 10
 """Size of the segment that takes the records written after a failure."""
@@ -94,6 +96,7 @@ class Log:
         self._failure_callbacks: list[Callable[[EvidenceWriteError], None]] = []
         self._last_record_s = time.monotonic()
         self._closed = False
+        self._delay_ends_s = 0.0
         self._close_lock = threading.Lock()
         tiles = TileWriter(path, disk, found.edge.copy(), list(found.bundle))
         self._publisher = Publisher(
@@ -239,20 +242,29 @@ class Log:
             items, leaves, hashes, chunks, opened, closed = drafts.finish(
                 sealer, chain.sid, self._size, chain.sseq, chain.sprev, chunk, ts, mono_us
             )
-            count = len(leaves)
-            receipt = Receipt(self._size + count - 1, hashes[-1], chain.sseq + count - 1)
-            self._enqueue(make_entry(chain.sid, items, leaves, hashes, chunks, receipt, future, loop))
+            count, last = len(leaves), len(leaves) - 1
+            receipt = Receipt(self._size + last, hashes[-1], chain.sseq + last)
+            entry = make_entry(chain.sid, items, leaves, hashes, chunks, receipt, future, loop)
+            entry.may_wait = bool(opened) and not closed and not drafts.has_effects
+            self._enqueue(entry)
             self._size += count
             chain.follow_drafts(count, hashes[-1].hex(), opened, closed)
-        self._last_record_s = time.monotonic()
+        now_s = self._last_record_s = time.monotonic()
+        if entry.may_wait and now_s >= self._delay_ends_s:
+            # The answer's records will most likely come first, and take this one along under their sync.
+            self._delay_ends_s = now_s + MAX_DELAY_S
+            loop.call_later(MAX_DELAY_S, self.hurry)
         return future, len(chunks)
+
+    def hurry(self) -> None:
+        """Write what is queued now: somebody waits for a record that was in no hurry, or it has waited long enough."""
+        self._wal.ring()
 
     def attach(self, kind: int, name: str, number: int, data: bytes) -> None:
         """Queue a chunk; it is durable no later than the next record of any session."""
         with self._wal.lock:
             self._check_writable()
-            parts = wal_module.encode_named(kind, name, number, data)
-            self._enqueue(Entry(parts, len(parts[0]) + len(data), attachments=((kind, name, number, data),)))
+            self._enqueue(make_chunk_entry(kind, name, number, data))
 
     def add_session(self, chain: Chain) -> None:
         """Take a new session's chain into the state that recovery starts from.
@@ -286,12 +298,7 @@ class Log:
             leaf = encode_leaf(self._envelop(chain, kind, fields))
             digest = hash_leaf(leaf)
             receipt = Receipt(self._size, digest, chain.sseq)
-            parts: tuple[bytes, ...] = encode_item(LEAF, leaf)
-            size = len(parts[0]) + len(leaf)
-            for attachment in attachments:
-                parts = wal_module.encode_named(*attachment) + parts
-                size += len(parts[0]) + len(parts[1])
-            self._enqueue(Entry(parts, size, leaf, digest, receipt, waiter, loop, attachments))
+            self._enqueue(make_record_entry(leaf, digest, receipt, waiter, loop, attachments))
             self._size += 1
             chain.follow(kind, fields, digest.hex())
         self._last_record_s = time.monotonic()
@@ -343,10 +350,7 @@ class Log:
         receipt = self.submit("retention.shred", {**fields, "session": sid}).result()
         # The write-ahead log may hold the wrapped keys too. The record began a new segment, so this removes those before it.
         self.checkpoint()
-        for path in (self.path / "keys" / f"{sid}.dek", self.path / "sessions" / sid / "openings.enc"):
-            if path.exists():
-                path.unlink()
-                self._disk.sync_directory(path.parent)
+        destroy_keys(self.path, sid, self._disk)
         return receipt
 
     def checkpoint(self) -> bytes:
@@ -382,8 +386,8 @@ class Log:
 
     def metrics(self) -> dict[str, int]:
         """Counters for monitoring: records, bytes, syncs, segments, queue length, refusals, sizes, backlog, failure."""
-        state = {"open_sessions": len(self._sessions), "failed": int(self._failure is not None)}
-        return {**self._wal.metrics(), **self._publisher.metrics(), **state}
+        open_sessions, failed = len(self._sessions), int(self._failure is not None)
+        return {**self._wal.metrics(), **self._publisher.metrics(), "open_sessions": open_sessions, "failed": failed}
 
     def _start(self, found: Recovered) -> None:
         unknown = sum(len(chain.pending) for chain in found.chains.values())
@@ -410,6 +414,7 @@ class Log:
 
     def _tick(self) -> float:
         """Periodic work on the publishing thread; returns the seconds until it is wanted again."""
+        self._wal.ring()  # whatever became of the loop that was to end a delay
         for session in list(self._sessions.values()):
             session.flush_due()
         idle_s = time.monotonic() - self._last_record_s

@@ -17,7 +17,8 @@ import orjson
 from evidence.errors import NoteError, RecoveryError, StoreError
 from evidence.store import LogReader
 from evidence.verify_log import find_logs
-from evidence.wal import LEAF, list_segments, scan_segment
+from evidence.wal import LEAF, list_segments
+from evidence.wal_scan import scan_segment
 
 FOLLOWERS: Final = frozenset({"outcome"})
 """Types that say no more than a decision's id: they match with the decision they belong to."""

@@ -28,18 +28,8 @@ from evidence.record import LOG_SID
 from evidence.tiles import TileChecker, TileReader
 from evidence.transcript import FLUSH_BYTES, FLUSH_S
 from evidence.waiters import Receipt
-from evidence.wal import (
-    CHUNK,
-    FILE,
-    LEAF,
-    STATE,
-    Batch,
-    Entry,
-    ScannedSegment,
-    decode_named,
-    list_segments,
-    scan_segment,
-)
+from evidence.wal import CHUNK, FILE, LEAF, STATE, Entry, decode_named, list_segments
+from evidence.wal_scan import Batch, ScannedSegment, scan_segment
 
 _KEEP: Final = "keep the directory for an investigation and start a new origin"
 

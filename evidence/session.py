@@ -100,6 +100,10 @@ class SessionLog:
             self._next_chunk += chunks
         return future
 
+    def hurry(self) -> None:
+        """Have what is queued written now; a record of a read waits a moment for company otherwise."""
+        self._log.hurry()
+
     @property
     def is_writable(self) -> bool:
         """Whether the log takes records."""

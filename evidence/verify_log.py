@@ -16,7 +16,8 @@ from evidence.errors import RecoveryError, StoreError
 from evidence.merkle import HASH_BYTES, TILE_HEIGHT, TILE_WIDTH, RightEdge
 from evidence.report import Report
 from evidence.tiles import ENTRIES, decode_entries, encode_entries, tile_path
-from evidence.wal import LEAF, ScannedSegment, list_segments, scan_segment
+from evidence.wal import LEAF, list_segments
+from evidence.wal_scan import ScannedSegment, scan_segment
 
 Feed = Callable[[int, Sequence[bytes], Sequence[bytes]], None]
 """(index of the first, leaves, leaf hashes) of one entry bundle, in order."""

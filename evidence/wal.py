@@ -16,14 +16,14 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
 
 from evidence.disk import Disk
-from evidence.errors import EvidenceBusyError, RecoveryError
+from evidence.errors import EvidenceBusyError
 
 MAX_BATCH_ENTRIES: Final = 256
 """Entries under one sync: enough to hide the sync's cost, few enough that a batch stays far below a millisecond of copying."""
@@ -42,28 +42,28 @@ CHUNK: Final = 2
 FILE: Final = 3
 STATE: Final = 4
 
-_SEGMENT_MAGIC: Final = b"\xffSGWAL1\n"
-_SEGMENT_HEADER: Final = struct.Struct(">8sQQQ16sI")
-_BATCH_MAGIC: Final = b"\xffSGB"  # 0xff never occurs in UTF-8, so no record text can look like a batch
-_BATCH_HEADER: Final = struct.Struct(">4sQQIII")
-_ITEM_HEADER: Final = struct.Struct(">BI")
+SEGMENT_MAGIC: Final = b"\xffSGWAL1\n"
+SEGMENT_HEADER: Final = struct.Struct(">8sQQQ16sI")
+BATCH_MAGIC: Final = b"\xffSGB"  # 0xff never occurs in UTF-8, so no record text can look like a batch
+BATCH_HEADER: Final = struct.Struct(">4sQQIII")
+ITEM_HEADER: Final = struct.Struct(">BI")
 
 HEADER_BYTES: Final = 64
 """Room for the segment header."""
 
-BATCH_OVERHEAD: Final = _BATCH_HEADER.size
+BATCH_OVERHEAD: Final = BATCH_HEADER.size
 
 
 def encode_item(kind: int, data: bytes) -> tuple[bytes, bytes]:
     """One item of a batch, as the parts to write: kind and length, then the bytes themselves, uncopied."""
-    return _ITEM_HEADER.pack(kind, len(data)), data
+    return ITEM_HEADER.pack(kind, len(data)), data
 
 
 def encode_named(kind: int, name: str, number: int, data: bytes) -> tuple[bytes, bytes]:
     """A CHUNK (session id, chunk number, ciphertext) or FILE (path, 0, content) item, as the parts to write."""
     encoded = name.encode()
     head = len(encoded).to_bytes(2) + encoded + number.to_bytes(8)
-    return _ITEM_HEADER.pack(kind, len(head) + len(data)) + head, data
+    return ITEM_HEADER.pack(kind, len(head) + len(data)) + head, data
 
 
 def decode_named(body: bytes) -> tuple[str, int, bytes]:
@@ -84,9 +84,22 @@ class Entry:
         waiter: a future to complete with `receipt`; `loop` is its event loop, or None for a `concurrent.futures.Future`.
         attachments: CHUNK and FILE items for whoever publishes them, as (kind, name, number, data).
         starts_segment: this entry must be the first of a new segment.
+        may_wait: nobody waits for it yet, so it need not wake the writer; see `Wal.ring`.
     """
 
-    __slots__ = ("attachments", "leaf", "leaf_hash", "loop", "more", "parts", "receipt", "size", "starts_segment", "waiter")
+    __slots__ = (
+        "attachments",
+        "leaf",
+        "leaf_hash",
+        "loop",
+        "may_wait",
+        "more",
+        "parts",
+        "receipt",
+        "size",
+        "starts_segment",
+        "waiter",
+    )
 
     def __init__(
         self,
@@ -111,7 +124,26 @@ class Entry:
         self.loop = loop
         self.attachments = attachments
         self.more = more
+        self.may_wait = False
         self.starts_segment = starts_segment
+
+
+def make_chunk_entry(kind: int, name: str, number: int, data: bytes) -> Entry:
+    """One entry that only carries a chunk or a file."""
+    parts = encode_named(kind, name, number, data)
+    return Entry(parts, len(parts[0]) + len(data), attachments=((kind, name, number, data),))
+
+
+def make_record_entry(
+    leaf: bytes, leaf_hash: bytes, receipt: Any, waiter: Any, loop: Any, attachments: tuple[tuple[int, str, int, bytes], ...] = ()
+) -> Entry:
+    """One entry for a record and what travels with it."""
+    parts: tuple[bytes, ...] = encode_item(LEAF, leaf)
+    size = len(parts[0]) + len(leaf)
+    for attachment in attachments:
+        parts = encode_named(*attachment) + parts
+        size += len(parts[0]) + len(parts[1])
+    return Entry(parts, size, leaf, leaf_hash, receipt, waiter, loop, attachments)
 
 
 def make_entry(
@@ -155,36 +187,6 @@ class SegmentHeader:
     number: int
     first_index: int
     first_batch: int
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """A batch read back: its number, the index of its first record, and its items as (kind, body)."""
-
-    number: int
-    first_index: int
-    leaf_count: int
-    items: tuple[tuple[int, bytes], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ScannedSegment:
-    """A segment read back: its batches, and the bytes behind the last good one that are not zero."""
-
-    path: Path
-    header: SegmentHeader
-    batches: tuple[Batch, ...]
-    torn: bytes
-
-    @property
-    def end_index(self) -> int:
-        """Index after the last record of this segment."""
-        return self.batches[-1].first_index + self.batches[-1].leaf_count if self.batches else self.header.first_index
-
-    @property
-    def end_batch(self) -> int:
-        """Number after the last batch of this segment."""
-        return self.header.first_batch + len(self.batches)
 
 
 class SegmentWriter:
@@ -301,7 +303,12 @@ class Wal:
         self._planned += size
         self._queue.append(entry)
         self._queue_bytes += size
-        if not self._rung and entry.leaf is not None:
+        if entry.leaf is not None and not entry.may_wait:
+            self.ring()
+
+    def ring(self) -> None:
+        """Wake the writer, if it is not awake: somebody waits for what is queued, or it has waited long enough."""
+        if not self._rung:
             self._rung = True
             self._bell.put(None)
 
@@ -408,84 +415,11 @@ def list_segments(directory: Path) -> list[Path]:
 
 def encode_batch(number: int, first_index: int, leaf_count: int, body: bytes) -> bytes:
     """A batch as it lies on disk; the checksum covers the header's numbers and the body."""
-    head = _BATCH_HEADER.pack(_BATCH_MAGIC, number, first_index, leaf_count, len(body), 0)[:-4]
+    head = BATCH_HEADER.pack(BATCH_MAGIC, number, first_index, leaf_count, len(body), 0)[:-4]
     return b"".join((head, zlib.crc32(body, zlib.crc32(head)).to_bytes(4), body))
-
-
-def scan_segment(path: Path, origin: str) -> ScannedSegment:
-    """Read a segment back up to its first batch that is not whole.
-
-    Raises:
-        RecoveryError: not a segment of this log, or damage to a batch that had been acknowledged.
-    """
-    data = path.read_bytes()
-    header = _decode_header(path, data, origin)
-    batches: list[Batch] = []
-    offset, number, index = HEADER_BYTES, header.first_batch, header.first_index
-    while (found := _read_batch(data, offset)) is not None and (found[0].number, found[0].first_index) == (number, index):
-        batch, offset = found
-        batches.append(batch)
-        number, index = number + 1, index + batch.leaf_count
-    torn = data[offset:].rstrip(b"\x00")
-    later = _find_batch(data, offset + 1, number) if torn else None
-    if later is not None:
-        raise RecoveryError(
-            f"segment {path.name} is damaged before acknowledged records",
-            why=f"batch {number} is not readable, yet batch {later} behind it is",
-            fix="restore the segment from a copy, or keep it for an investigation and start a new origin",
-        )
-    return ScannedSegment(path, header, tuple(batches), torn)
 
 
 def _encode_header(header: SegmentHeader, origin: str) -> bytes:
     tag = hashlib.sha256(origin.encode()).digest()[:16]
-    head = _SEGMENT_HEADER.pack(_SEGMENT_MAGIC, header.number, header.first_index, header.first_batch, tag, 0)[:-4]
+    head = SEGMENT_HEADER.pack(SEGMENT_MAGIC, header.number, header.first_index, header.first_batch, tag, 0)[:-4]
     return (head + zlib.crc32(head).to_bytes(4)).ljust(HEADER_BYTES, b"\x00")
-
-
-def _decode_header(path: Path, data: bytes, origin: str) -> SegmentHeader:
-    fix = "restore it from a copy, or keep it for an investigation and start a new origin"
-    if len(data) < HEADER_BYTES:
-        raise RecoveryError(f"segment {path.name} is shorter than its header", fix=fix)
-    magic, number, first_index, first_batch, tag, checksum = _SEGMENT_HEADER.unpack_from(data)
-    if magic != _SEGMENT_MAGIC or zlib.crc32(data[: _SEGMENT_HEADER.size - 4]) != checksum:
-        raise RecoveryError(f"segment {path.name} has a damaged header", fix=fix)
-    if tag != hashlib.sha256(origin.encode()).digest()[:16] or path.name != segment_path(path.parent, number).name:
-        raise RecoveryError(f"segment {path.name} belongs to another log or place", fix="put back the segment of this log")
-    return SegmentHeader(number, first_index, first_batch)
-
-
-def _read_batch(data: bytes, offset: int) -> tuple[Batch, int] | None:
-    """The batch at an offset and where it ends, or None when there is no whole batch."""
-    start = offset + BATCH_OVERHEAD
-    if start > len(data):
-        return None
-    magic, number, first_index, leaf_count, length, checksum = _BATCH_HEADER.unpack_from(data, offset)
-    if magic != _BATCH_MAGIC or start + length > len(data):
-        return None
-    body = data[start : start + length]
-    if zlib.crc32(body, zlib.crc32(data[offset : start - 4])) != checksum:
-        return None
-    items = tuple(_read_items(body))
-    if sum(kind == LEAF for kind, _ in items) != leaf_count:
-        return None
-    return Batch(number, first_index, leaf_count, items), start + length
-
-
-def _read_items(body: bytes) -> Iterator[tuple[int, bytes]]:
-    offset = 0
-    while offset < len(body):
-        kind, length = _ITEM_HEADER.unpack_from(body, offset)
-        offset += _ITEM_HEADER.size
-        yield kind, body[offset : offset + length]
-        offset += length
-
-
-def _find_batch(data: bytes, offset: int, above: int) -> int | None:
-    """The number of a whole batch anywhere behind `offset` that was written after batch `above`."""
-    while (offset := data.find(_BATCH_MAGIC, offset)) >= 0:
-        found = _read_batch(data, offset)
-        if found is not None and found[0].number > above:
-            return found[0].number
-        offset += 1
-    return None

@@ -134,6 +134,9 @@ class SessionRecorder(Protocol):
     def append_drafts(self, drafts: Drafts) -> asyncio.Future[Receipt]:
         """Queue records that were made ready from templates; the future ends when all of them are durable."""
 
+    def hurry(self) -> None:
+        """Have what is queued made durable now: somebody waits for it."""
+
     @property
     def salt(self) -> bytes:
         """What `commit` keys with, for records made from templates."""

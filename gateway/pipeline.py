@@ -252,6 +252,7 @@ class PipelineSession:
         """
         last = self._last
         if last is not None and not (last.done() and last.exception() is None):
+            self.recorder.hurry()
             await wait_until_durable(last)
 
     def open_transcript(self, ruling: Ruling) -> TranscriptWriter:

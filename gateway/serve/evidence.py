@@ -129,6 +129,10 @@ class LogRecorder:
         with _AS_UNAVAILABLE:
             return cast("asyncio.Future[Receipt]", self._session.append_drafts(drafts))
 
+    def hurry(self) -> None:
+        """Somebody waits for what was queued."""
+        self._session.hurry()
+
     @property
     def salt(self) -> bytes:
         """The key of the session's commitments."""

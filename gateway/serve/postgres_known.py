@@ -83,8 +83,7 @@ class KnownActions:
         if self._snapshot is None:
             return CLOSED
         if self._catalog.current is not self._snapshot:
-            self._snapshot = None
-            self._kernel.forget_lessons()
+            self.forget()
             return CLOSED
         recorder, subject = session.recorder, session.subject
         now_ns = session.pipeline.clock_ns()
@@ -95,6 +94,12 @@ class KnownActions:
         ):
             return CLOSED
         return now_ns, time.monotonic_ns(), recorder.is_ready(for_effects=True)
+
+    def forget(self) -> None:
+        """Give up what was learned: a silent session needs no memory for it, and it is too old by then."""
+        if self._snapshot is not None:
+            self._snapshot = None
+            self._kernel.forget_lessons()
 
     def learn(self, event: JudgedEvent, opened: OpenAction) -> None:
         """Teach the kernel what was decided about an event, where it may decide the same again."""

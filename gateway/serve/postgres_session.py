@@ -23,6 +23,7 @@ from gateway.errors import EvidenceUnavailableError
 from gateway.masking import UnenforceableMaskError, compile_plan
 from gateway.messages import Outcome, Refusal
 from gateway.pipeline import PipelineSession, Ruling
+from gateway.policy.cache import MAX_AGE_S
 from gateway.protocols.postgres import enforce
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.events import (
@@ -113,6 +114,7 @@ class PostgresSession:
             error_detectors=masking.find_detectors(masking.always),
             record_limit_bytes=limits.record_limit_bytes,
         )
+        self._kernel.report_ready(is_wanted=False)  # asked for where it ends something
         self._known = KnownActions(self._kernel, session, self._door, catalog, masking.record_detectors)
         self._actions = OpenActions(limits.max_statements, self._known.adopt)
         self._delivery = asyncio.Lock()
@@ -173,6 +175,7 @@ class PostgresSession:
     def stop(self) -> None:
         """End as soon as no statement is under way: the gateway shuts down."""
         self._is_stopping = True
+        self._kernel.report_ready(is_wanted=True)
         self._end_if_stopping()
 
     # --- agent to server
@@ -226,10 +229,13 @@ class PostgresSession:
         opened = OpenAction(ruling, event, self._door.facts)
         self._actions.add(opened)
         self._door.follow_names(ruling)
+        if self._door.names.needs_settling:
+            self._kernel.report_ready(is_wanted=True)
         if not opened.effects & DEFINING_EFFECTS:
             self._known.learn(event, opened)
         if opened.effects & DEFINING_EFFECTS:
             self._has_defined = True
+            self._kernel.report_ready(is_wanted=True)
             self._catalog.invalidate()
         if ruling.action is None or enforce.can_quote_sensitive(ruling.action):
             self._kernel.hide_texts()
@@ -308,6 +314,8 @@ class PostgresSession:
                 self._active_at = time.monotonic()
                 self._kernel.receive_server(data, *self._open_gate())
                 self._record_known()
+                if self._is_in_flight and self._kernel.is_settled:
+                    self._is_in_flight = False
             while (report := self._kernel.next_server_event()) is not None:
                 await self._take(parse_server_event(report))
             await self._push()
@@ -391,13 +399,13 @@ class PostgresSession:
 
     def _settle(self, event: Ready) -> None:
         is_idle = self._kernel.pending == 0
-        if is_idle:
-            self._is_in_flight = False
         if event.status == "I":
             self._door.names.settle()
         if event.status == "I" and self._has_defined:
             self._catalog.invalidate()
             self._has_defined = False
+        is_wanted = self._has_defined or self._is_stopping or self._ending.done() or self._door.names.needs_settling
+        self._kernel.report_ready(is_wanted=is_wanted)
         self._end_if_stopping()
         if self._ending.done() and is_idle:
             raise _EndSession(self._ending.result())  # draining: nothing more to learn
@@ -426,6 +434,10 @@ class PostgresSession:
                 what, why = "the session lasted too long", f"limits.max_session_s is {self._limits.max_session_s:g}"
                 raise _EndSession(Ending("too long", enforce.refuse_login(enforce.SHUTDOWN, what, why=why, fix="connect again")))
             due_at = min(self._active_at + self._limits.idle_timeout_s, self._began_at + self._limits.max_session_s)
+            if now - self._active_at >= MAX_AGE_S:
+                self._known.forget()
+            else:
+                due_at = min(due_at, self._active_at + MAX_AGE_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(due_at - now, MIN_GUARD_PAUSE_S)):
                     await self._client.gone.wait()
@@ -454,6 +466,7 @@ class PostgresSession:
     def _end(self, ending: Ending) -> None:
         if not self._ending.done():
             self._ending.set_result(ending)
+            self._kernel.report_ready(is_wanted=True)
 
     def _end_if_stopping(self) -> None:
         is_idle = self._kernel.pending == 0 and not self._is_judging and self._kernel.transaction_status == "I"

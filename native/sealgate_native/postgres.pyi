@@ -25,6 +25,10 @@ class StartupEvent(TypedDict):
     minor: NotRequired[int]
     params: NotRequired[dict[str, str]]
 
+def skeleton(sql: str, /) -> bytes | None:
+    """What a text has in common with all that differ from it in constants that cannot change what it is; None for a text whose
+    constants do not show their value, or that is too long."""
+
 def parse_startup(data: bytes, max_bytes: int = 10_000) -> tuple[StartupEvent, int] | None:
     """The first packet of a connection and the bytes it took; None while its end is missing.
 
@@ -145,6 +149,9 @@ class Session:
         gate is open (`now_ns` is not 0): labelled from 2^52 on, and recorded in `take_drafts`.
         """
 
+    def report_ready(self, is_wanted: bool) -> None:
+        """Whether `ready` events are told (the default); `transaction_status` and `pending` say the same at any time."""
+
     def forget_lessons(self) -> None:
         """Forgets everything learned."""
 
@@ -229,6 +236,10 @@ class Session:
     @property
     def transaction_status(self) -> Literal["I", "T", "E"]:
         """As the server last said."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything sent to the server has been answered up to its ReadyForQuery."""
 
     @property
     def pending(self) -> int:

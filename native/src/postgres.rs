@@ -155,7 +155,7 @@ impl Session {
             mono_ns,
             may_affect,
         };
-        self.receive(py, data, gate, KernelSession::receive_client)
+        self.receive(py, data, gate, KernelSession::receive_client_within)
     }
 
     #[pyo3(signature = (data, now_ns = 0, mono_ns = 0, may_affect = false))]
@@ -172,7 +172,7 @@ impl Session {
             mono_ns,
             may_affect,
         };
-        self.receive(py, data, gate, KernelSession::receive_server)
+        self.receive(py, data, gate, KernelSession::receive_server_within)
     }
 
     /// Lets the session answer by itself what it has learned.
@@ -207,6 +207,10 @@ impl Session {
         Ok(lock(&self.inner)
             .known()
             .and_then(|known| known.learn(event, sql, lesson)))
+    }
+
+    fn report_ready(&self, is_wanted: bool) {
+        lock(&self.inner).report_ready(is_wanted);
     }
 
     fn forget_lessons(&self) {
@@ -292,7 +296,7 @@ impl Session {
             detectors,
             key: extract_key(key)?,
         });
-        py.detach(|| lock(&self.inner).resolve_rows(id, masking, row_limit, lesson))
+        py.detach(|| lock(&self.inner).resolve_rows_learning(id, masking, row_limit, lesson))
             .map_err(|error| raise_resolve(py, &error))
     }
 
@@ -350,6 +354,11 @@ impl Session {
     }
 
     #[getter]
+    fn is_settled(&self) -> bool {
+        lock(&self.inner).is_settled()
+    }
+
+    #[getter]
     fn pending(&self) -> usize {
         lock(&self.inner).pending()
     }
@@ -386,6 +395,7 @@ pub fn register(py: Python<'_>, parent: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("ProtocolViolation", py.get_type::<ProtocolViolation>())?;
     module.add_class::<FrameReader>()?;
     module.add_class::<Session>()?;
+    module.add_function(wrap_pyfunction!(known::skeleton, &module)?)?;
     module.add_function(wrap_pyfunction!(messages::parse_startup, &module)?)?;
     module.add_function(wrap_pyfunction!(messages::encode_message, &module)?)?;
     module.add_function(wrap_pyfunction!(messages::encode_error, &module)?)?;

@@ -23,8 +23,8 @@ from evidence.wal import (
     encode_batch,
     encode_item,
     encode_named,
-    scan_segment,
 )
+from evidence.wal_scan import scan_segment
 
 ORIGIN = "gw-a/2026h2/w0"
 SIZE = 64 << 10

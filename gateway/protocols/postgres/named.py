@@ -115,6 +115,13 @@ class SessionNames:
         elif sent.is_single:
             del self._sent[number]  # a statement that failed made nothing
 
+    @property
+    def needs_settling(self) -> bool:
+        """Whether there is a cursor that ends with its transaction."""
+        return any(
+            isinstance(change, Definition) and not change.outlives for sent in self._sent.values() for change in sent.changes
+        )
+
     def settle(self) -> None:
         """The server is outside a transaction: its cursors are gone, except those declared to outlive it."""
         for number, sent in list(self._sent.items()):

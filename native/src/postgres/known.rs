@@ -86,3 +86,9 @@ pub(super) fn adopted(py: Python<'_>, adopted: Adopted) -> PyResult<Bound<'_, Py
     dict.set_item("tags", adopted.tags)?;
     Ok(dict)
 }
+
+/// What a text has in common with those that differ from it only in constants that cannot matter.
+#[pyfunction]
+pub(super) fn skeleton<'py>(py: Python<'py>, sql: &str) -> Option<Bound<'py, PyBytes>> {
+    sealgate_postgres::skeleton(sql).map(|skeleton| PyBytes::new(py, &skeleton))
+}

@@ -15,10 +15,11 @@ use crate::counters::Counters;
 use crate::decode::Field;
 use crate::event::{ActionStatus, ServerEvent};
 use crate::filling::{push_params, InputFilling};
-use crate::lesson::{Event, Gate, HostValue, Lesson, RowLesson};
+use crate::lesson::{Event, Gate, Lesson, RowLesson};
 use crate::masking::TextCheck;
 use crate::skeleton::skeleton;
 use crate::statement::{Plan, Portal};
+use crate::taken::{Adopted, Open, Taken, What};
 
 /// Labels of actions the session let through by itself; the host's own are below.
 pub const KNOWN_LABELS: u64 = 1 << 52;
@@ -30,7 +31,7 @@ const MAX_LESSONS: usize = 32;
 const MAX_LESSON_BYTES: usize = 384 << 10;
 
 /// Prepared statements that can still be described.
-const MAX_PREPARED: usize = 256;
+const MAX_PREPARED: usize = 1_000;
 
 /// Largest transcript of one action.
 const MAX_TRANSCRIPT_BYTES: usize = 16 << 20;
@@ -55,48 +56,6 @@ struct Memo {
     rows: Vec<Rows>,
 }
 
-/// What an action was taken for.
-enum What {
-    Text(String),
-    Portal(Arc<Portal>),
-}
-
-struct Open {
-    event: Event,
-    memo: u64,
-    host: HostValue,
-    what: What,
-    params: Vec<u8>,
-    decision_id: String,
-    digest: [u8; 32],
-    outcome: Outcome,
-    record: Vec<u8>,
-    tags: Vec<String>,
-    is_handed_over: bool,
-}
-
-/// An action handed to the host.
-pub struct Adopted {
-    /// What the host gave with the lesson.
-    pub host: HostValue,
-    /// Number of the lesson.
-    pub lesson: u64,
-    /// Whether its end has not been recorded; a prepared statement whose end has can still be described.
-    pub is_open: bool,
-    /// Id of its decision.
-    pub decision_id: String,
-    /// The text.
-    pub sql: String,
-    /// The portal's parameters with their types, for an Execute.
-    pub params: Vec<crate::BoundParameter>,
-    /// What it has amounted to so far.
-    pub outcome: Outcome,
-    /// Rows recorded so far.
-    pub record: Vec<u8>,
-    /// Tags so far.
-    pub tags: Vec<String>,
-}
-
 /// What a session may do by itself. See the module's first paragraphs.
 pub struct Known {
     salt: Vec<u8>,
@@ -114,12 +73,6 @@ pub struct Known {
     ids: Ids,
     drafts: Drafts,
     has_effects: bool,
-}
-
-/// A message the session may let through.
-pub(crate) struct Taken {
-    pub label: u64,
-    pub hides_texts: bool,
 }
 
 impl Known {
@@ -228,12 +181,19 @@ impl Known {
         self.gate.now_ns != 0 && !self.memos.is_empty()
     }
 
-    pub(crate) fn take_text(&mut self, event: Event, sql: &str) -> Option<Taken> {
+    pub(crate) fn take_query(&mut self, sql: &str) -> Option<Taken> {
         if !self.is_gate_open() {
             return None;
         }
-        let what = || What::Text(sql.to_owned());
-        self.take(event, sql, None, what)
+        self.take(Event::Query, sql, None, || What::Text(sql.to_owned()))
+    }
+
+    pub(crate) fn take_statement(&mut self, name: &str, sql: &str) -> Option<Taken> {
+        if !self.is_gate_open() {
+            return None;
+        }
+        let what = || What::Statement(name.to_owned(), sql.to_owned());
+        self.take(Event::Parse, sql, None, what)
     }
 
     pub(crate) fn take_portal(&mut self, portal: &Arc<Portal>) -> Option<Taken> {
@@ -293,7 +253,6 @@ impl Known {
             hides_texts: lesson.hides_texts,
         };
         let open = Open {
-            event,
             memo: number,
             host: Arc::clone(&lesson.host),
             what: what(),
@@ -342,10 +301,7 @@ impl Known {
         let Some((open, rows)) = self.rows_of(label, fields, formats) else {
             return false;
         };
-        let sql = match &open.what {
-            What::Text(sql) => sql,
-            What::Portal(portal) => &portal.statement.sql,
-        };
+        let sql = open.what.sql();
         let filling = InputFilling {
             gate: self.gate,
             counters: &self.counters,
@@ -440,7 +396,11 @@ impl Known {
             decision_id: open.decision_id.clone(),
             outcome,
         });
-        if open.event == Event::Parse {
+        if let What::Statement(name, _) = &open.what {
+            // What was prepared under this name before can have no description outstanding: replies come in order.
+            self.prepared.retain(
+                |(_, other)| !matches!(&other.what, What::Statement(known, _) if known == name),
+            );
             self.prepared.push_back((label, open));
             if self.prepared.len() > MAX_PREPARED {
                 self.prepared.pop_front();
@@ -462,9 +422,10 @@ impl Known {
                 self.prepared.remove(place)?.1
             }
         };
-        let (sql, params) = match open.what {
-            What::Text(sql) => (sql, Vec::new()),
-            What::Portal(portal) => (portal.statement.sql.clone(), portal.bound_params()),
+        let sql = open.what.sql().to_owned();
+        let params = match open.what {
+            What::Portal(portal) => portal.bound_params(),
+            _ => Vec::new(),
         };
         Some(Adopted {
             host: open.host,

@@ -27,6 +27,7 @@ mod skeleton;
 mod startup;
 mod state;
 mod statement;
+mod taken;
 mod texts;
 mod verdicts;
 mod violation;
@@ -39,8 +40,10 @@ pub use event::{
     ActionStatus, BoundParameter, ClientEvent, DescribedBy, ResultEnd, ServerEvent, Withheld,
 };
 pub use framing::{FrameReader, HEADER_BYTES, READ_AHEAD_BYTES};
-pub use known::{Adopted, Known, KNOWN_LABELS};
+pub use known::{Known, KNOWN_LABELS};
 pub use lesson::{Event, Gate, Lesson, RowLesson};
 pub use session::{Limits, ResolveError, Session};
+pub use skeleton::skeleton;
 pub use startup::{parse_startup, Startup, MAX_STARTUP_BYTES};
+pub use taken::Adopted;
 pub use violation::{Code, Violation};

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use crate::client::Flow;
 use crate::decode::{self, Named};
 use crate::event::ClientEvent;
-use crate::known::{Known, Taken};
-use crate::lesson::Event;
+use crate::known::Known;
 use crate::names::{Names, Slot};
 use crate::pending::Subject;
 use crate::session::Session;
 use crate::state::Expect;
 use crate::statement::{Nameable, Portal};
+use crate::taken::Taken;
 use crate::verdicts::Judged;
 use crate::Violation;
 
@@ -48,7 +48,7 @@ impl Session {
         let Ok(sql) = std::str::from_utf8(decode::only_string(body, "Query")?) else {
             return Ok(self.judge_undecodable(message, true));
         };
-        if let Some(taken) = self.ask(|known| known.take_text(Event::Query, sql)) {
+        if let Some(taken) = self.ask(|known| known.take_query(sql)) {
             return Ok(self.let_through(taken, message, Judged::Query));
         }
         let id = self.take_id();
@@ -91,7 +91,7 @@ impl Session {
         }
         // A name is the host's to follow: SQL can use it later.
         let taken = if parse.name.is_empty() {
-            self.ask(|known| known.take_text(Event::Parse, sql))
+            self.ask(|known| known.take_statement(parse.name, sql))
         } else {
             None
         };

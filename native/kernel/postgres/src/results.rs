@@ -50,6 +50,16 @@ impl Session {
         id: u64,
         masking: Arc<dyn Masking>,
         row_limit: Option<u64>,
+    ) -> Result<(), ResolveError> {
+        self.resolve_rows_learning(id, masking, row_limit, None)
+    }
+
+    /// As `resolve_rows`; the decision is kept with the lesson of this number for the next such description.
+    pub fn resolve_rows_learning(
+        &mut self,
+        id: u64,
+        masking: Arc<dyn Masking>,
+        row_limit: Option<u64>,
         lesson: Option<(u64, RowLesson)>,
     ) -> Result<(), ResolveError> {
         let judged = self.take_judged_server(id)?;

@@ -323,7 +323,9 @@ impl Session {
         } else {
             ActionStatus::Completed
         });
-        self.tell(ServerEvent::Ready { status });
+        if self.reports_ready {
+            self.tell(ServerEvent::Ready { status });
+        }
         let surplus = self.surplus_ready;
         self.pop();
         self.surplus_ready = surplus;

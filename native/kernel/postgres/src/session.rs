@@ -111,6 +111,9 @@ pub struct Session {
     /// SQL has ended names since the last time all of them were known.
     pub(crate) has_deallocated: bool,
 
+    /// Whether the host wants to hear of every ReadyForQuery.
+    pub(crate) reports_ready: bool,
+
     /// What need not be judged again; none where every message is.
     pub(crate) known: Option<Box<Known>>,
 
@@ -152,6 +155,7 @@ impl Session {
             copy_in: None,
             process: None,
             has_deallocated: false,
+            reports_ready: true,
             known: None,
             statements: Names::new(),
             portals: Names::new(),
@@ -163,13 +167,23 @@ impl Session {
         self.known = Some(Box::new(known));
     }
 
+    /// Whether `ServerEvent::Ready` is told; `transaction_status` and `pending` say the same at any time.
+    pub fn report_ready(&mut self, is_wanted: bool) {
+        self.reports_ready = is_wanted;
+    }
+
     /// What the session has learned.
     pub fn known(&mut self) -> Option<&mut Known> {
         self.known.as_deref_mut()
     }
 
+    /// Takes bytes of the client.
+    pub fn receive_client(&mut self, data: &[u8]) -> Result<(), Violation> {
+        self.receive_client_within(data, Gate::default())
+    }
+
     /// Takes bytes of the client; what was decided before may pass as far as `gate` says.
-    pub fn receive_client(&mut self, data: &[u8], gate: Gate) -> Result<(), Violation> {
+    pub fn receive_client_within(&mut self, data: &[u8], gate: Gate) -> Result<(), Violation> {
         self.check()?;
         self.client_input.receive(data);
         self.within(gate, Session::advance_client)
@@ -200,8 +214,13 @@ impl Session {
         self.server_events.extend(event);
     }
 
-    /// Takes bytes of the server; see `receive_client`.
-    pub fn receive_server(&mut self, data: &[u8], gate: Gate) -> Result<(), Violation> {
+    /// Takes bytes of the server.
+    pub fn receive_server(&mut self, data: &[u8]) -> Result<(), Violation> {
+        self.receive_server_within(data, Gate::default())
+    }
+
+    /// Takes bytes of the server; see `receive_client_within`.
+    pub fn receive_server_within(&mut self, data: &[u8], gate: Gate) -> Result<(), Violation> {
         self.check()?;
         self.server_input.receive(data);
         self.within(gate, Session::advance_both)
@@ -251,6 +270,11 @@ impl Session {
     /// `I`, `T` or `E`, as the server last said.
     pub fn transaction_status(&self) -> u8 {
         self.status
+    }
+
+    /// Whether everything sent to the server has been answered up to its ReadyForQuery.
+    pub fn is_settled(&self) -> bool {
+        self.pending.is_empty() && !self.is_unsettled() && !self.is_segment_open
     }
 
     /// Replies awaited.
