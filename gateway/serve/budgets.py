@@ -98,8 +98,11 @@ class SessionBudget:
 
     def count_rows(self, ruling: Ruling | None, rows: int) -> None:
         """Rows that were delivered, where the ruling bounds their volume."""
-        if ruling is None or ruling.find_obligation("volume_limit") is None:
-            return
+        if ruling is not None and ruling.find_obligation("volume_limit") is not None:
+            self.add_rows(rows)
+
+    def add_rows(self, rows: int) -> None:
+        """Rows that were delivered under a bound."""
         for usage in self._usage.values():
             usage.rows += rows
 

@@ -15,12 +15,14 @@ from typing import Any, Final, Literal
 from sealgate_native.mask import Detectors
 from sealgate_native.postgres import Session
 
+from gateway.decision import Obligation
 from gateway.lessons import Recorded, cut_input, cut_material, cut_record
 from gateway.parts import DecisionPoint
 from gateway.pipeline import PipelineSession, Ruling
 from gateway.protocols.postgres import enforce
 from gateway.protocols.postgres.events import Execute, JudgedEvent, Parse, Query
 from gateway.protocols.postgres.parse import parse_client_event
+from gateway.serve.budgets import SessionBudget
 from gateway.serve.postgres_door import PostgresDoor
 from gateway.serve.postgres_lookups import CatalogCache
 from gateway.serve.postgres_outcomes import OpenAction
@@ -30,8 +32,9 @@ FIRST_LABEL: Final = 1 << 52
 
 PAYLOAD: Final = ("postgres", "payload")
 
-CARRIED_OBLIGATIONS: Final = frozenset({"row_limit", "record", "tag"})
-"""Obligations that are part of the record or of a result's plan, so that a lesson carries them. Any other is the host's to keep."""
+CARRIED_OBLIGATIONS: Final = frozenset({"row_limit", "volume_limit", "record", "tag"})
+"""Obligations that are part of the record, of a result's plan or of the gate, so that a lesson carries them. Any other is the host's
+to keep."""
 
 CLOSED: Final = (0, 0, False)
 
@@ -55,16 +58,25 @@ class KnownActions:
         session: the session in the pipeline.
         door: describes actions that are taken back.
         catalog: the connection's snapshots; a lesson belongs to one of them.
+        budget: what the session and its run may still do.
         detectors: what texts and parameters are read with before they are recorded; None to learn nothing.
     """
 
     def __init__(
-        self, kernel: Session, session: PipelineSession, door: PostgresDoor, catalog: CatalogCache, detectors: Detectors | None
+        self,
+        kernel: Session,
+        session: PipelineSession,
+        door: PostgresDoor,
+        catalog: CatalogCache,
+        budget: SessionBudget,
+        detectors: Detectors | None,
     ) -> None:
         self._kernel = kernel
         self._session = session
         self._door = door
         self._catalog = catalog
+        self._budget = budget
+        self._bounds: dict[tuple[str, str], Obligation] = {}
         self._point: DecisionPoint = session.pipeline.decision_point
         self._snapshot: object = None
         self._is_used = detectors is not None
@@ -93,7 +105,19 @@ class KnownActions:
             or not self._point.may_ask(subject.id)
         ):
             return CLOSED
+        if self._bounds:
+            self.count_rows()
+            left = self._budget.find_row_limit(self._bounds.values())
+            if not left:
+                return CLOSED  # the ordinary way refuses, and says so
+            self._kernel.allow_rows(left)
         return now_ns, time.monotonic_ns(), recorder.is_ready(for_effects=True)
+
+    def count_rows(self) -> None:
+        """Count what the kernel delivered by itself against the bounds on rows; those of an action taken back count twice."""
+        used = self._kernel.take_rows_used()
+        if used and self._bounds:
+            self._budget.add_rows(used)
 
     def forget(self) -> None:
         """Give up what was learned: a silent session needs no memory for it, and it is too old by then."""
@@ -133,6 +157,9 @@ class KnownActions:
             "host": origin,
         }
         opened.lesson = self._kernel.learn(kind, event.sql, lesson)
+        for item in ruling.decision.obligations:
+            if item.kind == "volume_limit":
+                self._bounds[item.rule, str(item.params.get("per"))] = item
 
     def cut_rows(self, opened: OpenAction, ruling: Ruling) -> tuple[int, dict[str, Any]] | None:
         """What the kernel is to learn of the decision about a result, together with its plan."""

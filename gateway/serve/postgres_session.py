@@ -13,7 +13,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from sealgate_native.postgres import ProtocolViolation, Session, encode_error
@@ -49,6 +48,21 @@ from gateway.serve.budgets import SessionBudget, UncountableError
 from gateway.serve.cell_masking import CellMasking
 from gateway.serve.listeners import Wire
 from gateway.serve.postgres_door import CATALOG, PostgresDoor, find_changed_pins
+from gateway.serve.postgres_endings import (
+    AGENT_LEFT,
+    EVIDENCE_LOST,
+    GATEWAY_STOPPED,
+    GOOD_BYE,
+    SHUTDOWN,
+    TARGET_LOST,
+    TARGET_SAID_WHY,
+    Ending,
+    EndSession,
+    end_changed_pin,
+    end_faulted,
+    end_idle,
+    end_overlong,
+)
 from gateway.serve.postgres_known import CLOSED, KnownActions
 from gateway.serve.postgres_limits import SessionLimits
 from gateway.serve.postgres_lookups import CatalogCache
@@ -65,21 +79,6 @@ MIN_GUARD_PAUSE_S: Final = 0.05
 
 DEFINING_EFFECTS: Final = frozenset({"define", "privilege", "execute", "unknown"})
 """Effects after which the catalogue may mean something else."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """Why a session ends; `fields` are the last words to the agent, where it can still hear them."""
-
-    reason: str
-    fields: Mapping[str, str] | None = None
-    agent_left: bool = False
-
-
-class _EndSession(Exception):  # noqa: N818 - not an error: how either task ends the session
-    def __init__(self, ending: Ending) -> None:
-        super().__init__(ending.reason)
-        self.ending = ending
 
 
 class PostgresSession:
@@ -115,7 +114,7 @@ class PostgresSession:
             record_limit_bytes=limits.record_limit_bytes,
         )
         self._kernel.report_ready(is_wanted=False)  # asked for where it ends something
-        self._known = KnownActions(self._kernel, session, self._door, catalog, masking.record_detectors)
+        self._known = KnownActions(self._kernel, session, self._door, catalog, budget, masking.record_detectors)
         self._actions = OpenActions(limits.max_statements, self._known.adopt)
         self._delivery = asyncio.Lock()
         self._abandoned = asyncio.Event()
@@ -143,7 +142,7 @@ class PostgresSession:
             if ending.agent_left:
                 await self._drain(tasks[1])
         except asyncio.CancelledError:
-            ending = Ending("the gateway stopped")
+            ending = GATEWAY_STOPPED
             raise
         finally:
             for task in tasks:
@@ -186,7 +185,7 @@ class PostgresSession:
             if report is not None:
                 event = parse_client_event(report)
                 if isinstance(event, Terminate):
-                    raise _EndSession(Ending("the agent said good-bye", agent_left=True))
+                    raise EndSession(GOOD_BYE)
                 if not isinstance(event, CopyInEnd):
                     await self._rule(event)
                 continue
@@ -203,7 +202,7 @@ class PostgresSession:
                 self._kernel.receive_client(data, *self._open_gate())
                 self._record_known()
             elif self._client.gone.is_set():
-                raise _EndSession(Ending("the agent left", agent_left=True))
+                raise EndSession(AGENT_LEFT)
 
     async def _wait_for_server(self) -> None:
         """The kernel needs a reply before it can read on; until then the agent is not read either."""
@@ -211,7 +210,7 @@ class PostgresSession:
         await self._client.wait_for_wake()
         self._is_held = False
         if self._client.gone.is_set():
-            raise _EndSession(Ending("the agent left", agent_left=True))
+            raise EndSession(AGENT_LEFT)
 
     async def _rule(self, event: JudgedEvent) -> None:
         """One event through the pipeline, then on to the server or back as a refusal."""
@@ -324,7 +323,7 @@ class PostgresSession:
                 self._client.wake()
             data = await self._upstream.wire.read()
             if not data:
-                raise _EndSession(self._lose_target())
+                raise EndSession(self._lose_target())
 
     async def _take(self, event: ServerEvent) -> None:
         match event:
@@ -394,8 +393,7 @@ class PostgresSession:
     def _check_pin(self, event: ParameterStatus) -> None:
         pinned = PINNED_SETTINGS.get(event.name)
         if pinned is not None and event.value != pinned:
-            what, fix = f"{event.name} was changed to a value the gateway cannot follow", f"leave {event.name} as it is"
-            raise _EndSession(Ending("a pinned setting changed", enforce.refuse_login("0A000", what, fix=fix)))
+            raise EndSession(end_changed_pin(event.name))
 
     def _settle(self, event: Ready) -> None:
         is_idle = self._kernel.pending == 0
@@ -408,7 +406,7 @@ class PostgresSession:
         self._kernel.report_ready(is_wanted=is_wanted)
         self._end_if_stopping()
         if self._ending.done() and is_idle:
-            raise _EndSession(self._ending.result())  # draining: nothing more to learn
+            raise EndSession(self._ending.result())  # draining: nothing more to learn
 
     async def _deliver(self) -> None:
         """The one way to the agent. Bytes are taken before the gate, so that the gate covers every record they depend on."""
@@ -427,12 +425,9 @@ class PostgresSession:
             now = time.monotonic()
             is_idle = self._kernel.pending == 0 and not self._is_judging
             if is_idle and now - self._active_at >= self._limits.idle_timeout_s:
-                what = "the session was idle for too long"
-                why = f"limits.idle_timeout_s is {self._limits.idle_timeout_s:g}"
-                raise _EndSession(Ending("idle", enforce.refuse_login(enforce.IDLE, what, why=why, fix="connect again")))
+                raise EndSession(end_idle(self._limits.idle_timeout_s))
             if is_idle and now - self._began_at >= self._limits.max_session_s:
-                what, why = "the session lasted too long", f"limits.max_session_s is {self._limits.max_session_s:g}"
-                raise _EndSession(Ending("too long", enforce.refuse_login(enforce.SHUTDOWN, what, why=why, fix="connect again")))
+                raise EndSession(end_overlong(self._limits.max_session_s))
             due_at = min(self._active_at + self._limits.idle_timeout_s, self._began_at + self._limits.max_session_s)
             if now - self._active_at >= MAX_AGE_S:
                 self._known.forget()
@@ -447,21 +442,16 @@ class PostgresSession:
         """Run one task; whatever ends it ends the session, except the guard noticing that the agent left."""
         try:
             await part
-        except _EndSession as end:
+        except EndSession as end:
             self._end(end.ending)
         except ProtocolViolation as error:
             self._end(await self._record_violation(error))
         except EvidenceUnavailableError as error:
             logger.error("session %s ends: %s", self._session.id, error)  # noqa: TRY400 - the cause is in the message
-            what = "the session ends, because its record cannot be made durable"
-            fix = (
-                "whether a statement under way took effect is not known; tell the gateway's operators to check the evidence store"
-            )
-            self._end(Ending("evidence unavailable", enforce.refuse_login("58030", what, fix=fix)))
+            self._end(EVIDENCE_LOST)
         except Exception:
             logger.exception("session %s ends with a fault of the gateway", self._session.id)
-            what = "the session ends, because the gateway met a case it does not handle"
-            self._end(Ending("fault", enforce.refuse_login("XX000", what, fix=f"tell the operators: session {self._session.id}")))
+            self._end(end_faulted(self._session.id))
 
     def _end(self, ending: Ending) -> None:
         if not self._ending.done():
@@ -471,8 +461,7 @@ class PostgresSession:
     def _end_if_stopping(self) -> None:
         is_idle = self._kernel.pending == 0 and not self._is_judging and self._kernel.transaction_status == "I"
         if self._is_stopping and is_idle:
-            what = "the gateway is shutting down"
-            self._end(Ending("shutdown", enforce.refuse_login(enforce.SHUTDOWN, what, fix="connect again")))
+            self._end(SHUTDOWN)
 
     async def _record_violation(self, error: ProtocolViolation) -> Ending:
         """Bytes that do not follow the protocol, from either side: refused with a record, and the session is over."""
@@ -484,10 +473,7 @@ class PostgresSession:
     def _lose_target(self) -> Ending:
         if self._ending.done():
             return self._ending.result()
-        if self._has_heard_fatal:
-            return Ending("the target broke off")  # it said why itself, and the agent was told
-        what, fix = "the target ended the connection", "connect again; whether a statement under way took effect is not known"
-        return Ending("the target broke off", enforce.refuse_login(enforce.TARGET_LOST, what, fix=fix))
+        return TARGET_SAID_WHY if self._has_heard_fatal else TARGET_LOST
 
     async def _say_goodbye(self, ending: Ending) -> None:
         if ending.fields is None:
@@ -509,6 +495,7 @@ class PostgresSession:
     async def _close_record(self, ending: Ending) -> None:
         """Every action that was let through gets an outcome, then the session its end."""
         try:
+            self._known.count_rows()
             for label in self._kernel.open_labels():
                 self._actions.find(label)
             for action in self._actions.drain():

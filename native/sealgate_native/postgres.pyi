@@ -152,6 +152,12 @@ class Session:
     def report_ready(self, is_wanted: bool) -> None:
         """Whether `ready` events are told (the default); `transaction_status` and `pending` say the same at any time."""
 
+    def allow_rows(self, left: int | None) -> None:
+        """At most this many rows more of what the session lets through by itself, until it is said anew; None for any number."""
+
+    def take_rows_used(self) -> int:
+        """Rows the session delivered by itself since the last call."""
+
     def forget_lessons(self) -> None:
         """Forgets everything learned."""
 

@@ -213,6 +213,19 @@ impl Session {
         lock(&self.inner).report_ready(is_wanted);
     }
 
+    #[pyo3(signature = (left))]
+    fn allow_rows(&self, left: Option<u64>) {
+        if let Some(known) = lock(&self.inner).known() {
+            known.allow_rows(left);
+        }
+    }
+
+    fn take_rows_used(&self) -> u64 {
+        lock(&self.inner)
+            .known()
+            .map_or(0, |known| known.take_rows_used())
+    }
+
     fn forget_lessons(&self) {
         if let Some(known) = lock(&self.inner).known() {
             known.forget_all();

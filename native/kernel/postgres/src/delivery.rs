@@ -5,6 +5,7 @@ use crate::decode;
 use crate::encode;
 use crate::event::{ResultEnd, ServerEvent, Withheld};
 use crate::framing::HEADER_BYTES;
+use crate::known::KNOWN_LABELS;
 use crate::masking::{CopyMasker, Counts, RowMasker, Target};
 use crate::pending::Subject;
 use crate::record::Record;
@@ -120,7 +121,23 @@ impl Session {
             .row_limit
             .is_some_and(|limit| result.rows_before + result.rows >= limit)
         {
-            return self.excess_row();
+            let limit = result.row_limit.unwrap_or(0);
+            let message = format!("the result has more than the {limit} rows this statement may return; the rest is withheld");
+            return self.excess_row(
+                &message,
+                &format!("Ask for fewer rows, for example with LIMIT {limit}."),
+            );
+        }
+        let is_learned = result.action.is_some_and(|label| label >= KNOWN_LABELS);
+        if is_learned
+            && self
+                .known
+                .as_deref_mut()
+                .is_some_and(|known| !known.spend_row())
+        {
+            let message =
+                "the rows this session and its run may receive are used up; the rest is withheld";
+            return self.excess_row(message, "Ask for less, or for an exception.");
         }
         let Masker::Rows { masker, formats } = &mut result.masker else {
             return Err(Violation::unexpected("a row in a result that has none"));
@@ -157,15 +174,8 @@ impl Session {
     }
 
     /// The first row beyond the limit.
-    fn excess_row(&mut self) -> Result<(), Violation> {
-        let limit = self
-            .result
-            .as_ref()
-            .and_then(|result| result.row_limit)
-            .unwrap_or(0);
-        let message = format!("the result has more than the {limit} rows this statement may return; the rest is withheld");
-        let hint = format!("Ask for fewer rows, for example with LIMIT {limit}.");
-        self.withhold_with(&encode::local_error("54000", &message, &hint));
+    fn excess_row(&mut self, message: &str, hint: &str) -> Result<(), Violation> {
+        self.withhold_with(&encode::local_error("54000", message, hint));
         if let Some(result) = &mut self.result {
             result.withheld = Some(Withheld::RowLimit);
             result.rows_withheld += 1;

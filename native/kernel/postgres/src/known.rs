@@ -73,6 +73,8 @@ pub struct Known {
     ids: Ids,
     drafts: Drafts,
     has_effects: bool,
+    rows_left: Option<u64>,
+    rows_used: u64,
 }
 
 impl Known {
@@ -102,7 +104,30 @@ impl Known {
             ids: Ids::default(),
             drafts: Drafts::default(),
             has_effects: false,
+            rows_left: None,
+            rows_used: 0,
         }
+    }
+
+    /// At most this many rows more of what is let through here; `None` for any number. The host renews it with every arrival.
+    pub fn allow_rows(&mut self, left: Option<u64>) {
+        self.rows_left = left;
+    }
+
+    /// Rows delivered since the last call, for the host to count.
+    pub fn take_rows_used(&mut self) -> u64 {
+        std::mem::take(&mut self.rows_used)
+    }
+
+    /// Whether one row more may be delivered; it is counted then.
+    pub(crate) fn spend_row(&mut self) -> bool {
+        match &mut self.rows_left {
+            Some(0) => return false,
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        self.rows_used += 1;
+        true
     }
 
     /// Keeps a decision about a message of this kind and text; its number for `learn_rows`, none when such a text is not kept.
