@@ -44,10 +44,10 @@ from gateway.protocols.postgres.events import (
 )
 from gateway.protocols.postgres.login import PINNED_SETTINGS
 from gateway.protocols.postgres.parse import parse_client_event, parse_server_event
-from gateway.serve.budgets import SessionBudget, UncountableError
+from gateway.serve.budgets import SessionBudget
 from gateway.serve.cell_masking import CellMasking
 from gateway.serve.listeners import Wire
-from gateway.serve.postgres_door import CATALOG, PostgresDoor, find_changed_pins
+from gateway.serve.postgres_door import CATALOG, PostgresDoor
 from gateway.serve.postgres_endings import (
     AGENT_LEFT,
     EVIDENCE_LOST,
@@ -64,6 +64,7 @@ from gateway.serve.postgres_endings import (
     end_overlong,
 )
 from gateway.serve.postgres_known import CLOSED, KnownActions
+from gateway.serve.postgres_late import LateChecks
 from gateway.serve.postgres_limits import SessionLimits
 from gateway.serve.postgres_lookups import CatalogCache
 from gateway.serve.postgres_outcomes import OpenAction, OpenActions
@@ -105,6 +106,7 @@ class PostgresSession:
         self._masking = masking
         self._limits = limits
         self._budget = budget
+        self._late = LateChecks(session, self._door, budget)
         self._kernel = Session(
             max_message_bytes=limits.max_message_bytes,
             max_statements=limits.max_statements,
@@ -220,7 +222,9 @@ class PostgresSession:
         ruling = await self._session.handle(event, self._door, abandoned=self._abandoned, prepares_only=isinstance(event, Parse))
         self._is_judging = False
         self._follow_catalog()
-        refusal = ruling.refusal or self._refuse_late(event, ruling)
+        refusal = ruling.refusal or self._late.refuse(
+            event, ruling, is_cancelled=self._is_cancelled or self._client.gone.is_set()
+        )
         if refusal is not None:
             self._kernel.refuse(event.id, enforce.refuse(refusal))
             return
@@ -249,35 +253,6 @@ class PostgresSession:
         if digest != self._catalog_digest:
             self._catalog_digest = digest
             self._kernel.forget_plans()
-
-    def _refuse_late(self, event: JudgedEvent, ruling: Ruling) -> Refusal | None:
-        """What stops a statement that policy allowed: it was cancelled meanwhile, or would change what the gateway relies on."""
-        if self._is_cancelled or self._client.gone.is_set():
-            self._session.finish(ruling, Outcome("cancelled", error_code="57014"))
-            what, why = "statement cancelled", "the client stopped waiting for it"
-            return Refusal("cancelled", "agent.cancelled", what, why, "run it again", ruling.decision_id)
-        if pins := find_changed_pins(event, ruling.action, read_only=self._door.is_read_only):
-            self._session.finish(ruling, Outcome("refused", error_code=enforce.SQLSTATES["protocol"]))
-            what, why = (
-                f"{' and '.join(pins)} cannot be changed",
-                "the gateway judges statements by what this setting makes them mean",
-            )
-            fix = "write names with their schema, and leave encodings and quoting as they are"
-            return Refusal("protocol", "postgres.pinned", what, why, fix, ruling.decision_id)
-        return None if isinstance(event, Parse) else self._charge(ruling)
-
-    def _charge(self, ruling: Ruling) -> Refusal | None:
-        """Count a statement against what its session and run may do."""
-        try:
-            excess = self._budget.charge(ruling.decision.obligations)
-        except UncountableError as error:
-            refusal = Refusal("denied", "policy.obligation", "statement refused", str(error), "", ruling.decision_id)
-        else:
-            if excess is None:
-                return None
-            refusal = Refusal("limit", excess.rule, "limit reached", excess.why, excess.fix, ruling.decision_id)
-        self._session.finish(ruling, Outcome("refused", error_code=enforce.SQLSTATES[refusal.kind]))
-        return refusal
 
     def _may_hold(self) -> bool:
         return self._kernel.transaction_status == "I" and not self._is_in_flight
