@@ -1,5 +1,6 @@
 """Catalogue snapshots of real servers, every version installed here: names, origins through views and partitions, digests."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,8 @@ from gateway.protocols.postgres.catalog import QUERIES, BaseColumn, CatalogSnaps
 from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, VOLATILE_HARMLESS, YIELDS_ANY
 from gateway.protocols.postgres.sensitivity import find_sensitive
 from gateway.testing.postgres import find_embedded, start_postgres
+
+ROOT = Path(__file__).parents[3]
 
 SCHEMA = """
 create table people (id int primary key, name text, ssn text, tail text generated always as (right(ssn, 4)) stored);
@@ -284,3 +287,10 @@ def test_function_lists_do_not_contradict() -> None:
     dangerous = "pg_read_file lo_export dblink pg_ls_dir query_to_xml set_config pg_sleep nextval pg_terminate_backend pg_notify"
     assert not HARMLESS & set(dangerous.split())
     assert {"count", "lower", "now", "current_setting", "generate_series", "row_to_json"} <= HARMLESS
+
+
+def test_every_harmless_function_is_in_a_group_of_the_site() -> None:
+    """The allow-list the default policy ships names exactly what the gateway knows as harmless."""
+    groups = json.loads((ROOT / "rego/site/functions/data.json").read_text())
+    assert groups.keys() == HARMLESS
+    assert set(groups.values()) == set(json.loads((ROOT / "rego/site/data.json").read_text())["postgres"]["function_groups"])

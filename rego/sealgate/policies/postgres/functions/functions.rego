@@ -40,7 +40,7 @@ deny contains {
 	input.phase == "request"
 	some statement in input.postgres.facts.statements
 	some called in statement.functions
-	not called.harmless
+	not _is_harmless(called)
 	name := sprintf("%v.%v", [object.get(called, "schema", "?"), called.name])
 	not name in data.site.postgres.allowed_functions
 	message := sprintf("function %v is not on the allow-list, so what it does cannot be judged", [name])
@@ -174,7 +174,7 @@ _calls_listed_only(statements) if {
 #   controls: [NIST-AC-3]
 #   failure_msg: Not a rule of its own.
 #   solution: See postgres.functions.listed.
-_is_listed(called) if called.harmless
+_is_listed(called) if _is_harmless(called)
 
 _is_listed(called) if {
 	sprintf("%v.%v", [object.get(called, "schema", "?"), called.name]) in data.site.postgres.allowed_functions
@@ -242,4 +242,18 @@ _is_unsafe_hook(hook) if hook.reads_sensitive
 _is_unsafe_hook(hook) if {
 	hook.changes
 	hook.kind in {"policy", "view"}
+}
+
+# METADATA
+# title: Harmless function
+# description: Whether the gateway knows a function of PostgreSQL as harmless, and the site uses its group.
+# custom:
+#   id: postgres.functions.is_harmless
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.functions.unknown.
+_is_harmless(called) if {
+	called.harmless
+	data.site.functions[called.name] in data.site.postgres.function_groups
 }

@@ -93,3 +93,9 @@ test_defining_code_needs_approval if {
 test_defining_tables_needs_none if {
 	count(functions.approve) == 0 with input as given.request([given.statement("create_table", {})], ["define"])
 }
+
+test_a_group_can_be_left_out if {
+	doc := calling({"schema": "pg_catalog", "name": "lower", "harmless": true})
+	given.rules(functions.deny) == {"postgres.functions.unknown"} with input as doc
+		with data.site.postgres.function_groups as ["numbers"]
+}
