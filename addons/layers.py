@@ -147,6 +147,11 @@ class ExchangeStream(HttpStream):
                 exchange.abandoned.set()
         yield from super().handle_event(event)
 
+    def is_waiting(self) -> bool:
+        """Whether it waits for the service, and not for a hook."""
+        waiting = {self.state_wait_for_response_headers, self.state_consume_response_body, self.state_stream_response_body}
+        return self._paused is None and self.client_state == self.state_done and self.server_state in waiting
+
     # --- request
 
     def state_wait_for_request_headers(self, event: RequestHeaders) -> Commands:
@@ -330,6 +335,20 @@ class ExchangeLayer(HttpLayer):
             yield from super()._handle_event(event)
         except NotImplementedError:
             yield from self._refuse_trailers(event)
+        if isinstance(event, events.ConnectionClosed) and event.connection != self.context.client:
+            yield from self._end_waiting(event.connection)
+
+    def _end_waiting(self, closed: Any) -> Commands:
+        """Tell streams that still wait for a service that it is gone.
+
+        mitmproxy's TLS layer tells nobody when a service ends with a fatal alert, as one does in TLS 1.3 that wants another certificate.
+        """
+        for stream in list(self.streams.values()):
+            if isinstance(stream, ExchangeStream) and stream.context.server == closed and stream.is_waiting():
+                failed = ResponseProtocolError(
+                    stream.stream_id, "the service closed the connection", ErrorCode.GENERIC_SERVER_ERROR
+                )
+                yield from self.event_to_child(stream, failed)
 
     def make_stream(self, stream_id: int) -> Commands:
         """The gateway's own stream."""

@@ -165,7 +165,7 @@ def make_server_context(cert_file: Path | None = None, key_file: Path | None = N
     offered = (HTTP2, HTTP1) if http2 else (HTTP1,)
 
     def select(_: SSL.Connection, wanted: list[bytes]) -> Any:
-        return next((name for name in wanted if name in offered), SSL.NO_OVERLAPPING_PROTOCOLS)
+        return next((name for name in offered if name in wanted), SSL.NO_OVERLAPPING_PROTOCOLS)
 
     context.set_alpn_select_callback(select)
     if cert_file is not None and key_file is not None:

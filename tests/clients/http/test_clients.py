@@ -45,8 +45,8 @@ def check(status, body, refused_status, refused):
 @pytest.mark.parametrize("http2", [False, True])
 def test_httpx(proxy_url, ca_file, http2):
     context = ssl.create_default_context(cafile=str(ca_file))
-    context.set_alpn_protocols(["h2", "http/1.1"] if http2 else ["http/1.1"])
-    with httpx.Client(proxy=proxy_url, verify=context, http2=http2) as client:
+    context.set_alpn_protocols(["h2", "http/1.1"] if http2 else ["http/1.1"])  # httpx leaves a given context as it is
+    with httpx.Client(proxy=httpx.Proxy(proxy_url), verify=context, http1=True, http2=http2) as client:
         read, refused = client.get(f"{URL}/accounts"), client.delete(f"{URL}/accounts/1")
     check(read.status_code, read.text, refused.status_code, refused.text)
     assert read.http_version == ("HTTP/2" if http2 else "HTTP/1.1")
