@@ -113,7 +113,7 @@ class ConnectionBase(Settings, ABC):
         description='Groups whose members may connect at all; "*" admits every valid token. Policy still judges every action.',
     )
     transcript: TranscriptMode | None = Field(
-        default=None, description="How much of results is recorded: none, summary, head or full. None: head."
+        default=None, description="How much of results is recorded: none, summary, head or full. None: full for ssh, else head."
     )
     hold_s: float | None = Field(
         default=None, ge=0, le=300, description="Seconds an action waits for a reviewer. None: approval.hold_s."

@@ -93,7 +93,6 @@ class OuterServer(asyncssh.SSHServer):
     def __init__(self, host: Host) -> None:
         self._host = host
         self._tries = 0
-        self._channels = 0
         self._username = ""
         self._session: TargetSession | None = None
         self._opening: asyncio.Lock = asyncio.Lock()

@@ -212,11 +212,6 @@ async def make_options(
     return options
 
 
-def serve_on_channel(options: SSHServerConnectionOptions) -> AgentConnection:
-    """An inner server that takes a channel of an outer connection for its socket; give it to asyncssh as the channel's session."""
-    return AgentConnection(asyncio.get_running_loop(), options)
-
-
 class OpenError(asyncssh.ChannelOpenError):
     """A channel that is not opened; `reason` is what the client shows."""
 

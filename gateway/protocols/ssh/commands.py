@@ -457,16 +457,6 @@ def find_paths(argv: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def normalize_path(path: str) -> str:
-    """A path without `.`, `//` and inner `..`; a relative one stays relative. Only the text is looked at, never a file system."""
-    parts: list[str] = []
-    for part in path.split("/"):
-        if part in {"", "."}:
-            continue
-        if part == ".." and parts and parts[-1] != "..":
-            parts.pop()
-        elif part == ".." and path.startswith("/"):
-            continue
-        else:
-            parts.append(part)
-    joined = "/".join(parts)
+    """A path without `.` and `//`; a relative one stays relative. `..` stays, because where it leads depends on links of the target."""
+    joined = "/".join(part for part in path.split("/") if part not in {"", "."})
     return f"/{joined}" if path.startswith("/") else joined or "."

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from gateway.protocols.ssh.commands import Command, find_options, name_program, normalize_path, read_command
+from gateway.protocols.ssh.commands import Command, find_options, name_program, normalize_path
 from gateway.protocols.ssh.events import Event, Exec, Forward, Pty, Script, Shell, Subsystem, Undecodable
 
 MAX_ENVIRONMENT_NAME_CHARS: Final = 128
@@ -168,11 +168,6 @@ def _split(argv: tuple[str, ...]) -> tuple[list[str], list[str]]:
             return options, list(argv[index:])
         options.append(word)
     return options, []
-
-
-def parse_command(event: Exec) -> Command:
-    """How the shell would read an exec event's line."""
-    return read_command(event.command)
 
 
 def _decode(data: bytes) -> str | None:

@@ -57,6 +57,15 @@ def test_a_path_that_climbs_out_is_refused(agent, protocol, place, tmp_path):
     assert done.returncode != 0
 
 
+def test_a_path_that_climbs_out_of_a_link_is_refused(agent, protocol, place, tmp_path):
+    (place / "link").unlink(missing_ok=True)
+    (place / "link").symlink_to("/etc/ssh")
+    done = agent.run("scp", *protocol, f"web-1:{place}/link/../hostname", tmp_path / "down")
+    (place / "link").unlink()
+    assert done.returncode != 0
+    assert not (tmp_path / "down").exists() or (tmp_path / "down").read_bytes() == b""
+
+
 def test_each_sftp_operation_is_judged(agent, place):
     (place / "old").write_text("x")
     batch = f"""

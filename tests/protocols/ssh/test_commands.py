@@ -151,7 +151,7 @@ def test_options_that_are_words_stay_whole():
 
 def test_paths_are_found_inside_words():
     assert find_paths(("dd", "if=/dev/sda", "-f/etc/shadow", "--file=/etc/a/../b", "word", "~/x", "./y")) == (
-        "if=/dev/sda", "/dev/sda", "/etc/shadow", "/etc/b", "~/x", "y",
+        "if=/dev/sda", "/dev/sda", "/etc/shadow", "/etc/a/../b", "~/x", "y",
     )  # fmt: skip
 
 
@@ -159,5 +159,4 @@ def test_paths_are_found_inside_words():
 def test_normal_paths_stay_normal(path):
     assert normalize_path(normalize_path(path)) == normalize_path(path)
     assert normalize_path(path).startswith("/") == path.startswith("/")
-    if path.startswith("/"):
-        assert ".." not in normalize_path(path).split("/")
+    assert path.split("/").count("..") == normalize_path(path).split("/").count("..")
