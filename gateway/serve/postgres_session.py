@@ -232,7 +232,7 @@ class PostgresSession:
         self._follow_catalog()
         refusal = ruling.refusal or self._refuse_late(event, ruling)
         if refusal is not None:
-            self._kernel.refuse(event.id, enforce.refuse(refusal))
+            self._kernel.refuse(event.id, enforce.refuse(refusal, ruling.action))
             return
         opened = OpenAction(ruling, event, self._door.facts)
         self._actions.add(opened)
