@@ -226,7 +226,7 @@ class PostgresSession:
             event, ruling, is_cancelled=self._is_cancelled or self._client.gone.is_set()
         )
         if refusal is not None:
-            self._kernel.refuse(event.id, enforce.refuse(refusal))
+            self._kernel.refuse(event.id, enforce.refuse(refusal, ruling.action))
             return
         self._door.note_allowed(ruling.action)
         opened = OpenAction(ruling, event, self._door.facts)

@@ -34,6 +34,9 @@ SQLSTATES: Final[Mapping[RefusalKind, str]] = {
     "cancelled": "57014",  #  query_canceled
 }
 
+SYNTAX_ERROR: Final = "42601"
+"""What the server would have said of a text its grammar does not know; drivers tell it from a missing right by this code."""
+
 TARGET_DOWN, TARGET_LOST, SHUTDOWN, IDLE, TOO_MANY, UNKNOWN_DATABASE, WRONG_TOKEN, NO_TLS = (
     "08001", "08006", "57P01", "57P05", "53300", "3D000", "28P01", "28000",
 )  # fmt: skip
@@ -43,13 +46,14 @@ MAX_FIELD_CHARS: Final = 1000
 """Longest error field; reasons come from policy and may be long, a terminal is not."""
 
 
-def refuse(refusal: Refusal, *, fatal: bool = False) -> dict[str, str]:
-    """The ErrorResponse fields for a refusal; `fatal` where the session ends with it."""
+def refuse(refusal: Refusal, action: Action | None = None, *, fatal: bool = False) -> dict[str, str]:
+    """The ErrorResponse fields for a refusal of an action; `fatal` where the session ends with it."""
     parts = [_sentence(refusal.fix)]
     if refusal.retry_after_s is not None:
         parts.append(f"Asking again is worth it after {refusal.retry_after_s} s.")
+    has_syntax_error = action is not None and action.parse_status == "failed" and (action.parse_reason or "").startswith("syntax")
     return _fields(
-        SQLSTATES[refusal.kind],
+        SYNTAX_ERROR if has_syntax_error and refusal.kind == "denied" else SQLSTATES[refusal.kind],
         refusal.what,
         detail=f"Rule {refusal.rule}: {_sentence(refusal.why)}" if refusal.why else f"Rule {refusal.rule}.",
         hint=" ".join([*filter(None, parts), f"Decision {refusal.decision_id}."]),
