@@ -116,7 +116,10 @@ class ConnectionBase(Settings, ABC):
         default=None, description="How much of results is recorded: none, summary, head or full. None: full for ssh, else head."
     )
     hold_s: float | None = Field(
-        default=None, ge=0, le=300, description="Seconds an action waits for a reviewer. None: approval.hold_s."
+        default=None,
+        ge=0,
+        le=300,
+        description="Seconds an action waits for a reviewer. None: approval.hold_s, for http at most 4: httpx gives up at 5.",
     )
 
     def find_weaknesses(self) -> Iterator[str]:

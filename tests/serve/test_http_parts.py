@@ -4,12 +4,15 @@ import datetime as dt
 import socket
 import ssl
 import threading
+from pathlib import Path
 
 import pytest
 from cryptography import x509
 from OpenSSL import SSL
 
+from evidence.store import EvidenceStore
 from gateway.action import Resource, Subject
+from gateway.config import load_config
 from gateway.errors import ConfigError, LimitExceededError, TargetError
 from gateway.pipeline import SessionSettings
 from gateway.serve.http_authority import make_http_authority
@@ -17,7 +20,11 @@ from gateway.serve.http_client import read_token
 from gateway.serve.http_host import HttpConnection, HttpTarget, Router
 from gateway.serve.http_sessions import HttpSessions
 from gateway.serve.http_tls import HostCertificates, make_target_context, open_target_tls
+from gateway.serve.run import Gateway
+from gateway.testing.gateway import write_config
+from gateway.testing.oidc import DevelopmentIssuer
 
+ROOT = Path(__file__).resolve().parents[2]
 RESOURCE = Resource("ledger", "http", "test", "low")
 SETTINGS = SessionSettings(RESOURCE)
 
@@ -154,36 +161,44 @@ def test_hosts_are_found_exact_first_then_by_the_longest_pattern():
 # --- sessions
 
 
-class Log:
-    """Opens pipeline sessions that remember how they were closed."""
+@pytest.fixture
+async def served(tmp_path):
+    """A running gateway's own pipeline, and a function that stops it and gives how each session ended."""
+    connection = {
+        "name": "ledger",
+        "type": "http",
+        "match": {"hosts": ["ledger.bank.test"]},
+        "environment": "test",
+        "allow_groups": ["agents"],
+    }
+    with DevelopmentIssuer() as issuer:
+        config = load_config(write_config(tmp_path, issuer=issuer, bundle=ROOT / "rego", connections=[connection]))
+        gateway = Gateway(config)
+        await gateway.start()
+        stopped = False
 
-    def __init__(self):
-        self.opened = []
+        async def end(sessions):
+            nonlocal stopped
+            await sessions.stop(0)
+            await gateway.stop()
+            stopped = True
+            store = EvidenceStore(config.evidence.store)
+            log = store.open_log(store.list_origins()[0])
+            records = [record for _, record in log.iterate_records(log.read_checkpoint().size)]
+            return [record["reason"] for record in records if record["type"] == "session.close"]
 
-    async def open_session(self, *, subject, settings, protocol, client_ip):
-        session = Session(subject, settings, protocol, client_ip)
-        self.opened.append(session)
-        return session
-
-
-class Session:
-    def __init__(self, subject, settings, protocol, client_ip):
-        self.subject = subject
-        self.counters = {"actions": 0, "refused": 0, "rows": 0, "bytes": 0}
-        self.id = "s"
-        self.closed = None
-
-    async def close(self, reason):
-        self.closed = reason
+        yield gateway._hosts["http"]._host.pipeline, end
+        if not stopped:
+            await gateway.stop()
 
 
-def make_sessions(log, **options):
-    return HttpSessions(log, **({"idle_s": 100, "max_s": 100, "max_sessions": 10, "max_per_subject": 10} | options))
+def make_sessions(pipeline, **options):
+    return HttpSessions(pipeline, **({"idle_s": 100, "max_s": 100, "max_sessions": 10, "max_per_subject": 10} | options))
 
 
-async def test_one_session_per_subject_connection_and_client():
-    log = Log()
-    sessions = make_sessions(log)
+async def test_one_session_per_subject_connection_and_client(served):
+    pipeline, end = served
+    sessions = make_sessions(pipeline)
     first = await sessions.find(make_subject(), SETTINGS, "10.0.0.1")
     assert await sessions.find(make_subject(expires_ns=99), SETTINGS, "10.0.0.1") is first
     assert first.pipeline.subject.expires_ns == 99
@@ -192,39 +207,37 @@ async def test_one_session_per_subject_connection_and_client():
     for other in (("b", {}), ("a", {"groups": ("other",)}), ("a", {"run_id": "r"}), ("a", {"on_behalf_of": "corp/x"})):
         assert await sessions.find(make_subject(other[0], **other[1]), SETTINGS, "10.0.0.1") is not first
     assert await sessions.find(make_subject(), SETTINGS, "10.0.0.2") is not first
-    await sessions.stop(0)
-    assert {session.closed for session in log.opened} == {"shutdown"}
+    assert await end(sessions) == ["shutdown"] * 6
     assert sessions.count == 0
 
 
-async def test_sessions_end_when_they_are_idle_or_old():
-    for options, reason in (({"idle_s": 0}, "idle"), ({"max_s": 0}, "too long")):
-        log = Log()
-        sessions = make_sessions(log, **options)
-        first = await sessions.find(make_subject(), SETTINGS, "10.0.0.1")
-        second = await sessions.find(make_subject(), SETTINGS, "10.0.0.1")
-        assert second is not first
-        await sessions.stop(0)
-        assert log.opened[0].closed == reason
+@pytest.mark.parametrize(("options", "reason"), [({"idle_s": 0}, "idle"), ({"max_s": 0}, "too long")])
+async def test_sessions_end_when_they_are_idle_or_old(served, options, reason):
+    pipeline, end = served
+    sessions = make_sessions(pipeline, **options)
+    first = await sessions.find(make_subject(), SETTINGS, "10.0.0.1")
+    assert await sessions.find(make_subject(), SETTINGS, "10.0.0.1") is not first
+    assert (await end(sessions))[0] == reason
 
 
-async def test_a_session_with_something_under_way_is_not_idle():
-    log = Log()
-    sessions = make_sessions(log, idle_s=0)
+async def test_a_session_with_something_under_way_is_not_idle(served):
+    pipeline, end = served
+    sessions = make_sessions(pipeline, idle_s=0)
     first = await sessions.find(make_subject(), SETTINGS, "10.0.0.1")
     first.begin()
     assert await sessions.find(make_subject(), SETTINGS, "10.0.0.1") is first
     first.end()
     assert await sessions.find(make_subject(), SETTINGS, "10.0.0.1") is not first
-    await sessions.stop(0)
+    await end(sessions)
 
 
-async def test_there_is_room_for_so_many_and_no_more():
-    sessions = make_sessions(Log(), max_sessions=2, max_per_subject=1)
+async def test_there_is_room_for_so_many_and_no_more(served):
+    pipeline, end = served
+    sessions = make_sessions(pipeline, max_sessions=2, max_per_subject=1)
     await sessions.find(make_subject("a"), SETTINGS, "10.0.0.1")
     with pytest.raises(LimitExceededError):
         await sessions.find(make_subject("a"), SETTINGS, "10.0.0.2")
     await sessions.find(make_subject("b"), SETTINGS, "10.0.0.1")
     with pytest.raises(LimitExceededError):
         await sessions.find(make_subject("c"), SETTINGS, "10.0.0.1")
-    await sessions.stop(0)
+    await end(sessions)
