@@ -180,11 +180,9 @@ class SftpRelay(FlowSink):
         if file is None or request.kind not in {sftp.READ, sftp.WRITE}:
             self._forward(packet, _Pending(request, file=file))
             return
-        end = request.offset + request.length
+        # Of a file opened to append, offsets say nothing; what was written so far does.
+        end = max(request.offset, file.counts["write"]) + request.length
         if end > file.max_bytes and request.kind == sftp.WRITE:
-            self._reply_status(number, enforce.STATUS_FAILURE, f"sealgate: the file is longer than {file.max_bytes} bytes")
-            return
-        if request.offset >= file.max_bytes and request.kind == sftp.READ:
             self._reply_status(number, enforce.STATUS_FAILURE, f"sealgate: the file is longer than {file.max_bytes} bytes")
             return
         if request.kind == sftp.WRITE:
@@ -251,8 +249,12 @@ class SftpRelay(FlowSink):
         if kind != sftp.DATA or file is None or request.id is None:
             return packet
         data = sftp.read_handle(packet)
+        room = file.max_bytes - request.offset
+        if room <= 0:
+            text = f"sealgate: the file is longer than {file.max_bytes} bytes"
+            return sftp.make_status(request.id, enforce.STATUS_FAILURE, text)
         try:
-            delivered = file.mask(request.offset, data, request.length)
+            delivered = file.mask(request.offset, data, min(request.length, room))
         except FindingsError as error:
             text = f"sealgate: withheld, the file holds {error} (decision {file.ruling.decision_id})"
             return sftp.make_status(request.id, enforce.STATUS_PERMISSION_DENIED, text)

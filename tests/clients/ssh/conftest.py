@@ -12,10 +12,35 @@ from gateway.client.ssh_files import make_key as make_client_key
 from gateway.client.ssh_files import request_certificate, write_ssh_files
 from gateway.policy.bundle import write_manifest
 from gateway.testing.gateway import start_gateway, write_config
+from gateway.testing.policy import add_topic
 from gateway.testing.ssh import has_sshd, make_key, start_sshd
 
 ROOT = Path(__file__).resolve().parents[3]
 TIMEOUT_S = 60
+
+STRICT = """
+# METADATA
+# title: Strict hosts
+# description: Hosts labelled strict let no file with findings out, and none of more than 50,000 bytes.
+# custom:
+#   id: test.strict
+#   severity: high
+#   controls: [GLBA]
+#   failure_msg: The file is withheld.
+#   solution: Ask the owner of the data.
+obligations contains {"rule": "test.strict", "kind": "withhold_findings"} if input.resource.labels.files == "strict"
+
+# METADATA
+# title: Small files
+# description: As above.
+# custom:
+#   id: test.small
+#   severity: low
+#   controls: [GLBA]
+#   failure_msg: The file is too large.
+#   solution: Send less.
+obligations contains {"rule": "test.small", "kind": "file_limit", "bytes": 50000} if input.resource.labels.files == "strict"
+"""
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +74,7 @@ def ssh_bundle(tmp_path_factory, place):
     site["ssh"]["folders"] = {"read": [str(place)], "write": [str(place)]}
     (folder / "site").mkdir()
     (folder / "site/data.json").write_text(json.dumps({name: site[name] for name in ("exceptions", "ssh", "git")}))
+    add_topic(folder, "ssh/strict", STRICT)
     write_manifest(folder)
     return folder
 

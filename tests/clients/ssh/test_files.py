@@ -98,6 +98,27 @@ def test_files_above_the_limit_are_refused(make_ssh_gateway, make_ssh_connection
     assert not arrived.exists() or arrived.stat().st_size <= 100_000
 
 
+def test_rules_can_withhold_files_with_findings_and_limit_sizes(
+    make_ssh_gateway, make_ssh_connection, make_client, place, tmp_path, protocol
+):
+    (place / "with-card").write_text("card 4111 1111 1111 1111 ok\n")
+    (place / "without").write_text("nothing here\n")
+    (place / "long").write_text("x" * 60_000)
+    connection = make_ssh_connection(labels={"files": "strict"})
+    with make_ssh_gateway(tmp_path / "gateway", connections=[connection]) as running:
+        client = make_client(running)
+        withheld = client.run("scp", *protocol, f"web-1:{place}/with-card", tmp_path / "card")
+        long = client.run("scp", *protocol, f"web-1:{place}/long", tmp_path / "long")
+        assert client.run("scp", *protocol, f"web-1:{place}/without", tmp_path / "plain").returncode == 0
+        (place / "just").write_text("x" * 50_000)
+        assert client.run("scp", *protocol, f"web-1:{place}/just", tmp_path / "just").returncode == 0
+    assert withheld.returncode != 0
+    assert long.returncode != 0
+    assert not (tmp_path / "card").exists() or b"4111" not in (tmp_path / "card").read_bytes()
+    assert not (tmp_path / "long").exists() or (tmp_path / "long").stat().st_size <= 50_000
+    assert "withheld" in {record["status"] for record in running.read_records() if record["type"] == "outcome"}
+
+
 def test_rsync_is_for_named_groups(agent, operator, place, tmp_path):
     (place / "sync").mkdir(exist_ok=True)
     (place / "sync/file").write_text("synchronised")
