@@ -101,18 +101,23 @@ impl Walker {
 
 /// Collects the queries of a PL/pgSQL tree; false where one is made when it runs.
 fn gather(tree: &Value, queries: &mut Vec<String>) -> bool {
+    let mut plain = true;
     match tree {
-        Value::Array(items) => items
-            .iter()
-            .fold(true, |plain, item| gather(item, queries) && plain),
-        Value::Object(members) => members.iter().fold(true, |plain, (name, value)| {
-            if name == "query" {
-                if let Value::String(query) = value {
-                    queries.push(query.clone());
-                }
+        Value::Array(items) => {
+            for item in items {
+                plain &= gather(item, queries);
             }
-            gather(value, queries) && plain && !DYNAMIC.contains(&name.as_str())
-        }),
-        _ => true,
+        }
+        Value::Object(members) => {
+            for (name, value) in members {
+                match value {
+                    Value::String(query) if name == "query" => queries.push(query.clone()),
+                    _ => plain &= gather(value, queries),
+                }
+                plain &= !DYNAMIC.contains(&name.as_str());
+            }
+        }
+        _ => {}
     }
+    plain
 }
