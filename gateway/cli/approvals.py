@@ -84,7 +84,7 @@ def list_command(client: ApprovalsClient, state: str, as_json: bool) -> None:
 @click.pass_obj
 def show_command(client: ApprovalsClient, ticket: str, as_json: bool) -> None:
     """One request, with the exact action that would run."""
-    _print_request(client.show(ticket), as_json=as_json)
+    print_request(client.show(ticket), as_json=as_json)
 
 
 def _answer_options(function: Any) -> Any:
@@ -133,7 +133,7 @@ def deny_command(client: ApprovalsClient, **options: Any) -> None:
 def wait_command(context: click.Context, ticket: str, timeout_s: float, as_json: bool) -> None:
     """Wait for the verdict on a request."""
     request = context.obj.wait(ticket, timeout_s)
-    _print_request(request, as_json=as_json)
+    print_request(request, as_json=as_json)
     context.exit({"pending": EXIT_PENDING, "denied": EXIT_NO, "expired": EXIT_NO}.get(request["state"], 0))
 
 
@@ -168,10 +168,11 @@ def _answer(
                 "the answer could not be signed", why=str(error), fix="check the trust configuration and your token"
             ) from error
 
-    _print_request(client.vote(ticket, verdict, sign, note), as_json=as_json)
+    print_request(client.vote(ticket, verdict, sign, note), as_json=as_json)
 
 
-def _print_request(request: Mapping[str, Any], *, as_json: bool) -> None:
+def print_request(request: Mapping[str, Any], *, as_json: bool) -> None:
+    """Show a request as a reviewer reads it: who asks, what policy says, the exact action, and what it would do."""
     if as_json:
         click.echo(orjson.dumps(request))
         return

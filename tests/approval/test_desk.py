@@ -19,6 +19,7 @@ from gateway.approval.client import check_shown_digest
 from gateway.approval.desk import ApprovalDesk, are_requirements_met
 from gateway.approval.statements import make_statement_check
 from gateway.approval.store import ApprovalStore, Vote
+from gateway.cli.approvals import print_request
 from gateway.decision import Decision, Reason, Requirement
 from gateway.errors import ApprovalError
 from gateway.serve.approvals_api import make_routes
@@ -266,3 +267,25 @@ async def test_the_api_shows_reviewers_their_requests_and_nobody_elses(desk, sig
         for bad in ({"statement": 1}, [], {"statement": "x", "note": "n" * 501}):
             assert (await call("POST", f"/v1/approvals/{request.id}/votes", "bob", json=bad)).status_code == 409
         assert (await call("POST", f"/v1/approvals/{request.id}/votes", "bob", content=b"x" * 70_000)).status_code == 409
+
+
+async def test_a_preview_is_kept_with_an_open_request_once(desk, sigstore, capsys):
+    request = await ask(desk)
+    assert not request.has_preview
+    await desk.add_preview(request.id, {"plan": "Update on ledger", "rows": 1, "notes": ["a note"]})
+    await desk.add_preview(request.id, {"plan": "another"})
+    assert (await desk.read(request.id)).document["preview"]["plan"] == "Update on ledger"
+    transport = httpx.ASGITransport(Starlette(routes=make_routes(desk, _as_bob)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://admin") as http:
+        shown = (await http.get(f"/v1/approvals/{request.id}", headers={"Authorization": "Bearer bob"})).json()
+    check_shown_digest(shown)
+    print_request(shown, as_json=False)
+    printed = capsys.readouterr().out
+    for part in ("preview: plan", "Update on ledger", "preview: rows", "a note"):
+        assert part in printed
+    await desk.vote(request.id, human(BOB, "payments-approvers"), sign(sigstore, request, BOB))
+    assert (await desk.read(request.id)).has_preview
+
+
+async def _as_bob(_token):
+    return human(BOB, "payments-approvers")

@@ -248,6 +248,10 @@ def test_the_backend_pid_is_not_the_servers(connect, server):
         "set client_encoding to 'SJIS'",
         "set standard_conforming_strings to off",
         "set names 'LATIN1'",
+        "set search_path = ''; select 1",
+        "select set_config(name, 'pg_temp', false) from pg_settings where name = 'search_path'",
+        "select set_config('search_' || 'path', 'pg_temp', false)",
+        "SELECT set_config(name, 'pg_temp', false) FROM pg_settings WHERE name = 'search_path'",
     ],
 )
 def test_what_the_gateway_pins_stays(connect, statement):
@@ -258,6 +262,47 @@ def test_what_the_gateway_pins_stays(connect, statement):
     assert connection.execute("select 1").fetchone() == (1,)
 
 
-@pytest.mark.parametrize("statement", ["set client_encoding to 'UTF8'", "set standard_conforming_strings = on"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "set client_encoding to 'UTF8'",
+        "set standard_conforming_strings = on",
+        "select pg_catalog.set_config('search_path', '', false)",
+        "set search_path to ''",
+        "reset search_path",
+        "reset all",
+    ],
+)
 def test_setting_a_pin_to_what_it_is_is_harmless(connect, statement):
     connect().execute(statement)
+
+
+def test_a_cursor_is_never_another_statements(connect):
+    connection = connect(autocommit=False)
+    connection.execute("declare c cursor for select upper(name) from customers order by id")
+    assert connection.execute("fetch 1 from c").fetchone() == ("CUSTOMER 1",)
+    connection.execute("close c")
+    connection.execute("declare c cursor for select upper(ssn) from customers order by id")
+    assert "-12-" not in str(connection.execute("fetch 5 from c").fetchall())
+    connection.rollback()
+    connection.execute("prepare p as select upper(name) from customers where id = 1")
+    assert connection.execute("execute p").fetchone() == ("CUSTOMER 1",)
+    connection.execute("deallocate p")
+    connection.execute("prepare p as select upper(ssn) from customers where id = 1")
+    assert "-12-" not in str(connection.execute("execute p").fetchone())
+    connection.execute("deallocate p")
+
+
+def test_a_prepared_fetch_keeps_no_plan_of_an_earlier_cursor(connect):
+    connection = connect(autocommit=False)
+    for column in ("name", "ssn", "name"):
+        connection.execute(f"declare c cursor for select upper({column}) from customers order by id")
+        for _ in range(3):
+            rows = connection.execute("fetch 1 from c", prepare=True).fetchall()
+            assert "-12-" not in str(rows)
+        connection.execute("close c")
+
+
+def test_a_syntax_error_has_its_own_code(connect):
+    with pytest.raises(errors.SyntaxError, match="cannot be read"):
+        connect().execute("selec 1")
