@@ -62,6 +62,7 @@ def observe(statements: list[dict]) -> dict[str, object]:
         "limit": "yes" if first.get("has_limit") else "no",
         "explain-analyze": "yes" if first.get("is_explain_analyze") else "no",
         "prepared": first.get("prepared_name"),
+        "cursor": first.get("cursor_name"),
         "object": first.get("object"),
         "copy": copy and f"{copy['direction']} {copy['source']} {copy['format']}",
         "count": str(len(statements)),
