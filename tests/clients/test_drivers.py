@@ -320,7 +320,7 @@ select id from customers order by id;
 \set FETCH_COUNT 0
 select id, name from customers \gdesc
 select 1 as x \gset
-select :x \watch count=1
+select :x;
 select 'select 7' \gexec
 begin; declare c cursor for select ssn from customers; fetch 2 from c; close c; commit;
 prepare p(int) as select name from customers where id = $1; execute p(4); deallocate p;
@@ -332,7 +332,7 @@ discard all;
 1	5
 \.
 """
-    done = run("psql", "-XAt", "-v", "ON_ERROR_STOP=1", stdin=script.replace(r"\watch count=1", ";"))
+    done = run("psql", "-XAt", "-v", "ON_ERROR_STOP=1", stdin=script)
     assert (done.returncode, done.stderr) == (0, "")
     assert "Customer 4" in done.stdout
     assert "-12-" not in done.stdout
