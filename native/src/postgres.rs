@@ -289,6 +289,10 @@ impl Session {
             .map_err(|error| raise_resolve(py, &error))
     }
 
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a keyword of the Python method"
+    )]
     #[pyo3(signature = (id, masks, detectors, key, row_limit = None, lesson = None))]
     fn resolve_rows(
         &self,
