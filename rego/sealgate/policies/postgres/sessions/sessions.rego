@@ -67,12 +67,10 @@ deny contains {
 } if {
 	input.phase == "request"
 	some statement in input.postgres.facts.statements
-	some verb_name in _unjudged(statement)
+	some verb_name in {statement.verb, object.get(statement, "nested", "")}
+	verb_name in {"listen", "notify", "load", "execute"}
 	message := sprintf("%v leaves or uses something in the session that cannot be judged", [upper(verb_name)])
 }
-
-# EXECUTE inside another statement is not followed to what it names.
-_unjudged(statement) := ({statement.verb} & {"listen", "notify", "load"}) | ({object.get(statement, "nested", "")} & {"listen", "notify", "load", "execute"})
 
 # METADATA
 # title: A name that could mean anything
