@@ -67,7 +67,9 @@ deny contains {
 } if {
 	input.phase == "request"
 	some statement in input.postgres.facts.statements
-	some verb_name in {statement.verb, object.get(statement, "nested", "")}
+
+	# An EXECUTE is judged as what it names, but not inside another statement.
+	some verb_name in (({statement.verb} - {"execute"}) | {object.get(statement, "nested", "")})
 	verb_name in {"listen", "notify", "load", "execute"}
 	message := sprintf("%v leaves or uses something in the session that cannot be judged", [upper(verb_name)])
 }
