@@ -80,7 +80,7 @@ def test_every_action_fits_the_schema(event):
         (Forward("x11"), {"network"}),
         (Undecodable("x"), {"unknown"}),
     ],
-    ids=repr,
+    ids=lambda value: repr(value) if not isinstance(value, set) else "-".join(sorted(value)),
 )
 def test_effects(event, effects):
     assert describe(event, {}, SETTINGS).effects == effects
