@@ -1,4 +1,4 @@
-"""The SSH part of the demonstration: a real OpenSSH server where one is installed, and an agent with stock ssh, scp and git."""
+"""The SSH part of the demonstration: an agent with stock ssh and scp, and OpenSSH's own server where one is installed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any, Final
 from gateway.client.ssh_files import make_key as make_client_key
 from gateway.client.ssh_files import request_certificate, write_ssh_files
 from gateway.testing.ssh import RunningSshd, has_sshd, make_key, start_sshd
+from gateway.testing.ssh_target import RunningTarget, start_target
 
 HOST: Final = "web-1"
 COMMAND_TIMEOUT_S: Final = 60
@@ -28,7 +29,7 @@ _DECISION_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{
 class SshTarget:
     """The server, and a folder on it that agents may use."""
 
-    sshd: RunningSshd
+    sshd: RunningSshd | RunningTarget
     files: Path
     keys: Mapping[str, Path]
 
@@ -56,16 +57,17 @@ class SshTarget:
 
 @contextlib.contextmanager
 def open_target(directory: Path) -> Iterator[SshTarget | None]:
-    """Start the server below `directory`; None where no OpenSSH is installed."""
-    if not has_sshd() or shutil.which("ssh") is None:
+    """Start the server below `directory`: OpenSSH's, else one in this process; None where there is no stock client to show."""
+    if shutil.which("ssh") is None or shutil.which("ssh-keygen") is None:
         yield None
         return
     files = directory / "files"
     files.mkdir(parents=True)
     (files / "orders.txt").write_text(SEED)
     keys = {name: make_key(directory / name) for name in ("host_key", "host_ca", "user_ca")}
-    with start_sshd(directory / "sshd") as sshd:
-        yield SshTarget(sshd, files, keys)
+    start = start_sshd if has_sshd() else start_target
+    with start(directory / "sshd") as server:
+        yield SshTarget(server, files, keys)
 
 
 @dataclass(frozen=True, slots=True)
