@@ -88,3 +88,27 @@ def test_a_read_only_connection_stays_so(narrow, connect, sql):
 def test_read_only_needs_a_connection_that_is(narrow, connect):
     with pytest.raises(psycopg.Error, match="blocked by policy"):
         connect(running=narrow, dbname="writer").execute("select 1")
+
+
+def test_learned_statements_keep_to_the_bound(narrow, connect, mint):
+    token = mint()
+    connection = connect(running=narrow, dbname="narrow", token=token)
+    for number in range(1, 11):  # the same but for a constant: learned after the first
+        assert connection.execute(f"select id from customers where id = {number}").fetchall() == [(number,)]
+    with pytest.raises(psycopg.Error, match="limit reached"):
+        connection.execute("select id from customers where id = 11")
+    with pytest.raises(psycopg.Error, match="limit reached"):
+        connect(running=narrow, dbname="narrow", token=token).execute("select id from customers where id = 12")
+
+
+def test_a_pipeline_of_learned_statements_keeps_to_the_bound(narrow, connect, mint):
+    connection = connect(running=narrow, dbname="narrow", token=mint())
+    for number in (1, 2):
+        connection.execute("select id from customers where id = %s", (number,), prepare=True)
+    cursors = []
+    with pytest.raises(psycopg.Error), connection.pipeline():
+        cursors += [
+            connection.execute("select id from customers where id = %s", (number,), prepare=True) for number in range(3, 40)
+        ]
+    received = [cursor.pgresult.ntuples for cursor in cursors if cursor.pgresult is not None]
+    assert sum(received) <= 8

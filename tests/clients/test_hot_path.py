@@ -126,9 +126,9 @@ def rename(record, ids):
     for name in ("decision_id", "request_decision_id"):
         if name in renamed:
             renamed[name] = ids.setdefault(renamed[name], f"d{len(ids)}")
-    for name in ("input", "transcript"):
+    for name in ("input", "transcript", "answer"):
         if isinstance(renamed.get(name), dict):
-            renamed[name] = renamed[name]["bytes"] if name == "transcript" else "sealed"
+            renamed[name] = "sealed" if name == "input" else renamed[name]["bytes"]
     if "facts" in renamed:
         renamed["facts"] = rename_catalog(renamed["facts"], ids)
     return renamed
@@ -251,3 +251,24 @@ def test_it_verifies_and_every_verdict_is_recomputed(served):
         )
     assert report.exit_code == 0, report.findings
     assert "recomputed_different" not in report.counts
+
+
+def test_a_learned_text_under_a_name_is_known_to_sql(make_gateway, authority, mint, server, tmp_path_factory):
+    """A Parse message that names a statement is never taken by the kernel: EXECUTE may name it later, and means what it says then."""
+    server.run(ORDERS, database="shop")
+    with make_gateway(tmp_path_factory.mktemp("names")) as running:
+        options = {"host": "localhost", "port": running.port, "dbname": "shop", "user": "agent", "password": mint()}
+        trust = {"sslmode": "verify-full", "sslrootcert": str(authority.ca_file), "autocommit": True}
+        with psycopg.connect(**options, **trust) as connection:
+            harmless, guarded = "select id from customers where id = 1", "update accounts set balance = 9 where id = 1"
+            for _ in range(3):  # both texts pass without a name first
+                connection.execute(harmless, prepare=False)
+            raw = connection.pgconn
+            raw.prepare(b"s", harmless.encode())
+            raw.prepare(b"t", guarded.encode())
+            assert connection.execute("execute s").fetchall() == [(1,)]
+            raw.exec_(b"deallocate s")
+            raw.prepare(b"s", guarded.encode())
+            with pytest.raises(psycopg.Error, match="needs approval"):
+                connection.execute("execute s")
+    assert server.run("select balance from accounts where id = 1", database="shop") != "9"
