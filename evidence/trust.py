@@ -116,7 +116,7 @@ class SigstoreTrust:
         self._model = _parse_trust(text)
         try:
             self._verifier = Verifier(trusted_root=TrustedRoot(self._model))
-        except (SigstoreError, ValueError) as error:
+        except (SigstoreError, ValueError, x509.InvalidVersion) as error:
             raise _unusable(str(error)) from error
         self._authorities = [_Authority(each) for each in self._model.certificate_authorities]
         self._timestamp_authorities = [_Authority(each) for each in self._model.timestamp_authorities]
@@ -297,7 +297,7 @@ def _parse_bundle(bundle_json: str | bytes) -> Bundle:
         raise TrustError("a bundle is too large", fault="malformed", why=f"over {MAX_BUNDLE_BYTES:,} bytes", fix=_EXAMINE)
     try:
         return Bundle.from_json(bundle_json)
-    except (SigstoreError, ValueError, TypeError, AttributeError) as error:
+    except (SigstoreError, ValueError, TypeError, AttributeError, x509.InvalidVersion) as error:
         raise TrustError("a file is not a Sigstore bundle", fault="malformed", why=str(error)[:200], fix=_EXAMINE) from error
 
 

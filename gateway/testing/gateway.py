@@ -123,6 +123,7 @@ class RunningGateway:
         """Of the HTTPS proxy."""
         return self.ports["http"]
 
+    @property
     def ssh_port(self) -> int:
         """Of the SSH listener."""
         return self.ports["ssh"]

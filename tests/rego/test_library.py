@@ -20,7 +20,7 @@ REGO = ROOT / "rego"
 MODULES = [(str(path.relative_to(ROOT)), path.read_text()) for path in sorted(REGO.rglob("*.rego"))]
 COMPILED = [(path, bind_heads(Module(path, text))) for path, text in MODULES]
 """As the gateway's own evaluators compile them."""
-DATA = json.dumps({"site": json.loads((REGO / "site/data.json").read_text())})
+DATA = json.dumps({"site": load_bundle(REGO).data["site"]})
 SETTINGS = SqlSettings(connection="core", database="bank", role="app", sensitive=("public.customers.ssn",))
 
 

@@ -64,7 +64,7 @@ def test_a_fetch_is_judged_as_the_cursor(session):
     action = session.run("fetch 5 from c")
     (statement,) = action.facts["statements"]
     assert statement["verb"] == "fetch"
-    assert statement["tables"] == [{"name": "people", "access": "read", "schema": "public", "sensitive": True}]
+    assert statement["tables"] == [{"name": "people", "access": "read", "schema": "public", "sensitive": True, "kind": "r"}]
     assert action.effects == {"read", "session"}
     assert UNTRACKED not in statement["flags"]
     assert action.canonical["named"] == {"cursor c": "declare c cursor for select ssn from people where id = 1"}

@@ -21,6 +21,20 @@ test_secrets_of_the_server_are_not_read if {
 	given.rules(internals.deny) == {"postgres.internals.credentials"} with input as doc
 }
 
+subscriptions(name) := given.request(
+	[given.statement("select", {
+		"tables": [{"schema": "pg_catalog", "name": "pg_subscription", "access": "read"}],
+		"columns": [{"name": "subname", "use": "output"}, {"name": name, "use": "other"}],
+	})],
+	["read"],
+)
+
+test_columns_beside_secrets_are_read if {
+	count(internals.deny) == 0 with input as subscriptions("subenabled")
+	given.rules(internals.deny) == {"postgres.internals.credentials"} with input as subscriptions("subconninfo")
+	given.rules(internals.deny) == {"postgres.internals.credentials"} with input as subscriptions("*")
+}
+
 test_a_table_of_the_same_name_elsewhere_is_read if {
 	count(internals.deny) == 0 with input as using({"schema": "public", "name": "pg_authid", "access": "read"})
 }
