@@ -1,7 +1,7 @@
 """What a reviewer is shown of a statement before it runs: its plan, and how many rows it would change. Pure.
 
 The plan comes from EXPLAIN without ANALYZE, which runs nothing. The count comes from running the statement in a transaction that is
-rolled back, and only where policy asks for it, because that takes locks, fires triggers and draws numbers from sequences.
+rolled back, and only where policy asks for it, because that takes locks and fires triggers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ EXPLAIN: Final = "explain (costs on, format text) "
 """Its options are always there, so that a statement which begins with a parenthesis cannot be taken for them."""
 
 PLANNED_VERBS: Final = frozenset({"select", "insert", "update", "delete", "merge", "values"})
-COUNTED_VERBS: Final = frozenset({"insert", "update", "delete", "merge"})
+COUNTED_VERBS: Final = frozenset({"update", "delete"})
+"""INSERT and MERGE draw numbers from sequences, which no rollback gives back; their plan tells how many rows there are."""
+
 COUNTED_EFFECTS: Final = frozenset({"read", "write"})
 """Only changes of rows can be undone whole by a rollback."""
 

@@ -47,6 +47,30 @@ deny contains {
 }
 
 # METADATA
+# title: Feed listed functions with sensitive columns
+# description: What a function with effects is given shows in its effects, such as a lock other sessions see.
+# custom:
+#   id: postgres.functions.sensitive_argument
+#   severity: high
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-AC-4]
+#   failure_msg: A function with effects could tell of sensitive columns.
+#   solution: Call the function with other values.
+deny contains {
+	"rule": "postgres.functions.sensitive_argument",
+	"message": message,
+	"severity": "high",
+	"controls": ["FFIEC-AIO-VI.B", "NIST-AC-3", "NIST-AC-4"],
+} if {
+	input.phase == "request"
+	some statement in input.postgres.facts.statements
+	some called in statement.functions
+	not _is_harmless(called)
+	sprintf("%v.%v", [object.get(called, "schema", "?"), called.name]) in data.site.postgres.allowed_functions
+	count(lib.sensitive_columns(statement, {"other"})) > 0
+	message := sprintf("%v has effects, and the statement computes with sensitive columns", [called.name])
+}
+
+# METADATA
 # title: Run opaque code
 # description: DO blocks, CALL and EXECUTE of text run code the gateway cannot see.
 # custom:

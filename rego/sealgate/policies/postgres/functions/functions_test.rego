@@ -25,6 +25,25 @@ test_listed_functions_pass_and_are_allowed if {
 		with data.site.postgres.allowed_functions as ["bank.balance"]
 }
 
+fed(use, called) := given.request(
+	[given.statement("select", {
+		"functions": [called],
+		"columns": [{"schema": "public", "table": "customers", "name": "income", "use": use, "sensitive": true}],
+	})],
+	["read", "execute"],
+)
+
+test_listed_functions_are_not_fed_sensitive_columns if {
+	listed := {"schema": "bank", "name": "balance", "harmless": false}
+	given.rules(functions.deny) == {"postgres.functions.sensitive_argument"} with input as fed("other", listed)
+		with data.site.postgres.allowed_functions as ["bank.balance"]
+	count(functions.deny) == 0 with input as fed("output", listed)
+		with data.site.postgres.allowed_functions as ["bank.balance"]
+
+	harmless := {"schema": "pg_catalog", "name": "lower", "harmless": true}
+	count(functions.deny) == 0 with input as fed("other", harmless)
+}
+
 test_harmless_functions_are_allowed if {
 	doc := calling({"schema": "pg_catalog", "name": "lower", "harmless": true})
 	"postgres.functions.listed" in given.rules(functions.allow) with input as doc
