@@ -62,7 +62,7 @@ class Recovered:
 
 
 def recover(log_path: Path, key: VerifierKey, guard: Path | None = None) -> Recovered:
-    """Read a log's directory and check it against everything that was signed.
+    """Read a log's directory, check it against everything that was signed, and remove what a crash left half written.
 
     Args:
         log_path: the log's own directory, `<evidence>/<origin>`.
@@ -96,7 +96,15 @@ def recover(log_path: Path, key: VerifierKey, guard: Path | None = None) -> Reco
     _check_sizes(found.size, first.header.first_index, signed)
     _rebuild(found, log_path, segments, first.header.first_index, published)
     _check_roots(found, log_path, signed)
+    _remove_half_written(log_path)
     return found
+
+
+def _remove_half_written(log_path: Path) -> None:
+    """Remove temporary files whose rename a crash prevented; what they were to become is written again, or no longer wanted."""
+    for pattern in (".*.tmp", "wal/*.tmp", "tile/**/.*.tmp"):
+        for path in log_path.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def _read_signed(log_path: Path, key: VerifierKey, guard: Path | None) -> list[Checkpoint]:

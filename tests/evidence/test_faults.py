@@ -309,3 +309,4 @@ def test_temporary_files_of_a_crash_do_not_disturb(open_log, tmp_path):
         Path(tmp_path / ORIGIN / name).write_bytes(b"half")
     open_log().close()
     assert [record["type"] for record in read(tmp_path)] == ["log.open", "log.open"]
+    assert not list((tmp_path / ORIGIN).rglob("*.tmp"))

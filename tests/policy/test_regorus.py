@@ -85,6 +85,8 @@ async def test_nobody_is_blamed_for_an_evaluator_that_did_not_get_to_run() -> No
     async with running(raw_bundle(*BOMBS), evaluators=1, deadline_s=0.3) as engine:
         (evaluator,) = engine._all
         os.kill(evaluator.pid, signal.SIGSTOP)
+        state = Path(f"/proc/{evaluator.pid}/stat")
+        await until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T")
         assert await failure_of(engine, "ann") == "deadline"
         assert evaluator.was_starved
         assert engine._kills_by_subject == {}
