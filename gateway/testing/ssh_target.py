@@ -1,7 +1,7 @@
-"""An SSH server in this process, for machines without OpenSSH's: commands run in a shell, files by sftp, login by certificate.
+"""An SSH server in this process: commands run in a shell, signals reach them, files by sftp, login by certificate or password.
 
-The demonstration uses it where no sshd is installed. It runs what it is told as the calling user, so it listens on 127.0.0.1 and admits
-only certificates of an authority it makes itself.
+The demonstration uses it where no sshd is installed, tests for what OpenSSH's server does not do for root. It runs what it is told as the
+calling user, so it listens on 127.0.0.1 and admits only certificates of an authority it makes itself, and a password it was given.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import getpass
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,8 +40,8 @@ class RunningTarget:
 
 
 @contextlib.contextmanager
-def start_target(folder: Path) -> Iterator[RunningTarget]:
-    """Run the server from a folder that holds its keys."""
+def start_target(folder: Path, *, password: str | None = None) -> Iterator[RunningTarget]:
+    """Run the server from a folder that holds its keys; `password` also logs in where it is given."""
     folder.mkdir(parents=True, exist_ok=True)
     host_key, authority = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
     user_ca = folder / "login_ca"
@@ -50,7 +52,8 @@ def start_target(folder: Path) -> Iterator[RunningTarget]:
     ports: list[int] = []
 
     async def serve() -> None:
-        listening = await asyncssh.listen(
+        listening = await asyncssh.create_server(
+            lambda: _Logins(password),
             "127.0.0.1",
             0,
             server_host_keys=[host_key],
@@ -77,6 +80,21 @@ def start_target(folder: Path) -> Iterator[RunningTarget]:
         thread.join(START_TIMEOUT_S)
 
 
+class _Logins(asyncssh.SSHServer):
+    """Who may log in beside those with a certificate."""
+
+    def __init__(self, password: str | None) -> None:
+        self._password = password
+
+    def password_auth_supported(self) -> bool:
+        """Only where a password was given."""
+        return self._password is not None
+
+    def validate_password(self, username: str, password: str) -> bool:
+        """Whether it is the one that was given."""
+        return username == getpass.getuser() and password == self._password
+
+
 class _Files(asyncssh.SFTPServer):
     """The file system as it is."""
 
@@ -92,12 +110,15 @@ async def _run(process: asyncssh.SSHServerProcess[bytes]) -> None:
         process.exit(1)
         return
     pipe = asyncio.subprocess.PIPE
-    child = await asyncio.create_subprocess_shell(process.command, stdin=pipe, stdout=pipe, stderr=pipe)
-    feeding = asyncio.create_task(_feed(process.stdin, child.stdin))
+    child = await asyncio.create_subprocess_shell(process.command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+    feeding = asyncio.create_task(_feed(process.stdin, child.stdin, child))
     await asyncio.gather(_copy(child.stdout, process.stdout), _copy(child.stderr, process.stderr))
     status = await child.wait()
     feeding.cancel()
-    process.exit(status)
+    if status < 0:
+        process.exit_with_signal(signal.Signals(-status).name.removeprefix("SIG"))
+    else:
+        process.exit(status)
 
 
 async def _copy(source: asyncio.StreamReader | None, sink: asyncssh.SSHWriter[bytes]) -> None:
@@ -106,11 +127,20 @@ async def _copy(source: asyncio.StreamReader | None, sink: asyncssh.SSHWriter[by
         await sink.drain()
 
 
-async def _feed(source: asyncssh.SSHReader[bytes], sink: asyncio.StreamWriter | None) -> None:
-    if sink is None:
-        return
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError, asyncssh.Error):
-        while data := await source.read(CHUNK_BYTES):
+async def _feed(source: asyncssh.SSHReader[bytes], sink: asyncio.StreamWriter | None, child: asyncio.subprocess.Process) -> None:
+    """Input to the command, and the signals that come between."""
+    while sink is not None:
+        try:
+            data = await source.read(CHUNK_BYTES)
+        except asyncssh.SignalReceived as received:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.Signals[f"SIG{received.signal}"])  # the shell, and what it runs
+            continue
+        except asyncssh.Error:
+            return
+        if not data:
+            sink.close()
+            return
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             sink.write(data)
             await sink.drain()
-    sink.close()
