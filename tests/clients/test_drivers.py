@@ -36,6 +36,16 @@ insert into pgbench_accounts select n, 1, 0 from generate_series(1, 100000) n;
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def restored(server):
+    """Object mappers and pgbench commit; other modules count the same orders."""
+    yield
+    text = (
+        "truncate orders restart identity; insert into orders (customer, amount) select n, n * 10 from generate_series(1, 50) n"
+    )
+    server.run(text, database="shop")
+
+
 @pytest.fixture(scope="module")
 def shipped(server, authority, issuer, make_connection, tmp_path_factory):
     """A gateway with the shipped policy library in front of the shop."""
