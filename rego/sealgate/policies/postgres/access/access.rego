@@ -32,6 +32,7 @@ allow contains {"rule": "postgres.access.read", "effects": ["read"]} if {
 #   failure_msg: The subject may not export data.
 #   solution: Ask for membership in a group that data.site.postgres.groups names for it.
 allow contains {"rule": "postgres.access.export", "effects": ["export", "read"]} if {
+	"export" in input.action.effects
 	input.phase == "request"
 	input.context.parse.status == "ok"
 	lib.in_groups(input.subject.groups, data.site.postgres.groups.readers)
@@ -47,6 +48,7 @@ allow contains {"rule": "postgres.access.export", "effects": ["export", "read"]}
 #   failure_msg: The subject may not change rows.
 #   solution: Ask for membership in a group that data.site.postgres.groups names for it.
 allow contains {"rule": "postgres.access.write", "effects": ["write", "lock"]} if {
+	count({"lock", "write"} & {effect | some effect in input.action.effects}) > 0
 	input.phase == "request"
 	input.context.parse.status == "ok"
 	lib.in_groups(input.subject.groups, data.site.postgres.groups.writers)
@@ -64,6 +66,7 @@ allow contains {"rule": "postgres.access.write", "effects": ["write", "lock"]} i
 #   failure_msg: The subject may not change the schema.
 #   solution: Ask for membership in a group that data.site.postgres.groups names for it.
 allow contains {"rule": "postgres.access.define", "effects": ["define"]} if {
+	"define" in input.action.effects
 	input.phase == "request"
 	input.context.parse.status == "ok"
 	lib.in_groups(input.subject.groups, data.site.postgres.groups.schema_owners)
@@ -79,6 +82,7 @@ allow contains {"rule": "postgres.access.define", "effects": ["define"]} if {
 #   failure_msg: The subject may not change definitions on this connection.
 #   solution: Ask for membership in one of data.site.postgres.groups.schema_owners.
 allow contains {"rule": "postgres.access.rewrite", "effects": ["write"]} if {
+	"write" in input.action.effects
 	input.phase == "request"
 	input.context.parse.status == "ok"
 	lib.in_groups(input.subject.groups, data.site.postgres.groups.schema_owners)
@@ -98,6 +102,7 @@ allow contains {"rule": "postgres.access.rewrite", "effects": ["write"]} if {
 #   failure_msg: The subject may not control transactions.
 #   solution: Ask for membership in a group that data.site.postgres.groups names for it.
 allow contains {"rule": "postgres.access.transaction", "effects": ["session", "read"]} if {
+	"session" in input.action.effects
 	input.phase == "request"
 	input.context.parse.status == "ok"
 	lib.in_groups(input.subject.groups, data.site.postgres.groups.readers)
@@ -114,6 +119,7 @@ allow contains {"rule": "postgres.access.transaction", "effects": ["session", "r
 #   failure_msg: The subject may not reset this session.
 #   solution: Ask for membership in one of data.site.postgres.groups.readers.
 allow contains {"rule": "postgres.access.reset", "effects": ["privilege"]} if {
+	"privilege" in input.action.effects
 	input.phase == "request"
 	input.context.parse.status == "ok"
 	lib.in_groups(input.subject.groups, data.site.postgres.groups.readers)

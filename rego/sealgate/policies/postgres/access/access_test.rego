@@ -100,3 +100,8 @@ test_dropping_a_column_is_no_rewrite if {
 	drop := given.statement("alter_table", {"effects": ["define", "write"], "flags": ["drops_column"]})
 	not "postgres.access.rewrite" in given.rules(access.allow) with input as given.request([drop], ["define", "write"])
 }
+
+test_exports_are_allowed_to_readers if {
+	doc := given.request([given.statement("copy", {})], ["export", "read"])
+	"postgres.access.export" in given.rules(access.allow) with input as doc
+}

@@ -17,6 +17,7 @@ import data.sealgate.lib.postgres as lib
 #   failure_msg: The function is not on the allow-list.
 #   solution: Ask for the function to be reviewed and added to data.site.postgres.allowed_functions.
 allow contains {"rule": "postgres.functions.listed", "effects": ["execute"]} if {
+	"execute" in input.action.effects
 	input.phase == "request"
 	lib.in_groups(input.subject.groups, data.site.postgres.groups.readers)
 	_calls_listed_only(input.postgres.facts.statements)
@@ -63,10 +64,10 @@ deny contains {
 } if {
 	input.phase == "request"
 	some statement in input.postgres.facts.statements
+	count(lib.sensitive_columns(statement, {"other"})) > 0
 	some called in statement.functions
 	not _is_harmless(called)
 	sprintf("%v.%v", [object.get(called, "schema", "?"), called.name]) in data.site.postgres.allowed_functions
-	count(lib.sensitive_columns(statement, {"other"})) > 0
 	message := sprintf("%v has effects, and the statement computes with sensitive columns", [called.name])
 }
 
