@@ -1,4 +1,7 @@
-"""What the HTTP client tests share: one real service with TLS and a credential, one gateway in front of it, tokens, and curl."""
+"""What the HTTP client tests share: one real service with TLS and a credential, one gateway in front of it, tokens, and curl.
+
+The authority and the issuer of tokens are those of the folder above.
+"""
 
 import base64
 import contextlib
@@ -13,10 +16,8 @@ from pathlib import Path
 import pytest
 
 from gateway.policy.bundle import write_manifest
-from gateway.testing.certificates import make_authority
 from gateway.testing.gateway import start_gateway, write_config
 from gateway.testing.http_service import HttpService
-from gateway.testing.oidc import DevelopmentIssuer
 
 ROOT = Path(__file__).resolve().parents[3]
 SECRET = "s3rvice-T0ken/with+odd=chars&more"
@@ -36,19 +37,8 @@ OPERATIONS = [
 
 
 @pytest.fixture(scope="session")
-def authority(tmp_path_factory):
-    return make_authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="session")
 def service(authority):
     with HttpService(*authority.issue("service", [HOST, "127.0.0.1"]), token=SECRET) as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-def issuer():
-    with DevelopmentIssuer() as running:
         yield running
 
 
@@ -105,6 +95,7 @@ def make_gateway(issuer, bundle, make_connection):
     return make
 
 
+# Its own, though it reads like the one above: a session's fixture is kept per definition, whatever `make_gateway` it was built from.
 @pytest.fixture(scope="session")
 def gateway(make_gateway, tmp_path_factory):
     with make_gateway(tmp_path_factory.mktemp("gateway")) as running:
