@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,9 +104,16 @@ def run(options: argparse.Namespace, recompute: Recompute | None = None) -> int:
         text = str(error) if isinstance(error, (EvidenceError, OSError)) else f"{type(error).__name__}: {error}"
         print(f"sealgate-verify: could not verify: {neutralise(text)}", file=sys.stderr)  # noqa: T201 - a command line program
         return EXIT_USAGE
-    output = json.dumps(report.as_record(), indent=2) if options.as_json else "\n".join(render(report))
-    print(output)  # noqa: T201 - a command line program
+    _write(json.dumps(report.as_record(), indent=2) if options.as_json else "\n".join(render(report)))
     return report.exit_code
+
+
+def _write(output: str) -> None:
+    """Print to a reader that may leave early, as `head` does; the verdict is in the exit code all the same."""
+    try:
+        print(output, flush=True)  # noqa: T201 - a command line program
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
 
 
 def build_trust(options: argparse.Namespace) -> TrustPolicy:

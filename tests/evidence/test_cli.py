@@ -1,6 +1,7 @@
 """`sealgate-verify` as a program: exit codes, no network, output that is safe to print, errors that never look like a verdict."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -58,6 +59,16 @@ def test_it_loads_nothing_of_the_gateway(made):
 
 def test_development_trust_needs_a_word(made):
     assert run(made).returncode == 3
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_reader_that_left_changes_nothing(made, form):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "evidence.cli", *arguments(made, "--development-ok", *form)]
+    with os.fdopen(writing, "wb") as gone:
+        done = subprocess.run(command, stdout=gone, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_tampering_ends_with_one(made, tmp_path):

@@ -18,7 +18,10 @@ def test_every_protocol_and_kind_is_collected() -> None:
         ("any", ""),
         *(("", protocol) for protocol in PROTOCOLS),
     }
-    assert set(re.findall(r"topics\[_\]\.(\w+)", text)) == CONTRIBUTIONS
+    (kinds,) = re.findall(r"^_kinds := \{(.*)\}$", text, re.MULTILINE)
+    assert set(re.findall(r'"(\w+)"', kinds)) == CONTRIBUTIONS
+    judged = (FOLDER / "contributions.rego").read_text()
+    assert set(re.findall(r'some \["(\w+)", items\] in _collected', judged)) == CONTRIBUTIONS
 
 
 def test_its_own_tests_pass_and_reach_all_but_the_last_resort() -> None:

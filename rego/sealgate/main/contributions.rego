@@ -19,20 +19,6 @@ _spoken := _well_formed if {
 }
 
 # METADATA
-# title: Contributed
-# description: By kind, every contribution of the topics that judge this action, well-formed or not.
-# custom:
-#   id: main.contributed
-#   severity: low
-#   controls: [NIST-AC-3]
-#   failure_msg: The action is not allowed.
-#   solution: Read the reasons of the decision.
-_contributed[kind] := items if {
-	some kind, values in _collected
-	items := {item | some one in values; is_set(one); some item in one}
-}
-
-# METADATA
 # title: Well-formed contributions
 # description: By kind, the contributions that are objects with exactly their keys, each of its type.
 # custom:
@@ -42,12 +28,17 @@ _contributed[kind] := items if {
 #   failure_msg: The action is not allowed.
 #   solution: Read the reasons of the decision.
 _well_formed := {
-	"allow": {item | some item in _contributed.allow; _is_allow(item)},
-	"approve": {item | some item in _contributed.approve; _is_approve(item)},
-	"deny": {item | some item in _contributed.deny; _is_deny(item)},
-	"masks": {item | some item in _contributed.masks; _is_mask(item)},
-	"obligations": {item | some item in _contributed.obligations; _is_obligation(item)},
-	"warn": {item | some item in _contributed.warn; _is_warn(item)},
+	"allow": {item | some ["allow", items] in _collected; is_set(items); some item in items; _is_allow(item)},
+	"approve": {item | some ["approve", items] in _collected; is_set(items); some item in items; _is_approve(item)},
+	"deny": {item | some ["deny", items] in _collected; is_set(items); some item in items; _is_deny(item)},
+	"masks": {item | some ["masks", items] in _collected; is_set(items); some item in items; _is_mask(item)},
+	"obligations": {item |
+		some ["obligations", items] in _collected
+		is_set(items)
+		some item in items
+		_is_obligation(item)
+	},
+	"warn": {item | some ["warn", items] in _collected; is_set(items); some item in items; _is_warn(item)},
 }
 
 # METADATA
@@ -60,14 +51,14 @@ _well_formed := {
 #   failure_msg: The action is not allowed.
 #   solution: Read the reasons of the decision.
 _malformed contains kind if {
-	some kind, items in _contributed
-	count(items) != count(_well_formed[kind])
+	some [kind, items] in _collected
+	not is_set(items)
 }
 
 _malformed contains kind if {
-	some kind, values in _collected
-	some one in values
-	not is_set(one)
+	some [kind, items] in _collected
+	is_set(items)
+	count(items - _well_formed[kind]) > 0
 }
 
 # METADATA
@@ -82,9 +73,12 @@ _malformed contains kind if {
 _is_allow(item) if {
 	is_object(item)
 	object.keys(item) == {"rule", "effects"}
-	_is_name(item.rule)
+	is_string(item.rule)
+	item.rule != ""
 	_is_collection(item.effects)
-	count({granted | some granted in item.effects} - _effects) == 0
+	every granted in item.effects {
+		granted in _effects
+	}
 }
 
 # METADATA
@@ -99,12 +93,14 @@ _is_allow(item) if {
 _is_approve(item) if {
 	is_object(item)
 	object.keys(item) == {"rule", "groups", "count", "ttl_s", "scope"}
-	_is_name(item.rule)
+	is_string(item.rule)
+	item.rule != ""
 	_is_names(item.groups)
 	count(item.groups) > 0
 	_is_positive(item.count)
 	_is_positive(item.ttl_s)
-	_is_name(item.scope)
+	is_string(item.scope)
+	item.scope != ""
 }
 
 # METADATA
@@ -119,7 +115,8 @@ _is_approve(item) if {
 _is_deny(item) if {
 	is_object(item)
 	object.keys(item) == {"rule", "message", "severity", "controls"}
-	_is_name(item.rule)
+	is_string(item.rule)
+	item.rule != ""
 	is_string(item.message)
 	item.severity in {"low", "medium", "high", "critical"}
 	_is_names(item.controls)
@@ -137,7 +134,8 @@ _is_deny(item) if {
 _is_mask(item) if {
 	is_object(item)
 	object.keys(item) - {"params"} == {"rule", "selector", "strategy", "apply"}
-	_is_name(item.rule)
+	is_string(item.rule)
+	item.rule != ""
 	is_object(item.selector)
 	count(item.selector) > 0
 	item.strategy in {"drop", "null", "redact", "tokenize", "hash", "partial"}
@@ -156,8 +154,10 @@ _is_mask(item) if {
 #   solution: Correct the contribution.
 _is_obligation(item) if {
 	is_object(item)
-	_is_name(item.rule)
-	_is_name(item.kind)
+	is_string(item.rule)
+	item.rule != ""
+	is_string(item.kind)
+	item.kind != ""
 }
 
 # METADATA
@@ -172,7 +172,8 @@ _is_obligation(item) if {
 _is_warn(item) if {
 	is_object(item)
 	object.keys(item) == {"rule", "message"}
-	_is_name(item.rule)
+	is_string(item.rule)
+	item.rule != ""
 	is_string(item.message)
 }
 
@@ -215,9 +216,7 @@ _is_names(values) if {
 #   controls: [NIST-AC-3]
 #   failure_msg: The action is not allowed.
 #   solution: Read the reasons of the decision.
-_is_collection(values) if is_set(values)
-
-_is_collection(values) if is_array(values)
+_is_collection(values) if type_name(values) in {"array", "set"}
 
 # METADATA
 # title: Positive

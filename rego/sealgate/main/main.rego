@@ -178,7 +178,9 @@ _is_judgeable if {
 	is_string(input.resource.connection)
 	is_number(input.context.now_ns)
 	is_array(input.action.effects)
-	count({wanted | some wanted in input.action.effects} - _effects) == 0
+	every wanted in input.action.effects {
+		wanted in _effects
+	}
 }
 
 # METADATA
@@ -237,8 +239,8 @@ _allow_reasons contains {
 } if {
 	input.phase != "response"
 	some item in _spoken.allow
-	granted := sort({name | some name in item.effects} & {name | some name in input.action.effects})
-	count(granted) > 0
+	granted := sort({name | some name in item.effects; name in input.action.effects})
+	granted != []
 }
 
 # METADATA

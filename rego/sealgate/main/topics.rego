@@ -106,19 +106,31 @@ default _shared := {}
 _shared := data.sealgate.policies.any
 
 # METADATA
+# title: Kinds
+# description: What a topic may contribute; whatever else it defines is its own affair.
+# custom:
+#   id: main.kinds
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: No topic of this protocol contributes.
+#   solution: Load a bundle with topics for the protocol.
+_kinds := {"allow", "approve", "deny", "masks", "obligations", "warn"}
+
+# METADATA
 # title: Collected
-# description: By kind, the distinct values of the topics that judge this action, each a set when well-formed.
+# description: |
+#   What the topics that judge this action contribute, as pairs of kind and value; the value is a set when well-formed.
+#   Empty sets are left out: most topics have nothing to say about most actions.
 # custom:
 #   id: main.collected
 #   severity: low
 #   controls: [NIST-AC-3]
 #   failure_msg: No topic of this protocol contributes.
 #   solution: Load a bundle with topics for the protocol.
-_collected := {
-	"allow": {items | some topics in [_own, _shared]; items := topics[_].allow},
-	"approve": {items | some topics in [_own, _shared]; items := topics[_].approve},
-	"deny": {items | some topics in [_own, _shared]; items := topics[_].deny},
-	"masks": {items | some topics in [_own, _shared]; items := topics[_].masks},
-	"obligations": {items | some topics in [_own, _shared]; items := topics[_].obligations},
-	"warn": {items | some topics in [_own, _shared]; items := topics[_].warn},
+_collected contains [kind, items] if {
+	some topics in [_own, _shared]
+	some topic in topics
+	some kind, items in topic
+	items != set()
+	kind in _kinds
 }

@@ -89,17 +89,6 @@ written_tables(statement) := {name |
 assigned_columns(statement) := {column.name | some column in statement.assigned}
 
 # METADATA
-# title: Flag
-# description: Whether a statement carries a flag.
-# custom:
-#   id: lib.postgres.has_flag
-#   severity: low
-#   controls: [NIST-AC-3]
-#   failure_msg: Not a rule of its own; topics that use it say why they deny.
-#   solution: See the rule that uses this helper.
-has_flag(statement, flag) if flag in statement.flags
-
-# METADATA
 # title: Member of a group
 # description: Whether the subject is in one of the groups a list of the site names.
 # custom:

@@ -111,11 +111,6 @@ test_assigned_columns if {
 	lib.assigned_columns(statement("update", {"assigned": [{"name": "password_hash"}]})) == {"password_hash"}
 }
 
-test_has_flag if {
-	lib.has_flag(statement("select", {"flags": ["for_update"]}), "for_update")
-	not lib.has_flag(select_name, "for_update")
-}
-
 test_in_groups if {
 	lib.in_groups(["agents", "x"], ["agents"])
 	not lib.in_groups(["x"], ["agents"])

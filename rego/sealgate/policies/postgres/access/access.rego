@@ -88,7 +88,7 @@ allow contains {"rule": "postgres.access.rewrite", "effects": ["write"]} if {
 	lib.in_groups(input.subject.groups, data.site.postgres.groups.schema_owners)
 	lib.every_effect_by(input.postgres.facts.statements, "write", {"alter_table", "alter_sequence"})
 	every statement in input.postgres.facts.statements {
-		not lib.has_flag(statement, "drops_column")
+		not "drops_column" in statement.flags
 	}
 }
 

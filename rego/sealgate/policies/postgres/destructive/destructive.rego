@@ -5,8 +5,6 @@
 #   - input: schema.postgres.request
 package sealgate.policies.postgres.destructive
 
-import data.sealgate.lib.postgres as lib
-
 # METADATA
 # title: Drop objects
 # description: DROP of any object is left to the people who own the schema, outside agents.
@@ -64,7 +62,8 @@ deny contains {
 } if {
 	input.phase == "request"
 	some statement in input.postgres.facts.statements
-	_is_unfiltered(statement)
+	some flag in {"unfiltered_write", "where_without_column"}
+	flag in statement.flags
 }
 
 # METADATA
@@ -105,7 +104,7 @@ deny contains {
 } if {
 	input.phase == "request"
 	some statement in input.postgres.facts.statements
-	lib.has_flag(statement, "drops_part")
+	"drops_part" in statement.flags
 }
 
 # METADATA
@@ -129,19 +128,6 @@ deny contains {
 	verb := replace(upper(statement.verb), "_", " ")
 	message := sprintf("%v changes the server or what leaves it; database administrators do that", [verb])
 }
-
-# METADATA
-# title: Unfiltered change
-# description: Whether a statement, or one nested in it, deletes or updates without a WHERE clause.
-# custom:
-#   id: postgres.destructive.is_unfiltered
-#   severity: high
-#   controls: [NIST-AC-3]
-#   failure_msg: Not a rule of its own.
-#   solution: See postgres.destructive.unfiltered_write.
-_is_unfiltered(statement) if lib.has_flag(statement, "unfiltered_write")
-
-_is_unfiltered(statement) if lib.has_flag(statement, "where_without_column")
 
 # METADATA
 # title: Server verbs

@@ -110,7 +110,7 @@ deny contains {
 } if {
 	input.phase == "request"
 	some statement in input.postgres.facts.statements
-	lib.has_flag(statement, "reshapes")
+	"reshapes" in statement.flags
 	some name in _reshaped(statement)
 	message := sprintf("%v holds sensitive columns; renamed or moved they would be out of the gateway's sight", [name])
 }

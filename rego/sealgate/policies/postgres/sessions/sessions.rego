@@ -91,7 +91,7 @@ deny contains {
 } if {
 	input.phase == "request"
 	some statement in input.postgres.facts.statements
-	lib.has_flag(statement, "untracked")
+	"untracked" in statement.flags
 	message := sprintf("%v uses a name and it is not certain what that stands for", [upper(statement.verb)])
 }
 
