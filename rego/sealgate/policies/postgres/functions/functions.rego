@@ -64,9 +64,9 @@ deny contains {
 } if {
 	input.phase == "request"
 	some statement in input.postgres.facts.statements
-	count(lib.sensitive_columns(statement, {"other"})) > 0
 	some called in statement.functions
 	not _is_harmless(called)
+	count(lib.sensitive_columns(statement, {"other"})) > 0
 	sprintf("%v.%v", [object.get(called, "schema", "?"), called.name]) in data.site.postgres.allowed_functions
 	message := sprintf("%v has effects, and the statement computes with sensitive columns", [called.name])
 }
@@ -222,7 +222,8 @@ approve contains {
 	"scope": "action",
 } if {
 	input.phase == "request"
-	count(lib.with_verb(input.postgres.facts.statements, _code_verbs)) > 0
+	some statement in input.postgres.facts.statements
+	statement.verb in _code_verbs
 }
 
 # METADATA

@@ -5,8 +5,6 @@
 #   - input: schema.postgres.request
 package sealgate.policies.postgres.ledger
 
-import data.sealgate.lib.postgres as lib
-
 # METADATA
 # title: Change the ledger
 # description: INSERT, UPDATE, DELETE and MERGE on ledger tables need a reviewer.
@@ -52,34 +50,20 @@ obligations contains {"rule": "postgres.ledger.preview", "kind": "preview", "row
 #   solution: See postgres.ledger.change.
 _changes_ledger if {
 	some statement in input.postgres.facts.statements
-	some table in _touched_tables(statement)
-	table in data.site.postgres.ledger_tables
-}
-
-# METADATA
-# title: Touched tables
-# description: Tables a statement writes, defines anew, or puts a view or rule over.
-# custom:
-#   id: postgres.ledger.touched_tables
-#   severity: low
-#   controls: [NIST-AC-3]
-#   failure_msg: Not a rule of its own.
-#   solution: See postgres.ledger.change.
-_touched_tables(statement) := lib.written_tables(statement) | {name |
 	some table in statement.tables
-	_is_redefined(statement, table)
-	name := sprintf("%v.%v", [object.get(table, "schema", "?"), table.name])
+	_is_touched(statement, table)
+	sprintf("%v.%v", [object.get(table, "schema", "?"), table.name]) in data.site.postgres.ledger_tables
 }
 
 # METADATA
-# title: Redefined table
-# description: Whether the rows of a table could be reached under another name afterwards.
+# title: Touched table
+# description: Whether a statement writes a table, defines it anew, or puts a view or rule over it.
 # custom:
-#   id: postgres.ledger.is_redefined
+#   id: postgres.ledger.is_touched
 #   severity: low
 #   controls: [NIST-AC-3]
 #   failure_msg: Not a rule of its own.
 #   solution: See postgres.ledger.change.
-_is_redefined(_, table) if table.access == "define"
+_is_touched(_, table) if table.access in {"write", "define"}
 
-_is_redefined(statement, _) if statement.verb in {"create_view", "create_rule"}
+_is_touched(statement, _) if statement.verb in {"create_view", "create_rule"}
