@@ -91,7 +91,10 @@ async def test_nobody_is_blamed_for_an_evaluator_that_did_not_get_to_run() -> No
         assert evaluator.was_starved
         assert engine._kills_by_subject == {}
         await until(lambda: engine._all and evaluator not in engine._all)
-        assert await failure_of(engine, "mallory", bomb="hang") == "deadline"
+        for _ in range(20):  # on a busy machine an evaluator that hangs may hardly run either, and is asked again
+            assert await failure_of(engine, "mallory", bomb="hang") == "deadline"
+            if engine._kills_by_subject:
+                break
         assert list(engine._kills_by_subject) == ["mallory"]
 
 
