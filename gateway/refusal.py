@@ -70,9 +70,18 @@ def refuse_decision(decision: Decision, action: Action, decision_id: str, ticket
         fix = "the gateway refuses what it cannot judge; tell its operators the decision id"
     elif action.parse_status == "failed":
         # Policy says truly that nothing allows what is unknown, but only the parser knows what is wrong.
-        what = f"the request cannot be read: {action.parse_reason or 'not understood'}"
-        fix = "correct the request; what the gateway cannot read never reaches the target"
+        what, fix = _say_unreadable(action.parse_reason or "not understood")
     return Refusal("denied", lead.rule, what, lead.message, fix, decision_id, ticket)
+
+
+def refuse_unreadable(reason: str, decision_id: str) -> Refusal:
+    """The refusal of a request that policy allowed although nobody could read it."""
+    what, fix = _say_unreadable(reason)
+    return Refusal("protocol", ProtocolError.code, what, "no policy can allow what was not read", fix, decision_id)
+
+
+def _say_unreadable(reason: str) -> tuple[str, str]:
+    return f"the request cannot be read: {reason}", "correct the request; what the gateway cannot read never reaches the target"
 
 
 def refuse_ticket(decision: Decision, action: Action, decision_id: str, ticket: Ticket, could_wait: bool) -> Refusal:

@@ -19,6 +19,7 @@ from gateway.protocols.git.parse import FLUSH, PushReader
 from gateway.protocols.ssh import enforce as ssh_enforce
 from gateway.protocols.ssh.events import Exec
 from gateway.protocols.ssh.parse import Transfer
+from gateway.refusal import refuse_unreadable
 from gateway.serve.ssh_channel import AgentChannel, TargetChannel
 from gateway.serve.ssh_conversation import Conversation, open_target
 from gateway.serve.ssh_queue import FlowSink
@@ -146,19 +147,23 @@ class _GitRelay(FlowSink):
         if self._target is None:
             return
         ruling = await self._judge(event)
-        if ruling.refusal is None:
-            self._inner = ruling
-            self._target.write(head + rest)
-            return
+        refusal = ruling.refusal
+        if refusal is None:
+            if isinstance(event, Push):
+                self._inner = ruling
+                self._target.write(head + rest)
+                return
+            self._session.finish(ruling, Outcome("refused", error_code=ProtocolError.code))
+            refusal = refuse_unreadable(event.reason, ruling.decision_id)
         self._is_refused = True
         await self._session.release_replies()
         # An empty command list is what a client sends that has nothing to push: the target ends in order.
         self._target.write(FLUSH)
         self._target.write_eof()
         if isinstance(event, Push):
-            self._agent.write(enforce.refuse_push(ruling.refusal, event))
+            self._agent.write(enforce.refuse_push(refusal, event))
         if not isinstance(event, Push) or "side-band-64k" not in event.capabilities:
-            self._agent.write(ssh_enforce.refuse(ruling.refusal), is_error=True)
+            self._agent.write(ssh_enforce.refuse(refusal), is_error=True)
 
     # --- agent to target
 

@@ -14,6 +14,7 @@ from gateway.protocols.ssh import enforce
 from gateway.protocols.ssh.events import Exec, FileRequest, Undecodable
 from gateway.protocols.ssh.parse import Transfer
 from gateway.protocols.ssh.scp import Announcement, Chunk, Control, ScpSource
+from gateway.refusal import refuse_unreadable
 from gateway.serve.ssh_channel import AgentChannel, TargetChannel
 from gateway.serve.ssh_conversation import Conversation, open_target
 from gateway.serve.ssh_files import FindingsError, OpenFile, open_file
@@ -58,9 +59,12 @@ class ScpRelay(FlowSink):
             reason = "refused"
         except ProtocolError as error:
             reason = "the scp stream cannot be read"
-            refused = await self._session.handle(Undecodable(f"{error.what}: {error.why}"), self._conversation.door)
-            if refused.refusal is not None:
-                self._agent.end_with(enforce.refuse(refused.refusal), enforce.EXIT_REFUSED)
+            unread = Undecodable(f"{error.what}: {error.why}")
+            refused = await self._session.handle(unread, self._conversation.door)
+            if refused.refusal is None:
+                self._session.finish(refused, Outcome("refused", error_code=error.code))
+            refusal = refused.refusal or refuse_unreadable(unread.reason, refused.decision_id)
+            self._agent.end_with(enforce.refuse(refusal), enforce.EXIT_REFUSED)
         finally:
             for task in (*tasks, left):
                 task.cancel()

@@ -14,7 +14,7 @@ from typing import Final
 import asyncssh
 
 from gateway.action import Subject
-from gateway.errors import EvidenceUnavailableError, TargetError
+from gateway.errors import EvidenceUnavailableError, ProtocolError, TargetError
 from gateway.messages import Outcome, Refusal
 from gateway.pipeline import Pipeline, PipelineSession, Ruling
 from gateway.protocols.ssh import enforce
@@ -22,7 +22,7 @@ from gateway.protocols.ssh.actions import SshSettings
 from gateway.protocols.ssh.commands import find_script_reader, read_command
 from gateway.protocols.ssh.events import Event, Exec, Script, Shell, Subsystem, Undecodable
 from gateway.protocols.ssh.parse import Transfer, find_transfer, parse_exec, parse_forward, parse_shell, parse_subsystem
-from gateway.refusal import Ticket
+from gateway.refusal import Ticket, refuse_unreadable
 from gateway.serve.cell_masking import CellMasking
 from gateway.serve.ssh_channel import AgentChannel
 from gateway.serve.ssh_conversation import SshConnection, SshDoor, open_target
@@ -154,10 +154,13 @@ class TargetSession:
         agent.write(text if agent.pty is None else text.replace(b"\n", b"\r\n"), is_error=agent.pty is None)
 
     def _refuse_late(self, event: Event, ruling: Ruling, agent: AgentChannel) -> Refusal | None:
-        """What stops an action that policy allowed: the agent left, or the connection has no shells."""
+        """What stops an action that policy allowed: the agent left, nobody can read it, or the connection has no shells."""
         if agent.gone.is_set():
             self.session.finish(ruling, Outcome("cancelled"))
             return Refusal("cancelled", "agent.cancelled", "cancelled", "the client left", "run it again", ruling.decision_id)
+        if isinstance(event, Undecodable):
+            self.session.finish(ruling, Outcome("refused", error_code=ProtocolError.code))
+            return refuse_unreadable(event.reason, ruling.decision_id)
         if isinstance(event, Shell) and not self.connection.shell:
             self.session.finish(ruling, Outcome("refused", error_code="ssh.shell"))
             why, fix = "connections[].shell is false for this connection", "give a command: ssh HOST COMMAND"

@@ -21,6 +21,7 @@ from gateway.pipeline import Ruling
 from gateway.protocols.ssh import enforce, sftp
 from gateway.protocols.ssh.events import FileRequest, Undecodable
 from gateway.protocols.ssh.sftp import Request, SftpReader
+from gateway.refusal import refuse_unreadable
 from gateway.serve.ssh_channel import AgentChannel, TargetChannel
 from gateway.serve.ssh_conversation import Conversation, open_target
 from gateway.serve.ssh_files import FindingsError, OpenFile, open_file, read_file_limit
@@ -95,9 +96,12 @@ class SftpRelay(FlowSink):
 
     async def _refuse_stream(self, error: ProtocolError) -> None:
         """What cannot be read is refused with a record, and the session is over: nothing after it can be trusted."""
-        ruling = await self._session.handle(Undecodable(f"{error.what}: {error.why}"), self._conversation.door)
-        if ruling.refusal is not None:
-            self._agent.end_with(enforce.refuse(ruling.refusal), enforce.EXIT_REFUSED)
+        event = Undecodable(f"{error.what}: {error.why}")
+        ruling = await self._session.handle(event, self._conversation.door)
+        if ruling.refusal is None:
+            self._session.finish(ruling, Outcome("refused", error_code=error.code))
+        refusal = ruling.refusal or refuse_unreadable(event.reason, ruling.decision_id)
+        self._agent.end_with(enforce.refuse(refusal), enforce.EXIT_REFUSED)
 
     def _close_files(self) -> None:
         """Files nobody closed: the record says how far each came."""
@@ -161,6 +165,9 @@ class SftpRelay(FlowSink):
         self._forward(packet, _Pending(request, ruling))
 
     def _refuse_late(self, event: FileRequest, ruling: Ruling) -> Refusal | None:
+        if event.operation == "unknown":
+            self._session.finish(ruling, Outcome("refused", error_code=ProtocolError.code))
+            return refuse_unreadable("the operation is not known", ruling.decision_id)
         if event.operation == "open" and len(self._files) >= MAX_OPEN_FILES:
             self._session.finish(ruling, Outcome("refused", error_code="ssh.files"))
             return Refusal("limit", "ssh.files", "the file is not opened", "too many are open", "close some", ruling.decision_id)

@@ -1,9 +1,13 @@
 """Stock ssh: commands that run, commands that are refused, and what each leaves behind."""
 
 import os
+import shutil
 import subprocess
 
 import pytest
+
+from gateway.policy.bundle import write_manifest
+from gateway.testing.policy import add_topic
 
 
 def test_a_command_runs_in_both_modes(agent, target):
@@ -175,3 +179,37 @@ def test_other_subsystems_are_refused(agent):
     done = agent.ssh("-s", "web-1", "netconf")
     assert done.returncode == 126
     assert b"default.deny.unknown" in done.stderr
+
+
+OPEN = """
+# METADATA
+# title: Everything
+# description: What a site may write that trusts a group with everything.
+# custom:
+#   id: test.everything
+#   severity: high
+#   controls: [GLBA]
+#   failure_msg: Not a denial.
+#   solution: None.
+allow contains {"rule": "test.everything", "effects": ["execute", "unknown", "read", "write"]} if input.phase == "request"
+"""
+
+
+@pytest.mark.parametrize("line", ["echo \udcff", "bash -s", "git-receive-pack {repository}"])
+def test_what_cannot_be_read_runs_nothing_even_where_policy_allows_it(
+    make_ssh_gateway, make_ssh_connection, make_client, ssh_bundle, tmp_path, line
+):
+    subprocess.run(["git", "init", "-q", "--bare", tmp_path / "repository"], check=True)
+    shutil.copytree(ssh_bundle, tmp_path / "bundle")
+    for protocol in ("ssh", "git"):
+        add_topic(tmp_path / "bundle", f"{protocol}/everything", OPEN.replace("test", f"test.{protocol}"))
+    write_manifest(tmp_path / "bundle")
+    connection = make_ssh_connection(shell=False, max_script_bytes=16)
+    with make_ssh_gateway(tmp_path / "gateway", connections=[connection], policy={"bundle": str(tmp_path / "bundle")}) as running:
+        command = ["ssh", "-F", make_client(running).config, "-o", "BatchMode=yes", "web-1"]
+        command.append(line.format(repository=tmp_path / "repository"))
+        done = subprocess.run(command, input=b"echo this is a shell\n", capture_output=True, timeout=60, check=False)
+    assert done.returncode == 126
+    assert b"this is a shell" not in done.stdout
+    assert b"protocol.malformed: no policy can allow what was not read" in done.stderr
+    assert "refused" in {record["status"] for record in running.read_records() if record["type"] == "outcome"}
