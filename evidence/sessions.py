@@ -127,11 +127,14 @@ def replay(directory: Path, sid: str, identities: Sequence[str] = (), *, whole: 
         moment = _moment(record)
         at_s = (moment - begin).total_seconds() if moment and begin else 0.0
         plain = chunks.open(reference) if reference and record.get("type") == "transcript.chunk" else None
-        player = casts.setdefault(str(record.get("decision_id")), CastPlayer(at_s)) if plain is not None else None
+        # A recording began with the first byte of its first chunk, which is written later.
+        first = _moment(record, "first_ts") if plain is not None else None
+        began_s = (first - begin).total_seconds() if first and begin else at_s
+        player = casts.setdefault(str(record.get("decision_id")), CastPlayer(began_s)) if plain is not None else None
         if plain is not None and player is not None and player.accepts(plain):
-            yield Step(at_s, "transcript.chunk", neutralise(describe_record(record)))
             for event in player.play(plain):
                 yield Step(event.at_s, event.kind, "", _shorten(neutralise(event.text)))
+            yield Step(at_s, "transcript.chunk", neutralise(describe_record(record)))
             continue
         content = chunks.read(reference, whole=whole) if reference else ""
         yield Step(at_s, str(record.get("type", "")), neutralise(describe_record(record)), content)
@@ -227,8 +230,8 @@ def _reference(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return None
 
 
-def _moment(record: Mapping[str, Any]) -> datetime | None:
+def _moment(record: Mapping[str, Any], name: str = "ts") -> datetime | None:
     try:
-        return datetime.fromisoformat(str(record.get("ts")))
+        return datetime.fromisoformat(str(record.get(name)))
     except ValueError:
         return None

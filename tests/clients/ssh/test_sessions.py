@@ -144,6 +144,14 @@ def test_the_command_line_makes_everything_a_client_needs(ssh_gateway, issuer, t
     assert wrong.returncode == 4
 
 
+def test_a_recording_is_replayed_at_the_times_it_was_made(make_ssh_gateway, make_client, tmp_path):
+    with make_ssh_gateway(tmp_path / "gateway") as running:
+        make_client(running).ssh("web-1", "printf one | cat | sort")
+    steps = [(step.kind, step.at_s) for step in play(running)]
+    assert [kind for kind, _ in steps if kind in {"output", "exit", "session.close"}] == ["output", "exit", "session.close"]
+    assert [at_s for _, at_s in steps] == sorted(at_s for _, at_s in steps)
+
+
 def test_one_master_connection_carries_many_commands_in_one_session(make_ssh_gateway, make_client, tmp_path):
     with make_ssh_gateway(tmp_path / "gateway") as running:
         client = make_client(running)
