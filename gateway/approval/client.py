@@ -42,6 +42,7 @@ class ApprovalsClient:
             timeout=TIMEOUT_S,
             verify=ca_file or True,
             follow_redirects=False,
+            trust_env=False,  # a proxy that `sealgate env` set leads to the targets
         )
 
     def __enter__(self) -> Self:

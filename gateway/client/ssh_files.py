@@ -71,6 +71,7 @@ def request_certificate(url: str, token: str, public_key: str, *, ca_file: str |
             headers={"Authorization": f"Bearer {token}"},
             timeout=TIMEOUT_S,
             verify=ca_file or True,
+            trust_env=False,  # a proxy that `sealgate env` set leads to the targets
         )
     except httpx.HTTPError as error:
         raise TargetError(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import httpx
+import pytest
 
 SEALGATE = [sys.executable, "-m", "gateway.cli"]
 
@@ -37,3 +38,12 @@ def test_names_of_systems_are_told_to_those_who_may_use_them(ssh_gateway, agent,
     stranger = issuer.mint("nobody", groups=["strangers"])
     assert ask(stranger) == {}
     assert "SEALGATE_SSH_CONFIG" not in make_environment(ssh_gateway, stranger, tmp_path)
+
+
+@pytest.mark.parametrize("command", [["env"], ["ssh-cert"], ["approvals", "list"]], ids=" ".join)
+def test_commands_find_the_gateway_inside_the_environment_too(ssh_gateway, agent, tmp_path, command):
+    variables = make_environment(ssh_gateway, agent.token, tmp_path)
+    variables |= dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"), "http://127.0.0.1:9")
+    folder = [] if command[0] == "approvals" else ["--dir", str(tmp_path / "again")]
+    done = subprocess.run([*SEALGATE, *command, *folder], env=variables, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
