@@ -55,6 +55,9 @@ class Exchange(Protocol):
     async def refuse_unreadable(self, error: ProtocolError) -> HttpResponse:
         """The recorded refusal of what the carrier could not read."""
 
+    async def refuse_pause(self) -> HttpResponse:
+        """The recorded refusal of a request that does not end."""
+
     async def pass_message(self, content: bytes, *, is_text: bool, from_client: bool) -> bytes | Refusal:
         """One WebSocket message."""
 
@@ -252,6 +255,12 @@ class HttpAddon:
             flow.response = make_response(await exchange.refuse_unreadable(error))
         else:
             flow.metadata[FINAL] = exchange.refuse_large_response()
+
+    async def on_body_paused(self, flow: http.HTTPFlow) -> None:
+        """The client waits for an answer before it ends its request; the carrier sends what is set here and reads no further."""
+        exchange: Exchange | None = flow.metadata.get(EXCHANGE)
+        if exchange is not None:
+            flow.response = make_response(await exchange.refuse_pause())
 
     # --- WebSocket
 

@@ -32,7 +32,6 @@ from mitmproxy.proxy.layers.http._events import (
     RequestEndOfMessage,
     RequestHeaders,
     RequestProtocolError,
-    RequestTrailers,
     ResponseData,
     ResponseEndOfMessage,
     ResponseHeaders,
@@ -48,6 +47,7 @@ from wsproto.frame_protocol import CloseReason, Opcode
 from addons.http import CUT, EXCHANGE, FINAL, SENT
 from gateway.errors import LimitExceededError, ProtocolError
 from gateway.messages import HttpResponse
+from gateway.protocols.http.enforce import speaks_grpc
 from gateway.protocols.http.heads import check_head, find_head_end
 
 MAX_MESSAGE_BYTES: Final = 4 << 20
@@ -56,8 +56,11 @@ MAX_MESSAGE_BYTES: Final = 4 << 20
 FRAGMENT_CHARS: Final = 16_384
 """Characters per WebSocket frame; a message is cut between characters, never inside one."""
 
-MAX_DROPPED_BYTES: Final = 1 << 20
-"""Most of a refused body that is read before the connection is closed: clients read the refusal once they have sent some of it."""
+MAX_DROPPED_BYTES: Final = 64 << 20
+"""Most of a refused body that is read before the connection is closed: a client that sends fast has not read the refusal earlier."""
+
+MAX_PAUSE_S: Final = 10.0
+"""Longest pause in the body of a gRPC request: whoever waits for an answer first, in a stream of both directions, is told."""
 
 Commands = layer.CommandGenerator[None]
 
@@ -84,6 +87,14 @@ class BodyTooLargeHook(commands.StartHook):
     """More of a body arrived than may be gathered."""
 
     name = "body_too_large"
+    flow: http.HTTPFlow = field(default_factory=lambda: http.HTTPFlow(None, None))  # type: ignore[arg-type]
+
+
+@dataclass
+class BodyPausedHook(commands.StartHook):
+    """A body has not gone on for `MAX_PAUSE_S`."""
+
+    name = "body_paused"
     flow: http.HTTPFlow = field(default_factory=lambda: http.HTTPFlow(None, None))  # type: ignore[arg-type]
 
 
@@ -138,6 +149,7 @@ class ExchangeStream(HttpStream):
 
     began_at: float | None = None
     dropped_bytes: int = 0
+    watched_bytes: int = 0
 
     def handle_event(self, event: events.Event) -> Commands:
         """Tells the exchange at once that its client left, also while a hook waits for a reviewer."""
@@ -146,6 +158,12 @@ class ExchangeStream(HttpStream):
             if exchange is not None:
                 exchange.abandoned.set()
         yield from super().handle_event(event)
+
+    def _handle_event(self, event: events.Event) -> Commands:
+        if isinstance(event, events.Wakeup):
+            yield from self._look_at_pause()
+        else:
+            yield from super()._handle_event(event)
 
     def is_waiting(self) -> bool:
         """Whether it waits for the service, and not for a hook."""
@@ -159,6 +177,20 @@ class ExchangeStream(HttpStream):
         yield from super().state_wait_for_request_headers(event)
         if self.flow.response is not None and self.client_state == self.state_consume_request_body and not event.end_stream:
             yield from self._refuse_early()
+        elif self.client_state == self.state_consume_request_body and not event.end_stream and _speaks_grpc(self.flow.request):
+            yield commands.RequestWakeup(MAX_PAUSE_S)
+
+    def _look_at_pause(self) -> Commands:
+        """Refuse a request that has not gone on since the last look."""
+        if self.client_state != self.state_consume_request_body:
+            return
+        if len(self.request_body_buf) > self.watched_bytes:
+            self.watched_bytes = len(self.request_body_buf)
+            yield commands.RequestWakeup(MAX_PAUSE_S)
+            return
+        yield BodyPausedHook(self.flow)
+        if self.flow.response is not None:
+            yield from self._refuse_early()
 
     def state_consume_request_body(self, event: events.Event) -> Commands:
         """As the base class. What was refused is not gathered."""
@@ -171,8 +203,8 @@ class ExchangeStream(HttpStream):
         self.client_state = self.state_drop_request_body
         yield from self.send_response()
         if not self.flow.request.is_http2:
+            # Not closed yet, not even by half: mitmproxy makes that a whole close inside a tunnel, and bytes that still come would reset it.
             yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
-            yield commands.CloseTcpConnection(self.context.client, half_close=True)
 
     def state_drop_request_body(self, event: events.Event) -> Commands:
         """The rest of a body that was refused: read for a while, so that the client can read the refusal."""
@@ -302,7 +334,7 @@ class ExchangeStream(HttpStream):
         response = self.flow.response
         if response is not None and response.status_code == 101 and self.flow.websocket is not None:  # noqa: PLR2004 - Switching Protocols
             self.child_layer = MessageLayer(self.context, self.flow)
-            self._handle_event = self.passthrough
+            self._handle_event = self.passthrough  # type: ignore[method-assign] # how the base class changes its state
             yield from self.child_layer.handle_event(events.Start())
             yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
             return
@@ -327,6 +359,14 @@ class ExchangeLayer(HttpLayer):
     def find_route(self, host: str, port: int, is_tls: bool) -> Any:
         """What a way to a service is for."""
         return self._routes.get((host, port, is_tls))
+
+    def count_held(self, server: Any) -> int:
+        """Bytes of this service that the windows of an HTTP/2 client hold back (RFC 9113 5.2)."""
+        held = getattr(self.connections.get(self.context.client), "h2_conn", None)
+        if held is None or not held.stream_buffers:
+            return 0
+        mine = {number for number, stream in self.streams.items() if stream.context.server == server}
+        return sum(len(part.data) for number in mine for part in held.stream_buffers.get(number, ()))
 
     def _handle_event(self, event: events.Event) -> Commands:
         if isinstance(event, events.Start) and self.context.client.alpn != b"h2":
@@ -430,6 +470,10 @@ class MessageLayer(WebsocketLayer):
         self._handle_event = self.done
 
 
+def _speaks_grpc(request: http.Request) -> bool:
+    return speaks_grpc(request.http_version, request.headers.get("content-type"))
+
+
 def _cut_message(message: websocket.WebSocketMessage) -> Iterator[Any]:
     if not message.is_text:
         yield from Fragmentizer([], is_text=False)(message.content)
@@ -453,16 +497,3 @@ class RefusedLayer(layer.Layer):
             if self._speaks_http and self._refused.response is not None:
                 yield commands.SendData(self.context.client, write_plain(self._refused.response))
             yield commands.CloseConnection(self.context.client)
-
-
-__all__ = [
-    "BodyTooLargeHook",
-    "ExchangeLayer",
-    "ExchangeStream",
-    "MessageLayer",
-    "RefusedLayer",
-    "RequestTrailers",
-    "StrictHttp1Server",
-    "Unreadable",
-    "UnreadableHook",
-]

@@ -16,7 +16,7 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any, Final
 
-from benchmarks import audit, evidence, http, policy, postgres, ssh
+from benchmarks import audit, bulk, evidence, http, policy, postgres, ssh
 from benchmarks.machine import describe_machine, measure_sync_ms
 from benchmarks.rows import Bound, Row, format_table, is_passed
 from benchmarks.world import open_world
@@ -71,6 +71,10 @@ def measure(directory: Path, groups: frozenset[str], *, is_quick: bool, say: Say
     if "http" in groups:
         say("http: nginx, bare mitmproxy and the gateway in turn")
         rows += http.measure(postgres.make_directory(directory, "http"), is_quick=is_quick)
+    if groups & {"memory", "http"}:
+        say("http: a gigabyte, direct and through the gateway in turn")
+        found = bulk.measure(postgres.make_directory(directory, "bulk"), is_quick=is_quick)
+        rows += [row for row in found if row.group in groups]
     return rows
 
 

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from benchmarks.machine import read_cpu_s
 from benchmarks.rows import Bound, Row, compare
@@ -30,6 +30,7 @@ from gateway.testing.oidc import DevelopmentIssuer
 
 HOST: Final = "ledger.bank.test"
 ANSWER: Final = {"accounts": [{"id": 1, "owner": "Ann Archer", "ssn": "123-45-6789"}], "page": 1}
+OPERATIONS: Final = [{"id": "accounts.list", "methods": ["GET"], "path": "/accounts"}]
 ROUNDS: Final = 5
 REQUESTS: Final = 2_000
 CLIENTS: Final = 8
@@ -89,11 +90,11 @@ def open_ways(directory: Path) -> Iterator[list[Way]]:
     with contextlib.ExitStack() as stack:
         port, bare_port = _free_port(), _free_port()
         _write_nginx(directory, port)
-        server = _start(stack, [nginx, "-c", str(directory / "nginx.conf"), "-p", str(directory)])
-        bare = _start(stack, [sys.executable, "-m", "benchmarks.http", str(bare_port)])
+        server = start(stack, [nginx, "-c", str(directory / "nginx.conf"), "-p", str(directory)])
+        bare = start(stack, [sys.executable, "-m", "benchmarks.http", str(bare_port)])
         issuer = stack.enter_context(DevelopmentIssuer())
-        config = _write_gateway(directory, issuer, port)
-        gateway = _start(stack, [sys.executable, "-m", "gateway.cli", "serve", "--json", "-c", str(config)])
+        config = write_gateway(directory, issuer, port, OPERATIONS)
+        gateway = start(stack, [sys.executable, "-m", "gateway.cli", "serve", "--json", "-c", str(config)])
         line = gateway.stdout.readline() if gateway.stdout else b""
         if not line:
             raise TargetError("the gateway did not start")
@@ -120,7 +121,8 @@ def open_ways(directory: Path) -> Iterator[list[Way]]:
         ]
 
 
-def _start(stack: contextlib.ExitStack, command: list[str]) -> subprocess.Popen[bytes]:
+def start(stack: contextlib.ExitStack, command: list[str]) -> subprocess.Popen[bytes]:
+    """A process that is stopped with the stack."""
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ)
 
     def stop() -> None:
@@ -142,7 +144,8 @@ def _write_nginx(directory: Path, port: int) -> None:
     (directory / "nginx.conf").write_text(text)
 
 
-def _write_gateway(directory: Path, issuer: DevelopmentIssuer, port: int) -> Path:
+def write_gateway(directory: Path, issuer: DevelopmentIssuer, port: int, operations: list[dict[str, Any]]) -> Path:
+    """A configuration with the whole shipped policy library and one connection to a service on this port."""
     bundle = directory / "policy"
     shutil.copytree(ROOT / "rego", bundle, ignore=shutil.ignore_patterns("*_test.rego"))
     site = json.loads((bundle / "site/data.json").read_text())
@@ -157,7 +160,7 @@ def _write_gateway(directory: Path, issuer: DevelopmentIssuer, port: int) -> Pat
         "environment": "staging",
         "allow_groups": ["agents"],
         "sensitive": ["ssn"],
-        "operations": [{"id": "accounts.list", "methods": ["GET"], "path": "/accounts"}],
+        "operations": operations,
     }
     return write_config(directory / "gateway", issuer=issuer, bundle=bundle, connections=[connection])
 

@@ -42,6 +42,16 @@ STREAMED_KINDS: Final = frozenset({"events", "ndjson", "grpc"})
 
 SERVER_REFUSES: Final = 401
 
+PIECE_BYTES: Final = 1 << 16
+"""How much of a whole body is masked at a time."""
+
+UNENDED: Final = ProtocolError(
+    "the request does not end",
+    why="its sender pauses as if for an answer, and a request is judged whole before any of it is sent: "
+    "streams in both directions at once are not carried",
+    fix="send the whole request before reading the answer, or split the call into several",
+)
+
 
 class Exchange:
     """One request and its response.
@@ -84,7 +94,8 @@ class Exchange:
             self.session = await self._host.sessions.find(subject, connection.session, self._client_ip)
         except LimitExceededError as error:
             decision_id = await self._host.record_refused(self._client_ip, error.code, error.why, subject=subject)
-            return enforce.refuse(Refusal("limit", error.code, error.what, error.why, error.fix, decision_id), status=429)
+            refusal = Refusal("limit", error.code, error.what, error.why, error.fix, decision_id)
+            return self._tell(refusal, status=429)
         self.session.begin()
         self._host.under_way.add(self.abandoned)
         try:
@@ -104,6 +115,10 @@ class Exchange:
     async def refuse_unreadable(self, error: ProtocolError) -> HttpResponse:
         """The refusal, with its record, of what the carrier could not read."""
         return await self._refuse_event(make_unreadable(error))
+
+    async def refuse_pause(self) -> HttpResponse:
+        """The refusal, with its record, of a request whose sender waits for an answer before it ends."""
+        return await self._refuse_event(make_unreadable(UNENDED, "http.duplex"), grpc_status=enforce.UNIMPLEMENTED)
 
     async def judge(self, body: bytes) -> HttpResponse | Sent:
         """Decide about the whole request. What is given may be sent: it is recorded."""
@@ -194,11 +209,20 @@ class Exchange:
         if self._delivery is None:
             return head
         try:
-            shown = self._delivery.feed(plain) + self._delivery.finish()
+            shown = await self._mask_whole(self._delivery, plain)
         except (ProtocolError, enforce.UnenforceableError) as error:
             return self._withhold("denied", "policy.mask", "the answer is withheld", str(error))
         fields = [(name, value) for name, value in head.headers if name != "content-length"]
         return HttpResponse(head.status, (*fields, ("content-length", str(len(shown)))), shown)
+
+    async def _mask_whole(self, delivery: Delivery, plain: bytes) -> bytes:
+        """In pieces: reading every value of a large body takes seconds and many small objects, and other exchanges go on meanwhile."""
+        parts = []
+        for at in range(0, len(plain), PIECE_BYTES):
+            parts.append(delivery.feed(plain[at : at + PIECE_BYTES]))
+            if at + PIECE_BYTES < len(plain):
+                await asyncio.sleep(0)
+        return b"".join([*parts, delivery.finish()])
 
     def feed(self, data: bytes) -> bytes:
         """The next bytes of a stream, masked. Never raises: what goes wrong cuts the stream (`is_cut`)."""
@@ -320,7 +344,7 @@ class Exchange:
         self.close()
         logger.warning("connection %s: %s (decision %s)", self.connection and self.connection.name, why, decision_id)
         fix = "try again later, or tell the operators the decision id"
-        return enforce.refuse(
+        return self._tell(
             Refusal("target", "target.unavailable", "the service is not available", "it cannot be reached", fix, decision_id)
         )
 
@@ -341,15 +365,22 @@ class Exchange:
             raise AssertionError("a response comes after a ruling")
         return self._ruling
 
-    async def _refuse_event(self, event: Unreadable) -> HttpResponse:
+    async def _refuse_event(self, event: Unreadable, *, grpc_status: int | None = None) -> HttpResponse:
         session, _, _ = self._opened()
         ruling = await session.pipeline.handle(event, self._doorway())
         if ruling.refusal is None:
             raise AssertionError("what cannot be read was let through")
-        return self._refuse(ruling.refusal)
+        return self._refuse(ruling.refusal, grpc_status=grpc_status)
 
-    def _refuse(self, refusal: Refusal, *, status: int | None = None) -> HttpResponse:
+    def _refuse(self, refusal: Refusal, *, status: int | None = None, grpc_status: int | None = None) -> HttpResponse:
         self.close()
+        return self._tell(refusal, status=status, grpc_status=grpc_status)
+
+    def _tell(self, refusal: Refusal, *, status: int | None = None, grpc_status: int | None = None) -> HttpResponse:
+        """A refusal in the words of whoever asked: gRPC's clients know none of HTTP's statuses, and show no body."""
+        head = self._head
+        if head is not None and enforce.speaks_grpc(head.http_version, head.find_header("content-type")):
+            return enforce.refuse_grpc(refusal, status=grpc_status)
         return enforce.refuse(refusal, status=status)
 
     def _withhold(self, kind: RefusalKind, rule: str, what: str, why: str, *, status: int | None = None) -> HttpResponse:

@@ -38,6 +38,9 @@ SWEEP_EVERY_S: Final = 2.0
 
 BACKLOG: Final = 256
 
+MAX_HELD_BYTES: Final = 4 << 20
+"""Most that waits for an HTTP/2 client to open its window; the service is not read on until it does."""
+
 _LOOKS_LIKE_HTTP: Final = re.compile(rb"[A-Za-z]{3,32} [/*h]")
 _MIN_BYTES: Final = 16
 """Enough of a client's first bytes to tell what it speaks."""
@@ -107,6 +110,7 @@ class ProxyConnection(server.LiveConnectionHandler):
         self.accepted_at = time.monotonic()
         self.http_client = client
         self.layers: list[ExchangeLayer] = []
+        self._has_moved = asyncio.Event()
         self._tls = tls
         self._addon = HttpAddon(client)
 
@@ -125,6 +129,18 @@ class ProxyConnection(server.LiveConnectionHandler):
             except Exception:
                 logger.exception("hook %s fails; the connection is closed", hook.name)
                 self.writer.close()
+
+    async def drain_writers(self) -> None:
+        """As the base class, for HTTP/2 too: a client that leaves an answer unread must not fill memory with it."""
+        await super().drain_writers()
+        task = asyncio.current_task()
+        reading = next((connection for connection, io in self.transports.items() if io.handler is task), self.client)
+        if reading is self.client:
+            self._has_moved.set()
+            return
+        while sum(opened.count_held(reading) for opened in self.layers) > MAX_HELD_BYTES:
+            self._has_moved.clear()
+            await self._has_moved.wait()
 
     def log(self, message: str, level: int = logging.INFO, exc_info: Any = None) -> None:
         """Only what is an error: the library's other lines quote clients and services."""

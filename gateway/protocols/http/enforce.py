@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Final
+from urllib.parse import quote
 
 import orjson
 
@@ -28,6 +29,24 @@ STATUSES: Final[Mapping[RefusalKind, int]] = {
     "cancelled": 499,  # the client that would read it is gone
 }
 
+GRPC_STATUSES: Final[Mapping[RefusalKind, int]] = {
+    "denied": 7,  # PERMISSION_DENIED
+    "approval": 7,
+    "evidence": 14,  # UNAVAILABLE
+    "identity": 16,  # UNAUTHENTICATED
+    "target": 14,
+    "protocol": 3,  # INVALID_ARGUMENT
+    "limit": 8,  # RESOURCE_EXHAUSTED
+    "cancelled": 1,  # CANCELLED
+}
+"""The status codes of gRPC; its clients know none of HTTP's, and show no body."""
+
+UNIMPLEMENTED: Final = 12
+"""gRPC's status for what is not carried at all."""
+
+_GRPC_PLAIN: Final = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
+"""What stands for itself in grpc-message (gRPC over HTTP/2, "Responses")."""
+
 PROBLEM: Final = "application/problem+json"
 TYPES: Final = "urn:sealgate:problem:"
 
@@ -35,6 +54,12 @@ CHALLENGE: Final = 'Basic realm="sealgate", charset="UTF-8"'
 """What a client without a token is asked for; the token is the password, and any user name will do (RFC 7617)."""
 
 MAX_FIELD_CHARS: Final = 1_000
+
+
+def speaks_grpc(http_version: str, content_type: str | None) -> bool:
+    """Whether whoever asks reads gRPC's status instead of HTTP's (gRPC over HTTP/2, "Requests")."""
+    kind = (content_type or "").partition(";")[0].strip().lower()
+    return http_version == "HTTP/2.0" and (kind == "application/grpc" or kind.startswith("application/grpc+"))
 
 
 def refuse(refusal: Refusal, *, status: int | None = None) -> HttpResponse:
@@ -57,6 +82,20 @@ def refuse(refusal: Refusal, *, status: int | None = None) -> HttpResponse:
         members["retry_after"] = refusal.retry_after_s
         headers.append(("retry-after", str(refusal.retry_after_s)))
     return _problem(int(str(members["status"])), members, headers)
+
+
+def refuse_grpc(refusal: Refusal, *, status: int | None = None) -> HttpResponse:
+    """The same for a client of gRPC, in the form its specification calls Trailers-Only; `status` is one of gRPC's."""
+    told = [f"{refusal.what}: {refusal.why}" if refusal.why else refusal.what, f"rule {refusal.rule}"]
+    told += [f"ticket {refusal.ticket}"] if refusal.ticket is not None else []
+    told += [f"decision {refusal.decision_id}", f"what to do: {refusal.fix}"]
+    message = quote("; ".join(_clean(part) for part in told), safe=_GRPC_PLAIN)
+    fields = (
+        ("content-type", "application/grpc"),
+        ("grpc-status", str(status or GRPC_STATUSES[refusal.kind])),
+        ("grpc-message", message),
+    )
+    return HttpResponse(200, fields)
 
 
 def challenge(what: str, why: str, fix: str, decision_id: str, *, is_proxy: bool) -> HttpResponse:

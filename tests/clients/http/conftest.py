@@ -160,7 +160,7 @@ def curl(gateway, ca_file, proxy_url):
 class Tunnel:
     """A client's own bytes inside a CONNECT tunnel, encrypted or not."""
 
-    def __init__(self, port, token, ca_file, *, place=f"{HOST}:443", tls=True, name=HOST):
+    def __init__(self, port, token, ca_file, *, place=f"{HOST}:443", tls=True, name=HOST, context=None):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=15)
         credential = base64.b64encode(f"agent:{token}".encode()).decode()
         self.socket.sendall(
@@ -168,8 +168,9 @@ class Tunnel:
         )
         self.connected = self.read_until(b"\r\n\r\n")
         if tls and b" 200 " in self.connected:
-            context = ssl.create_default_context(cafile=str(ca_file))
-            context.check_hostname = name == HOST
+            if context is None:
+                context = ssl.create_default_context(cafile=str(ca_file))
+                context.check_hostname = name == HOST
             self.socket = context.wrap_socket(self.socket, server_hostname=name)
 
     def read_until(self, mark):
@@ -208,17 +209,26 @@ class Tunnel:
 
 
 @pytest.fixture
-def open_tunnel(gateway, mint, ca_file):
-    """Opens tunnels, closed at the end of the test."""
+def make_tunnel():
+    """Opens tunnels to any port, closed at the end of the test."""
     opened = []
 
-    def make(**options):
-        running = options.pop("running", gateway)
-        trusted = running.config.listeners.http.ca.cert_file
-        tunnel = Tunnel(running.http_port, options.pop("token", None) or mint(), trusted, **options)
-        opened.append(tunnel)
-        return tunnel
+    def make(*arguments, **options):
+        opened.append(Tunnel(*arguments, **options))
+        return opened[-1]
 
     yield make
     for tunnel in opened:
         tunnel.close()
+
+
+@pytest.fixture
+def open_tunnel(gateway, mint, make_tunnel):
+    """Opens tunnels to the shared gateway, or to another one."""
+
+    def make(**options):
+        running = options.pop("running", gateway)
+        trusted = running.config.listeners.http.ca.cert_file
+        return make_tunnel(running.http_port, options.pop("token", None) or mint(), trusted, **options)
+
+    return make

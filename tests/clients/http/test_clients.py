@@ -6,10 +6,8 @@ import os
 import shutil
 import ssl
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 
 import aiohttp
-import grpc
 import httpx
 import pytest
 import requests
@@ -174,57 +172,3 @@ async def test_a_websocket_message_nobody_can_read_ends_the_conversation(proxy_u
         assert caught.value.rcvd.code == 1008
         assert "the request cannot be read" in caught.value.rcvd.reason
     assert len(service.record.messages) == before
-
-
-def test_grpc(authority, make_gateway, mint, tmp_path):
-    """Unary and server streaming calls; values that detectors find are overwritten in place."""
-    server = grpc.server(ThreadPoolExecutor(2))
-    seen = []
-
-    def show(request, context):
-        seen.append(dict(context.invocation_metadata()))
-        context.set_trailing_metadata((("note", "ssn 123-45-6789"),))
-        return b"ssn 123-45-6789 of " + request
-
-    def stream(request, _):
-        for number in range(3):
-            yield b"%d ssn 123-45-6789 of " % number + request
-
-    handlers = {
-        "Show": grpc.unary_unary_rpc_method_handler(show),
-        "Stream": grpc.unary_stream_rpc_method_handler(stream),
-    }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bank.Accounts", handlers),))
-    cert_file, key_file = authority.issue("grpc", ["grpc.test", "127.0.0.1"])
-    credentials = grpc.ssl_server_credentials([(key_file.read_bytes(), cert_file.read_bytes())])
-    port = server.add_secure_port("127.0.0.1:0", credentials)
-    server.start()
-    connection = {
-        "name": "grpc",
-        "type": "http",
-        "match": {"hosts": ["grpc.test"]},
-        "target": {"host": "127.0.0.1", "port": port, "tls": {"ca_file": str(authority.ca_file)}},
-        "environment": "staging",
-        "allow_groups": ["agents"],
-        "operations": [{"id": "accounts", "methods": ["POST"], "path": "/bank.Accounts/{method}", "effects": ["read"]}],
-    }
-    try:
-        with make_gateway(tmp_path / "gateway", connections=[connection]) as running:
-            os.environ["https_proxy"] = f"http://agent:{mint()}@127.0.0.1:{running.http_port}"
-            trusted = running.config.listeners.http.ca.cert_file.read_bytes()
-            channel = grpc.secure_channel("grpc.test:443", grpc.ssl_channel_credentials(trusted))
-            answer, call = channel.unary_unary("/bank.Accounts/Show").with_call(b"Ann", timeout=20)
-            assert answer == b"ssn *********** of Ann"
-            assert "6789" not in str(call.trailing_metadata())
-            assert [part[:17] for part in channel.unary_stream("/bank.Accounts/Stream")(b"Bob", timeout=20)] == [
-                b"0 ssn ***********", b"1 ssn ***********", b"2 ssn ***********"
-            ]  # fmt: skip
-            with pytest.raises(grpc.RpcError) as caught:
-                channel.unary_unary("/bank.Other/Drop")(b"x", timeout=20)
-            assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
-            channel.close()
-    finally:
-        os.environ.pop("https_proxy", None)
-        server.stop(None)
-    decisions = [record for record in running.read_records() if record["type"] == "decision" and record["phase"] == "request"]
-    assert decisions[0]["facts"]["grpc"] == {"service": "bank.Accounts", "method": "Show"}
