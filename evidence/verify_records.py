@@ -38,7 +38,7 @@ _MINUTE: Final = 16  # characters of an RFC 3339 time up to the minute
 class SessionState:
     """What the pass remembers of one session while it is open."""
 
-    __slots__ = ("chunks", "commit", "decisions", "last_ts", "opened", "pending", "records", "sid", "sprev", "sseq")
+    __slots__ = ("chunks", "commit", "decisions", "held", "last_ts", "opened", "pending", "records", "sid", "sprev", "sseq")
 
     def __init__(self, sid: str) -> None:
         self.sid = sid
@@ -54,6 +54,28 @@ class SessionState:
         """(SHA-256 of the ciphertext, record index) by chunk number."""
         self.records: dict[int, Mapping[str, Any]] = {}
         """Decision record by the number of its input chunk; kept only when verdicts are recomputed."""
+        self.held: dict[str, str] = {}
+        """Ticket by decision id: what ran in the open transaction before its approval and nobody has granted yet."""
+
+    def follow_held(self, record: Mapping[str, Any], *, is_held: bool) -> None:
+        """Take a decision: one that lets something run before its approval, one that grants it, or a refused COMMIT."""
+        ticket = record.get("ticket")
+        if is_held:
+            self.held[record["decision_id"]] = str(ticket)
+        elif ticket is not None and record.get("refused") is True and ticket in self.held.values():
+            self.held.clear()  # the transaction was rolled back
+        elif ticket is not None and record.get("approval", {}).get("used") is True:
+            self.held = {decision: other for decision, other in self.held.items() if other != ticket}
+
+    def is_kept_unapproved(self, outcome: Mapping[str, Any]) -> bool:
+        """Whether an outcome says that a transaction was kept with something in it that nobody had granted."""
+        tags = str(outcome.get("tag") or "").split("; ")
+        if outcome["decision_id"] in self.held and outcome["status"] not in {"completed", "withheld", "unknown"}:
+            del self.held[outcome["decision_id"]]  # it failed, and did nothing
+        is_kept = bool(self.held) and any(tag in {"COMMIT", "PREPARE TRANSACTION"} for tag in tags)
+        if any(tag == "ROLLBACK" for tag in tags):
+            self.held.clear()
+        return is_kept
 
 
 class RecordPass:
@@ -211,10 +233,12 @@ class RecordPass:
             self._add("tampered", "decision.duplicate", index, f"decision {decision_id} is recorded twice")
         is_released = effect in _RELEASING and record.get("refused") is not True
         # A statement that was only prepared may reach the target before the approval that running it will need.
-        is_preparation = effect == "require_approval" and record.get("approval", {}).get("deferred") is True
+        approval = record.get("approval", {}) if effect == "require_approval" else {}
+        is_held = approval.get("held") == "commit" and record.get("refused") is not True
         session.decisions[decision_id] = effect if is_released or effect not in _RELEASING else "refused"
-        if is_preparation:
+        if approval.get("deferred") is True or is_held:
             session.decisions[decision_id] = "allow"
+        session.follow_held(record, is_held=is_held)
         if is_released and record.get("phase") == "request":
             session.pending.add(decision_id)
         replay = record.get("replay", NOT_RECORDED)
@@ -245,6 +269,9 @@ class RecordPass:
             self._add(
                 "tampered", "outcome.contradicts", index, f"decision {decision_id} said {effect}, its outcome says {status}"
             )
+        if session.is_kept_unapproved(record):
+            tickets = ", ".join(sorted(set(session.held.values())))
+            self._add("tampered", "approval.bypassed", index, f"a COMMIT kept what waited for the approval of {tickets}")
         if status in FINAL_STATUSES:
             session.pending.discard(decision_id)
         transcript = record.get("transcript")

@@ -6,6 +6,7 @@ client/       what runs on an agent's own machine: its environment, SSH files, a
 console/      what reviewers see
 pipeline.py   the one path of every action: parse, look up, describe, decide, record, enforce (read it first)
 recording.py  what its records hold; lessons.py: what was recorded once, for the same action again
+review.py     how an action finds its reviewer's verdict: shown first, or run and held
 refusal.py    what a blocked action tells the person at the other end; what fails closed how
 protocols/    one folder per protocol: bytes to events, events to actions, decisions to the client's own words; pure
 policy/       asks Rego: evaluator processes, OPA, bundles, the decision cache

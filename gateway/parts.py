@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from evidence.drafts import Drafts
 from gateway.action import Action, Lookup, Resource, Subject
 from gateway.decision import Decision, Enforceable
+from gateway.messages import Refusal
 from gateway.refusal import Ticket
 
 
@@ -38,6 +40,36 @@ class PreviewingDoor(Protocol):
 
     async def preview(self, action: Action, decision: Decision) -> Mapping[str, object] | None:
         """What the target says the action would do, asked with the gateway's own credential; None where nothing can be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An action that ran inside a transaction before its approval.
+
+    Attributes:
+        ticket: its request.
+        decision: what policy said of it, which asks for the approval.
+        effect: what it did, as its reviewers are shown it; None while the target has not said so.
+    """
+
+    ticket: str
+    action: Action
+    decision: Decision
+    effect: Mapping[str, object] | None = None
+
+
+@runtime_checkable
+class HoldingDoor(Door, Protocol):
+    """A door that can run an action before its approval, keep its effect undone, and take it back."""
+
+    def choose_hold(self, action: Action, decision: Decision) -> Literal["at_once", "until_commit"] | None:
+        """Where the effect of the action just described can wait: in a transaction of its own, or in its client's; None for nowhere."""
+
+    async def run_held(self, action: Action, decision: Decision, ticket: str) -> Mapping[str, object] | Refusal:
+        """Run it in a transaction of its own and say what it did; in its client's only get ready for it. Raises TargetError."""
+
+    def find_held(self, action: Action) -> Sequence[Held]:
+        """What the client's transaction holds, where the action just described would keep it."""
 
 
 class Grant(Protocol):
@@ -74,6 +106,12 @@ class ApprovalDesk(Protocol):
 
     async def add_preview(self, ticket: str, preview: Mapping[str, object]) -> None:
         """Keep with an open request what its reviewers are to be shown."""
+
+    async def show_effect(self, ticket: str, effect: Mapping[str, object]) -> bool:
+        """Keep what an action did that ran before its approval; False, and the request is closed, where another effect was kept."""
+
+    async def read(self, ticket: str) -> Ticket:
+        """One request as it stands now."""
 
     async def wait(self, ticket: str, timeout_s: float, abandoned: asyncio.Event | None) -> Ticket:
         """The request after a verdict, the time-out, its expiry, or the client's leaving, whichever comes first."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
@@ -35,11 +35,21 @@ from gateway.action import (
     digest_material,
     format_time,
 )
-from gateway.decision import Decision, Enforceable, Obligation, fail_closed
+from gateway.decision import Decision, Enforceable, Obligation
 from gateway.errors import EvidenceUnavailableError, IdentityError, LimitExceededError
 from gateway.lessons import Recorded
 from gateway.messages import Outcome, Refusal
-from gateway.parts import ApprovalDesk, DecisionPoint, Door, Grant, PreviewingDoor, Receipt, SessionRecorder, TranscriptWriter
+from gateway.parts import (
+    ApprovalDesk,
+    DecisionPoint,
+    Door,
+    Grant,
+    Held,
+    HoldingDoor,
+    Receipt,
+    SessionRecorder,
+    TranscriptWriter,
+)
 from gateway.recording import (
     MAX_RECORDED_INPUT_BYTES,
     describe_outcome,
@@ -47,15 +57,8 @@ from gateway.recording import (
     name_effects,
     wait_until_durable,
 )
-from gateway.refusal import (
-    Ticket,
-    new_decision_id,
-    refuse_abandoned,
-    refuse_decision,
-    refuse_fault,
-    refuse_ticket,
-    refuse_unrecorded,
-)
+from gateway.refusal import Ticket, new_decision_id, refuse_decision, refuse_fault, refuse_unrecorded
+from gateway.review import Judged, Review, Wait, refuse_held
 
 __all__ = ["DEFAULT_HOLD_S", "Door", "Pipeline", "PipelineSession", "Receipt", "Ruling", "SessionSettings"]
 
@@ -73,6 +76,7 @@ class Ruling:
         number: a small number that labels the replies of this action inside the protocol's own session state.
         release: "a" when the record had to be durable before the target may see anything, "b" for harmless reads.
         refusal: set when the action must not happen.
+        held: the rulings on what this action's transaction did before its approval and now keeps; they end as it does.
         recorded: what was recorded, where the same action may be decided the same way again without being asked.
     """
 
@@ -84,6 +88,7 @@ class Ruling:
     refusal: Refusal | None = None
     ticket: str | None = None
     recorded: Recorded | None = None
+    held: tuple[Ruling, ...] = ()
 
     def find_obligation(self, kind: str) -> Obligation | None:
         """The obligation of this kind, where policy set one."""
@@ -93,25 +98,6 @@ class Ruling:
 def _faulted(error: Exception, action: Action | None, decision_id: str) -> tuple[Decision, None, Refusal]:
     decision, refusal = refuse_fault(error, action, decision_id)
     return decision, None, refusal
-
-
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """What `_decide` found out, before it is recorded."""
-
-    decision: Decision
-    document: Mapping[str, Any] | None
-    refusal: Refusal | None = None
-    ticket: str | None = None
-    approval: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Wait:
-    """How an action waits for a reviewer: what ends the wait early, and who is told that it began."""
-
-    abandoned: asyncio.Event | None = None
-    on_hold: Callable[[Ticket], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +183,25 @@ class PipelineSession:
         return self.recorder.session_id
 
     @property
+    def resource(self) -> Resource:
+        """What the session is connected to."""
+        return self.settings.resource
+
+    @property
+    def desk(self) -> ApprovalDesk:
+        """Where requests for review are kept."""
+        return self.pipeline.desk
+
+    @property
+    def decision_point(self) -> DecisionPoint:
+        """Where policy is asked."""
+        return self.pipeline.decision_point
+
+    @property
+    def _review(self) -> Review:
+        return Review(self)
+
+    @property
     def counters(self) -> dict[str, int]:
         """What the session amounts to so far: actions, refused, rows, bytes."""
         return self.counted.read()
@@ -222,26 +227,26 @@ class PipelineSession:
         """
         decision_id = new_decision_id()
         action: Action | None = None
-        wait = _Wait(abandoned, on_hold)
+        wait = Wait(abandoned, on_hold)
         try:
-            self._check_identity()
+            self.check_identity()
             facts = await self._look_up(event, door)  #           look up
             action = door.describe(event, facts)  #               describe
             judged = await self._decide(action, door, decision_id, wait, prepares_only)  # decide
         except Exception as error:  # noqa: BLE001 - fail closed: any fault at all is a refusal with a record
-            judged = _Judged(*_faulted(error, action, decision_id))
+            judged = Judged(*_faulted(error, action, decision_id))
         return await self._record(action, judged, decision_id)  # record; the host enforces
 
     async def handle_response(self, ruling: Ruling, action: Action, door: Door) -> Ruling:
         """Decide how the result just described may be delivered; asked once per description. Never raises."""
         decision_id = new_decision_id()
         try:
-            document = self._build_input(action)
+            document = self.build_document(action)
             decision = await self.pipeline.decision_point.decide(document, door.enforceable)
             refusal = refuse_decision(decision, action, decision_id) if decision.is_blocked else None
-            judged = _Judged(decision, document, refusal)
+            judged = Judged(decision, document, refusal)
         except Exception as error:  # noqa: BLE001 - fail closed, as in handle
-            judged = _Judged(*_faulted(error, action, decision_id))
+            judged = Judged(*_faulted(error, action, decision_id))
         return await self._record(action, judged, decision_id, request=ruling)
 
     async def release_replies(self) -> None:
@@ -267,6 +272,8 @@ class PipelineSession:
             fields["transcript"] = self.recorder.put_blob("transcript", outcome.transcript)
             fields["transcript_truncated"] = outcome.transcript_truncated
         self._last = self.recorder.append("outcome", fields)
+        for held in ruling.held:
+            self.finish(held, Outcome(outcome.status, outcome.tag, error_code=outcome.error_code))
 
     def append_drafts(self, drafts: Drafts) -> asyncio.Future[Receipt]:
         """Queue the records of actions that were let through as learned (`gateway.lessons`). Raises EvidenceUnavailableError."""
@@ -284,9 +291,10 @@ class PipelineSession:
         """Record the session's end with its totals. Raises EvidenceUnavailableError."""
         await wait_until_durable(self.recorder.close({"reason": reason, "counters": self.counters}))
 
-    # --- the steps
+    # --- for reviews
 
-    def _check_identity(self) -> None:
+    def check_identity(self) -> None:
+        """Raise IdentityError once the proof of identity has ended."""
         if self.subject.expires_ns and self.pipeline.clock_ns() >= self.subject.expires_ns:
             raise IdentityError(
                 "the token of this session has expired",
@@ -294,71 +302,8 @@ class PipelineSession:
                 fix="get a new token and connect again",
             )
 
-    async def _look_up(self, event: Any, door: Door) -> dict[str, object]:
-        return {lookup.kind: await door.look_up(lookup) for lookup in door.lookups(event)}
-
-    async def _decide(self, action: Action, door: Door, decision_id: str, wait: _Wait, prepares_only: bool) -> _Judged:
-        document = self._build_input(action)
-        decision = await self.pipeline.decision_point.decide(document, door.enforceable)
-        if decision.effect == "require_approval" and prepares_only:
-            return _Judged(decision, document, approval={"deferred": True})
-        if decision.effect == "require_approval":
-            return await self._seek_approval(action, door, decision, decision_id, wait)
-        refusal = refuse_decision(decision, action, decision_id) if decision.is_blocked else None
-        return _Judged(decision, document, refusal)
-
-    async def _seek_approval(self, action: Action, door: Door, decision: Decision, decision_id: str, wait: _Wait) -> _Judged:
-        """Find or make the request for exactly this action, wait where waiting is safe, and decide again with the grant."""
-        desk = self.pipeline.desk
-        digest = compute_action_digest(action, self.subject, self.settings.resource)
-        ticket = await desk.request(
-            subject=self.subject,
-            resource=self.settings.resource,
-            action=action,
-            digest=digest,
-            decision=decision,
-            session_id=self.id,
-        )
-        if ticket.state == "pending" and not ticket.has_preview and isinstance(door, PreviewingDoor):
-            await self._preview(door, action, decision, ticket.id)
-        if ticket.state == "pending" and door.may_hold():
-            if wait.on_hold is not None:
-                wait.on_hold(ticket)
-            ticket = await desk.wait(ticket.id, self.settings.hold_s, wait.abandoned)
-        held = self._build_input(action)
-        approval = {"ticket": ticket.id, "digest": ticket.digest}
-        if wait.abandoned is not None and wait.abandoned.is_set():
-            return _Judged(decision, held, refuse_abandoned(action, decision_id, ticket.id), ticket.id, approval)
-        grant = await desk.read_grant(ticket.id) if ticket.state == "approved" else None
-        if grant is None:
-            return _Judged(
-                decision, held, refuse_ticket(decision, action, decision_id, ticket, door.may_hold()), ticket.id, approval
-            )
-        self._check_identity()
-        granted = self._build_input(action, grant)
-        final = await self.pipeline.decision_point.decide(granted, door.enforceable)
-        if final.is_blocked or final.effect == "require_approval":
-            refusal = refuse_decision(final, action, decision_id, ticket.id)
-            return _Judged(final, granted, refusal, ticket.id, approval)
-        if await desk.consume(ticket.id) is None:
-            used = fail_closed("error", "the approval was used or withdrawn in the meantime", rule="approval.used")
-            return _Judged(used, granted, refuse_decision(used, action, decision_id, ticket.id), ticket.id, approval)
-        return _Judged(final, granted, None, ticket.id, {**approval, "used": True})
-
-    async def _preview(self, door: PreviewingDoor, action: Action, decision: Decision, ticket: str) -> None:
-        """Learn what the action would do and keep it, masked, with the request and in evidence. The question is durable first."""
-        await self.record_lookup(f"{action.protocol}.preview", {"ticket": ticket})
-        await self.release_replies()
-        preview = await door.preview(action, decision)
-        if preview is None:
-            return
-        masked, _ = self.pipeline.mask_document({action.protocol: {"payload": dict(preview)}})
-        shown = masked[action.protocol]["payload"]
-        answer = self.recorder.put_blob("input", orjson.dumps(shown, option=orjson.OPT_SORT_KEYS))
-        await self.record_lookup(f"{action.protocol}.preview", {"ticket": ticket, "answer": answer})
-        await self.pipeline.desk.add_preview(ticket, shown)
-
-    def _build_input(self, action: Action, grant: Grant | None = None) -> dict[str, Any]:
+    def build_document(self, action: Action, grant: Grant | None = None) -> dict[str, Any]:
+        """The input document of an action, with a grant where reviewers gave one."""
         context = Context(
             now_ns=self.pipeline.clock_ns(),
             session_id=self.id,
@@ -376,7 +321,56 @@ class PipelineSession:
             }
         return document
 
-    async def _record(self, action: Action | None, judged: _Judged, decision_id: str, *, request: Ruling | None = None) -> Ruling:
+    def limit_wait(self) -> float:
+        """Seconds an action may wait for a reviewer now: no longer than the proof of identity lasts."""
+        if not self.subject.expires_ns:
+            return self.settings.hold_s
+        return max(0.0, min(self.settings.hold_s, (self.subject.expires_ns - self.pipeline.clock_ns()) / 1e9))
+
+    def keep_answer(self, payload: Mapping[str, object], protocol: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """What the target answered as it may be shown, masked, and the reference to its copy in evidence."""
+        masked, _ = self.pipeline.mask_document({protocol: {"payload": dict(payload)}})
+        shown: Mapping[str, Any] = masked[protocol]["payload"]
+        return shown, self.recorder.put_blob("input", orjson.dumps(shown, option=orjson.OPT_SORT_KEYS))
+
+    async def show_effect(self, ticket: str, effect: Mapping[str, object], protocol: str) -> bool:
+        """Show a request's reviewers what its action did; False where they were shown something else."""
+        return await self._review.show_effect(ticket, effect, protocol)
+
+    # --- the steps
+
+    async def _look_up(self, event: Any, door: Door) -> dict[str, object]:
+        return {lookup.kind: await door.look_up(lookup) for lookup in door.lookups(event)}
+
+    async def _decide(self, action: Action, door: Door, decision_id: str, wait: Wait, prepares_only: bool) -> Judged:
+        document = self.build_document(action)
+        decision = await self.pipeline.decision_point.decide(document, door.enforceable)
+        if decision.effect == "require_approval" and prepares_only:
+            return Judged(decision, document, approval={"deferred": True})
+        if decision.effect == "require_approval":
+            return await self._review.seek(action, door, decision, decision_id, wait)
+        refusal = refuse_decision(decision, action, decision_id) if decision.is_blocked else None
+        judged = Judged(decision, document, refusal)
+        may_keep = refusal is None and "session" in action.effects and not prepares_only
+        if may_keep and isinstance(door, HoldingDoor) and (held := door.find_held(action)):
+            return await self._settle_held(judged, held, action, door, decision_id, wait)
+        return judged
+
+    async def _settle_held(
+        self, judged: Judged, held: Sequence[Held], action: Action, door: Door, decision_id: str, wait: Wait
+    ) -> Judged:
+        """Ask for the verdicts on what the transaction did that this action would keep; each is a record of its own."""
+        granted: list[Ruling] = []
+        for item, verdict in await self._review.settle(held, door, decision_id, wait):
+            ruling = await self._record(item.action, verdict, new_decision_id())
+            if ruling.refusal is not None:
+                for earlier in granted:
+                    self.finish(earlier, Outcome("cancelled"))
+                return replace(judged, refusal=refuse_held(action, item, ruling.refusal, decision_id), ticket=item.ticket)
+            granted.append(ruling)
+        return replace(judged, held=tuple(granted))
+
+    async def _record(self, action: Action | None, judged: Judged, decision_id: str, *, request: Ruling | None = None) -> Ruling:
         """Record what was decided; for a response `request` is the ruling it answers, whose number it shares."""
         self._number += request is None
         number = self._number if request is None else request.number
@@ -386,7 +380,7 @@ class PipelineSession:
             try:
                 kind, fields = await self._make_record(judged, ruling, request)
             except LimitExceededError as error:  # an action too large to be recorded is refused, and that is recorded
-                judged = _Judged(*_faulted(error, action, decision_id))
+                judged = Judged(*_faulted(error, action, decision_id))
                 ruling = self._rule(action, judged, decision_id, number)
                 kind, fields = "refusal", self._refusal_fields(judged, ruling)
             self.counted.add(refused=judged.refusal is not None)
@@ -399,18 +393,18 @@ class PipelineSession:
             return replace(ruling, refusal=refuse_unrecorded(action, decision_id))
         return ruling
 
-    def _rule(self, action: Action | None, judged: _Judged, decision_id: str, number: int) -> Ruling:
+    def _rule(self, action: Action | None, judged: Judged, decision_id: str, number: int) -> Ruling:
         harmless = action is not None and action.harmless_read and judged.refusal is None
         release: Literal["a", "b"] = "b" if harmless else "a"
-        return Ruling(decision_id, number, action, judged.decision, release, judged.refusal, judged.ticket)
+        return Ruling(decision_id, number, action, judged.decision, release, judged.refusal, judged.ticket, held=judged.held)
 
-    async def _make_record(self, judged: _Judged, ruling: Ruling, request: Ruling | None) -> tuple[str, dict[str, Any]]:
+    async def _make_record(self, judged: Judged, ruling: Ruling, request: Ruling | None) -> tuple[str, dict[str, Any]]:
         """Type and fields of the record of a ruling. Raises LimitExceededError when the input is larger than a record holds."""
         if ruling.action is None or judged.document is None:
             return "refusal", self._refusal_fields(judged, ruling)
         return "decision", await self._record_fields(ruling.action, judged, judged.document, ruling, request)
 
-    def _keep(self, judged: _Judged, ruling: Ruling, kind: str, fields: Mapping[str, Any]) -> Recorded | None:
+    def _keep(self, judged: Judged, ruling: Ruling, kind: str, fields: Mapping[str, Any]) -> Recorded | None:
         """What was recorded, if the same action may be decided the same way again: never refusals, approvals or masked inputs."""
         decision, document, action = judged.decision, judged.document, ruling.action
         is_plain = judged.refusal is None and judged.approval is None and judged.ticket is None and decision.cause is None
@@ -422,7 +416,7 @@ class PipelineSession:
         material = digest_material(action, self.subject, self.settings.resource)
         return Recorded(fields, document, material, decision.until_mono_ns, until_ns)
 
-    def _refusal_fields(self, judged: _Judged, ruling: Ruling) -> dict[str, Any]:
+    def _refusal_fields(self, judged: Judged, ruling: Ruling) -> dict[str, Any]:
         """The record of an attempt that never became an input document: undecodable bytes, an expired token, a failed look-up."""
         refusal = judged.refusal
         fields: dict[str, Any] = {
@@ -438,7 +432,7 @@ class PipelineSession:
         return fields
 
     async def _record_fields(
-        self, action: Action, judged: _Judged, document: Mapping[str, Any], ruling: Ruling, request: Ruling | None
+        self, action: Action, judged: Judged, document: Mapping[str, Any], ruling: Ruling, request: Ruling | None
     ) -> dict[str, Any]:
         decision = judged.decision
         masked, detected = self.pipeline.mask_document(document)
@@ -478,7 +472,7 @@ class PipelineSession:
         }
         return fields | {name: value for name, value in optional.items() if value is not None}
 
-    async def _mark_replay(self, judged: _Judged, masked: Mapping[str, Any]) -> str:
+    async def _mark_replay(self, judged: Judged, masked: Mapping[str, Any]) -> str:
         """Whether an auditor who evaluates the recorded, masked input gets the same decision."""
         document = judged.document
         if document is None or masked == document:

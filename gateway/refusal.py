@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Mapping
 from typing import Final, Literal, Protocol
 
 from gateway.action import Action
@@ -40,6 +41,10 @@ class Ticket(Protocol):
     @property
     def has_preview(self) -> bool:
         """Whether reviewers are shown what the action would do."""
+
+    @property
+    def effect(self) -> Mapping[str, object] | None:
+        """What the action did in a run that waits for its verdict, or waited for it; None where it has not run."""
 
 
 def new_decision_id() -> str:

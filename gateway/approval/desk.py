@@ -128,6 +128,21 @@ class ApprovalDesk:
             document = {**request.document, "preview": dict(preview)}
             await asyncio.to_thread(self._store.move, ticket, ("pending",), "pending", document)
 
+    async def show_effect(self, ticket: str, effect: Mapping[str, object]) -> bool:
+        """Keep what an action did that ran before its approval. A request shows one effect in its life.
+
+        Returns False where it shows another one, and closes it then: its reviewers must not grant what they were not shown.
+        """
+        async with self._asking:
+            request = await self.read(ticket)
+            if request.effect is not None and dict(request.effect) != dict(effect):
+                await self._expire(request)
+                return False
+            if request.effect is not None:
+                return request.state in {"pending", "approved"}
+            document = {**request.document, "preview": {**request.document.get("preview", {}), "effect": dict(effect)}}
+            return await asyncio.to_thread(self._store.move, ticket, ("pending",), "pending", document)
+
     async def wait(self, ticket: str, timeout_s: float, abandoned: asyncio.Event | None) -> Request:
         """The request after a verdict, the time-out, its expiry, or the client's leaving, whichever comes first."""
         deadline = asyncio.get_running_loop().time() + timeout_s

@@ -70,6 +70,12 @@ class Request:
         """Whether reviewers are shown what the action would do."""
         return "preview" in self.document
 
+    @property
+    def effect(self) -> Mapping[str, object] | None:
+        """What the action did when it ran and was held for its verdict."""
+        effect: Mapping[str, object] | None = self.document.get("preview", {}).get("effect")
+        return effect
+
 
 @dataclass(frozen=True, slots=True)
 class Vote:

@@ -6,11 +6,13 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Final
+from typing import Final, Literal
 
 from gateway.action import Action, Lookup
 from gateway.decision import Decision, Enforceable
 from gateway.errors import ConfigError, ProtocolError
+from gateway.messages import Refusal
+from gateway.parts import Held
 from gateway.pipeline import PipelineSession, Ruling
 from gateway.protocols.postgres import actions
 from gateway.protocols.postgres.actions import SqlSettings, Statement
@@ -30,6 +32,7 @@ from gateway.protocols.postgres.login import PINNED_SETTINGS
 from gateway.protocols.postgres.named import Change, SessionNames
 from gateway.protocols.postgres.preview import choose_preview
 from gateway.protocols.postgres.sensitivity import find_sensitive
+from gateway.serve.postgres_hold import HeldWork
 from gateway.serve.postgres_lookups import CatalogCache
 from gateway.serve.postgres_preview import PreviewQuestions
 
@@ -62,6 +65,7 @@ class PostgresDoor:
         self._checked: CatalogSnapshot | None = None
         self._own_tables: frozenset[str] = frozenset()
         self.session: PipelineSession | None = None
+        self.hold: HeldWork | None = None
         self.facts: Mapping[str, object] = {}
         """What the last described event was described with; its results are described with the same."""
         self.names = SessionNames()
@@ -151,6 +155,20 @@ class PostgresDoor:
     def may_hold(self) -> bool:
         """Whether the action can wait for a reviewer: the server must be idle, outside a transaction."""
         return self._may_hold()
+
+    def choose_hold(self, action: Action, decision: Decision) -> Literal["at_once", "until_commit"] | None:
+        """Where the effect of the action just described can wait for its approval."""
+        return None if self.hold is None else self.hold.choose(self._event, action, decision)
+
+    async def run_held(self, action: Action, decision: Decision, ticket: str) -> Mapping[str, object] | Refusal:
+        """Run the action just described with its effect undone, or get its client's transaction ready for it. Raises TargetError."""
+        if self.hold is None or self.session is None:
+            raise ProtocolError("the statement cannot be held")
+        return await self.hold.run(self._event, action, decision, ticket, self.session.settings.hold_s)
+
+    def find_held(self, action: Action) -> Sequence[Held]:
+        """What the client's transaction holds, where the action just described would keep it. Raises ProtocolError."""
+        return () if self.hold is None else self.hold.find_held(action)
 
     def describe_rows(self, request: Action, event: RowDescription, facts: Mapping[str, object]) -> Action:
         """The response-phase action of a described result."""

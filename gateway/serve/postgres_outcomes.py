@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-from gateway.messages import Outcome, OutcomeStatus
+from gateway.action import Action
+from gateway.messages import Outcome, OutcomeStatus, Refusal
 from gateway.pipeline import Ruling
-from gateway.protocols.postgres.events import ActionEnd, CommandComplete, JudgedEvent, Parse, ResultEnd, ServerError
+from gateway.protocols.postgres.events import ActionEnd, CommandComplete, CopyOut, JudgedEvent, Parse, ResultEnd, ServerError
 
 MAX_TAG_CHARS: Final = 256
 """Longest summary in an outcome; one string may hold a thousand statements."""
@@ -178,3 +179,16 @@ class OpenActions:
         if len(self._statements) > self._max_statements:
             oldest = next(iter(self._statements))
             self._prepared.pop(self._statements.pop(oldest), None)
+
+
+def unknown_result() -> Refusal:
+    """Why a result that belongs to no known statement is withheld."""
+    why = "the gateway does not know which statement it belongs to"
+    return Refusal("protocol", "protocol.unknown_result", "result withheld", why, "prepare the statement again", "none")
+
+
+def copy_options(action: Action, event: CopyOut) -> dict[str, Any]:
+    """How the COPY writes its rows, as the statement asked."""
+    statements = action.facts.get("statements", [])
+    copy = statements[event.index].get("copy") if event.index < len(statements) else None
+    return dict(copy or {})

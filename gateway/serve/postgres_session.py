@@ -63,11 +63,12 @@ from gateway.serve.postgres_endings import (
     end_idle,
     end_overlong,
 )
+from gateway.serve.postgres_hold import Beside, HeldWork
 from gateway.serve.postgres_known import CLOSED, KnownActions
 from gateway.serve.postgres_late import LateChecks
 from gateway.serve.postgres_limits import SessionLimits
 from gateway.serve.postgres_lookups import CatalogCache
-from gateway.serve.postgres_outcomes import OpenAction, OpenActions
+from gateway.serve.postgres_outcomes import OpenAction, OpenActions, copy_options, unknown_result
 from gateway.serve.postgres_upstream import Upstream
 
 logger = logging.getLogger(__name__)
@@ -116,6 +117,8 @@ class PostgresSession:
             record_limit_bytes=limits.record_limit_bytes,
         )
         self._kernel.report_ready(is_wanted=False)  # asked for where it ends something
+        self._beside = Beside(upstream, limits.max_message_bytes)
+        self._hold = self._door.hold = HeldWork(self._kernel, self._beside, self._is_idle, upstream, self._lose_target)
         self._known = KnownActions(self._kernel, session, self._door, catalog, budget, masking.record_detectors)
         self._actions = OpenActions(limits.max_statements, self._known.adopt)
         self._delivery = asyncio.Lock()
@@ -165,6 +168,7 @@ class PostgresSession:
         if self._is_judging and not self._is_in_flight:
             self._is_cancelled = True
             self._abandoned.set()
+            await self._hold.cancel()
         else:
             await self._upstream.cancel()
 
@@ -217,6 +221,7 @@ class PostgresSession:
     async def _rule(self, event: JudgedEvent) -> None:
         """One event through the pipeline, then on to the server or back as a refusal."""
         self._is_judging, self._is_cancelled = True, False
+        self._hold.begin()
         if not self._client.gone.is_set():
             self._abandoned.clear()
         ruling = await self._session.handle(event, self._door, abandoned=self._abandoned, prepares_only=isinstance(event, Parse))
@@ -226,6 +231,7 @@ class PostgresSession:
             event, ruling, is_cancelled=self._is_cancelled or self._client.gone.is_set()
         )
         if refusal is not None:
+            await self._hold.undo(has_expired=refusal.kind == "identity")
             self._kernel.refuse(event.id, enforce.refuse(refusal, ruling.action))
             return
         self._door.note_allowed(ruling.action)
@@ -240,11 +246,13 @@ class PostgresSession:
             self._has_defined = True
             self._kernel.report_ready(is_wanted=True)
             self._catalog.invalidate()
-        if ruling.action is None or enforce.can_quote_sensitive(ruling.action):
+        if self._hold.note_sent(ruling) or ruling.action is None or enforce.can_quote_sensitive(ruling.action):
             self._kernel.hide_texts()
         if not self._kernel.forward(event.id, ruling.number):
             # The server failed the pipeline meanwhile and would have skipped the message; so did the kernel.
             self._session.finish(self._actions.take(ruling.number).ruling, Outcome("cancelled"))
+        if self._hold.has_run:
+            self._send(await self._hold.keep())
 
     def _follow_catalog(self) -> None:
         """A changed catalogue can give the same columns another origin, so every kept plan is decided again."""
@@ -254,11 +262,14 @@ class PostgresSession:
             self._catalog_digest = digest
             self._kernel.forget_plans()
 
+    def _is_idle(self) -> bool:
+        return not self._is_in_flight
+
     def _may_hold(self) -> bool:
         return self._kernel.transaction_status == "I" and not self._is_in_flight
 
     def _open_gate(self) -> tuple[int, int, bool]:
-        return CLOSED if self._client.gone.is_set() else self._known.open_gate()
+        return CLOSED if self._client.gone.is_set() or self._hold.is_open else self._known.open_gate()
 
     def _record_known(self) -> None:
         """Queue the records of what the kernel let through by itself: at once, so that no byte of it can leave before."""
@@ -274,7 +285,9 @@ class PostgresSession:
             await self._session.release_replies()
             if self._unreleased is awaited:
                 self._unreleased = None
-        data = self._kernel.take_to_server()
+        self._send(self._kernel.take_to_server())
+
+    def _send(self, data: bytes) -> None:
         if data:
             self._is_in_flight = True
             self._upstream.wire.write(data)
@@ -288,15 +301,15 @@ class PostgresSession:
                 self._active_at = time.monotonic()
                 self._kernel.receive_server(data, *self._open_gate())
                 self._record_known()
-                if self._is_in_flight and self._kernel.is_settled:
-                    self._is_in_flight = False
             while (report := self._kernel.next_server_event()) is not None:
                 await self._take(parse_server_event(report))
+            if self._is_in_flight and self._kernel.is_settled:
+                self._is_in_flight = False
             await self._push()
             await self._deliver()
             if self._kernel.has_client_events or (self._is_held and not self._kernel.is_holding):
                 self._client.wake()
-            data = await self._upstream.wire.read()
+            data = await self._beside.read()
             if not data:
                 raise EndSession(self._lose_target())
 
@@ -309,11 +322,13 @@ class PostgresSession:
                 self._actions.count(event)
             case CommandComplete():
                 self._actions.tag(event)
+                self._hold.note_tag(event.action, event.tag)
             case ServerError():
                 self._has_heard_fatal |= event.is_fatal
                 self._actions.note_error(event)
             case ActionEnd():
                 self._door.names.end(event.action, is_completed=event.status in {"completed", "suspended"})
+                await self._hold.note_end(event.action, self._session, is_completed=event.status == "completed")
                 if (ended := self._actions.end(event)) is not None:
                     self._session.finish(*ended)
             case ParameterStatus():
@@ -327,7 +342,7 @@ class PostgresSession:
         """Decide how a described result may be delivered, and tell the kernel."""
         opened = self._actions.find(event.action)
         if opened is None or opened.ruling.action is None:
-            self._kernel.withhold(event.id, enforce.refuse(_unknown_result()))
+            self._kernel.withhold(event.id, enforce.refuse(unknown_result()))
             return
         request = opened.ruling.action
         if isinstance(event, RowDescription):
@@ -363,7 +378,7 @@ class PostgresSession:
         elif row_limit is not None:
             raise enforce.UnenforceableError("a row limit cannot be carried out on COPY")
         else:
-            self._kernel.resolve_copy(event.id, list(plan.masks), detectors, masking.key, _copy_options(action, event))
+            self._kernel.resolve_copy(event.id, list(plan.masks), detectors, masking.key, copy_options(action, event))
 
     def _check_pin(self, event: ParameterStatus) -> None:
         pinned = PINNED_SETTINGS.get(event.name)
@@ -374,10 +389,12 @@ class PostgresSession:
         is_idle = self._kernel.pending == 0
         if event.status == "I":
             self._door.names.settle()
+            self._hold.settle()
         if event.status == "I" and self._has_defined:
             self._catalog.invalidate()
             self._has_defined = False
-        is_wanted = self._has_defined or self._is_stopping or self._ending.done() or self._door.names.needs_settling
+        is_wanted = self._has_defined or self._is_stopping or self._ending.done()
+        is_wanted |= self._door.names.needs_settling or self._hold.is_open
         self._kernel.report_ready(is_wanted=is_wanted)
         self._end_if_stopping()
         if self._ending.done() and is_idle:
@@ -412,6 +429,7 @@ class PostgresSession:
                 async with asyncio.timeout(max(due_at - now, MIN_GUARD_PAUSE_S)):
                     await self._client.gone.wait()
         self._abandoned.set()
+        await self._hold.cancel()
 
     async def _watch(self, part: Coroutine[Any, Any, None]) -> None:
         """Run one task; whatever ends it ends the session, except the guard noticing that the agent left."""
@@ -478,15 +496,3 @@ class PostgresSession:
             await self._session.close(ending.reason)
         except EvidenceUnavailableError as error:
             logger.error("the end of session %s cannot be recorded: %s", self._session.id, error)  # noqa: TRY400
-
-
-def _unknown_result() -> Refusal:
-    why = "the gateway does not know which statement it belongs to"
-    return Refusal("protocol", "protocol.unknown_result", "result withheld", why, "prepare the statement again", "none")
-
-
-def _copy_options(action: Action, event: CopyOut) -> dict[str, Any]:
-    """How the COPY writes its rows, as the statement asked."""
-    statements = action.facts.get("statements", [])
-    copy = statements[event.index].get("copy") if event.index < len(statements) else None
-    return dict(copy or {})

@@ -260,6 +260,10 @@ class Session:
         """Whether the client's first message waits for replies of the server."""
 
     @property
+    def runs_alone(self) -> bool:
+        """Whether the message to be judged is all that its pipeline runs, and the client's Sync follows it."""
+
+    @property
     def client_buffered(self) -> int:
         """Bytes of the client not yet looked at."""
 

@@ -391,6 +391,11 @@ impl Session {
     }
 
     #[getter]
+    fn runs_alone(&self) -> bool {
+        lock(&self.inner).runs_alone()
+    }
+
+    #[getter]
     fn client_buffered(&self) -> usize {
         lock(&self.inner).client_buffered()
     }

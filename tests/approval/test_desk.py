@@ -289,3 +289,16 @@ async def test_a_preview_is_kept_with_an_open_request_once(desk, sigstore, capsy
 
 async def _as_bob(_token):
     return human(BOB, "payments-approvers")
+
+
+async def test_a_request_shows_one_effect_in_its_life(desk, sigstore, records):
+    request = await ask(desk)
+    assert await desk.show_effect(request.id, {"tag": "UPDATE 1", "rows": 1})
+    assert await desk.show_effect(request.id, {"tag": "UPDATE 1", "rows": 1})
+    approved = await desk.vote(request.id, human(BOB, "payments-approvers"), sign(sigstore, request, BOB))
+    assert approved.effect == {"tag": "UPDATE 1", "rows": 1}
+    assert not await desk.show_effect(request.id, {"tag": "UPDATE 2", "rows": 2})
+    assert (await desk.read(request.id)).state == "expired"
+    assert await desk.consume(request.id) is None
+    assert records[-1][0] == "approval.expired"
+    assert not await desk.show_effect(request.id, {"tag": "UPDATE 1", "rows": 1})

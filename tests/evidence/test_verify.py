@@ -597,6 +597,37 @@ def test_no_reviewer_rule_means_no_approval_counts(sample):
     assert sample.verify(reviewers=()).exit_code == EXIT_UNTRUSTED
 
 
+HELD = {"ticket": "tk-1", "approval": {"ticket": "tk-1", "digest": "d", "held": "commit"}}
+
+
+@pytest.mark.parametrize(
+    ("between", "kept", "found"),
+    [
+        ("nothing", "COMMIT", {"approval.bypassed"}),
+        ("nothing", "ROLLBACK; COMMIT", {"approval.bypassed"}),
+        ("nothing", "ROLLBACK", set()),
+        ("grant", "COMMIT", set()),
+        ("refused", "COMMIT", set()),
+        ("failed", "COMMIT", set()),
+    ],
+)
+def test_a_commit_without_the_grant_of_what_was_held_is_tampering(sigstore, tmp_path, between, kept, found):
+    builder = fresh(tmp_path, sigstore)
+    session = builder.open_session()
+    held = builder.decide(session, "require_approval", **HELD)
+    status = "failed" if between == "failed" else "completed"
+    session.submit("outcome", {"decision_id": held, "status": status, "tag": "UPDATE 1"})
+    if between == "grant":
+        builder.approve(session, "tk-1")
+        builder.run(session, builder.decide(session, ticket="tk-1", approval={"used": True}))
+    if between == "refused":
+        builder.decide(session, ticket="tk-1", refused=True)
+    session.submit("outcome", {"decision_id": builder.decide(session), "status": "completed", "tag": kept})
+    session.submit_close().result(WAIT_S)
+    report = finish(builder, sigstore).verify()
+    assert codes(report) == found
+
+
 # -- records that contradict one another -----------------------------------------------------------------------------------------
 
 

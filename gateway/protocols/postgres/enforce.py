@@ -16,7 +16,9 @@ from gateway.messages import Refusal, RefusalKind
 ENFORCEABLE: Final = Enforceable(
     selectors=frozenset({"index", "column", "detector"}),
     strategies=frozenset({"drop", "null", "redact", "tokenize", "hash", "partial"}),
-    obligations=frozenset({"row_limit", "volume_limit", "inference_budget", "rate_limit", "record", "tag", "preview"}),
+    obligations=frozenset(
+        {"row_limit", "volume_limit", "inference_budget", "rate_limit", "record", "tag", "preview", "hold_commit"}
+    ),
 )
 """What this protocol can carry out; a decision that asks for more blocks."""
 

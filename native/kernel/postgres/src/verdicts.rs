@@ -62,6 +62,22 @@ impl Session {
         Ok(is_sent)
     }
 
+    /// Whether the message to be judged is all that its pipeline runs: no earlier pipeline awaits an answer, nothing of this
+    /// one has been run before it, and the client's Sync is what follows.
+    pub fn runs_alone(&self) -> bool {
+        if self.is_unsettled() || self.is_discarding {
+            return false;
+        }
+        match self.judged_client.as_ref().map(|judged| &judged.what) {
+            Some(Judged::Query) => self.pending.is_empty(),
+            Some(Judged::Execute { .. }) => {
+                self.segment_executes == 0
+                    && matches!(self.client_input.peek(), Ok(Some(frame)) if frame.kind == b'S')
+            }
+            _ => false,
+        }
+    }
+
     /// From now until the transaction is over, the server's errors and notices are shown without the texts that could quote data.
     pub fn hide_texts(&mut self) {
         self.is_hiding_texts = true;

@@ -226,6 +226,43 @@ fn a_description_is_asked_for_and_kept_from_the_client() {
 }
 
 #[test]
+fn only_the_one_statement_of_a_pipeline_runs_alone() {
+    let alone = |messages: &[Vec<u8>], passed: usize| {
+        let mut session = session();
+        session.receive_client(&messages.concat()).unwrap();
+        for action in 0..passed {
+            let id = match session.next_client_event().unwrap().unwrap() {
+                ClientEvent::Query { id, .. }
+                | ClientEvent::Parse { id, .. }
+                | ClientEvent::Execute { id, .. } => id,
+                other => panic!("{other:?}"),
+            };
+            session.forward(id, action as u64).unwrap();
+        }
+        session.runs_alone()
+    };
+    let query = || message(b'Q', b"a\0");
+    let begun = || vec![parse("", "a"), bind("", ""), execute("")];
+    assert!(alone(&[query()], 0));
+    assert!(alone(&[query(), query()], 0));
+    assert!(!alone(&[query(), query()], 1));
+    assert!(!alone(&[query()], 1), "nothing is to be judged");
+    assert!(
+        !alone(&[begun(), vec![sync()]].concat(), 0),
+        "a Parse runs nothing"
+    );
+    assert!(alone(&[begun(), vec![sync()]].concat(), 1));
+    assert!(!alone(&begun(), 1), "what follows is not known");
+    assert!(!alone(&[begun(), vec![query()]].concat(), 1));
+    assert!(!alone(&[begun(), begun(), vec![sync()]].concat(), 1));
+    assert!(!alone(&[begun(), begun(), vec![sync()]].concat(), 3));
+    assert!(!alone(
+        &[begun(), vec![sync()], begun(), vec![sync()]].concat(),
+        3
+    ));
+}
+
+#[test]
 fn a_name_that_may_mean_two_things_waits() {
     let mut session = session();
     let mut action = 0;

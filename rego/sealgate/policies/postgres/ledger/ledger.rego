@@ -40,6 +40,25 @@ obligations contains {"rule": "postgres.ledger.preview", "kind": "preview", "row
 }
 
 # METADATA
+# title: Hold the COMMIT of a ledger change
+# description: |
+#   A change of a table in data.site.postgres.held_tables runs, its reviewer is shown what it did, and its COMMIT
+#   waits for the approval; without one it is rolled back. What a rollback may not undo waits before it runs.
+# custom:
+#   id: postgres.ledger.hold
+#   severity: low
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-5]
+#   failure_msg: The change is held until its reviewer has seen what it did.
+#   solution: Ask a reviewer to approve the ticket; the statement or the COMMIT waits for it.
+obligations contains {"rule": "postgres.ledger.hold", "kind": "hold_commit"} if {
+	input.phase == "request"
+	some statement in input.postgres.facts.statements
+	some table in lib.written_tables(statement)
+	table in data.site.postgres.ledger_tables
+	table in data.site.postgres.held_tables
+}
+
+# METADATA
 # title: Changes the ledger
 # description: Whether a statement writes a ledger table.
 # custom:

@@ -40,3 +40,11 @@ test_rows_of_a_change_are_counted if {
 	obligation.kind == "preview"
 	obligation.rows == true
 }
+
+test_the_commit_of_a_change_is_held_where_the_site_says_so if {
+	change := given.statement("update", {"tables": [{"schema": "public", "name": "ledger", "access": "write"}]})
+	asked := given.request([change], ["write"])
+	not "postgres.ledger.hold" in given.rules(ledger.obligations) with input as asked
+	"postgres.ledger.hold" in given.rules(ledger.obligations) with input as asked
+		with data.site.postgres.held_tables as ["public.ledger"]
+}
