@@ -6,6 +6,8 @@ postgres.py              the PostgreSQL listener: start-up, token, connection, h
 postgres_session.py      one session: both directions, judged event by event
 postgres_upstream.py     the gateway's own connections to a server
 postgres_lookups.py      catalogue snapshots, cached
+postgres_paths.py        those of each search path sessions start with
+postgres_hold.py         statements that run before their approval, undone until then
 ssh.py                   the SSH listener: limits, sessions; ssh_servers.py who a client is and which target it asks for
 ssh_wire.py              what of asyncssh is decided by us; ssh_keys.py certificates; ssh_upstream.py logins at targets, a pool per subject
 ssh_session.py           one subject at one target: every channel judged; ssh_channel.py both halves of a channel

@@ -28,7 +28,7 @@ from sealgate_native.postgres import (
 )
 
 from gateway.action import Subject
-from gateway.errors import EvidenceUnavailableError, IdentityError, TargetError
+from gateway.errors import EvidenceUnavailableError, IdentityError, LimitExceededError, TargetError
 from gateway.pipeline import Pipeline, PipelineSession, SessionSettings
 from gateway.protocols.postgres import enforce
 from gateway.protocols.postgres.actions import SqlSettings
@@ -47,8 +47,7 @@ from gateway.serve.cell_masking import CellMasking
 from gateway.serve.listeners import Wire
 from gateway.serve.postgres_door import PostgresDoor
 from gateway.serve.postgres_limits import SessionLimits
-from gateway.serve.postgres_lookups import CatalogCache
-from gateway.serve.postgres_preview import PreviewQuestions
+from gateway.serve.postgres_paths import Questions, SearchPaths
 from gateway.serve.postgres_session import PostgresSession
 from gateway.serve.postgres_upstream import Credential, PostgresTarget, open_upstream
 from gateway.serve.tls import POSTGRES_ALPN, ServerTls
@@ -75,7 +74,8 @@ class PostgresConnection:
         target: where the server is; its database name may differ from what agents ask for.
         credential: gives the stored user and password, at every login.
         admits: whether a subject with these groups may use it at all.
-        settings: what start-up settings the gateway fixes beside `PINNED_SETTINGS`, such as search_path.
+        settings: what start-up settings the gateway fixes beside `PINNED_SETTINGS`, such as read-only transactions.
+        paths: what the server is asked about statements, by search path.
         record_limit_bytes: masked rows kept per action for the transcript.
     """
 
@@ -85,8 +85,7 @@ class PostgresConnection:
     admits: Callable[[tuple[str, ...]], bool]
     session: SessionSettings
     sql: SqlSettings
-    catalog: CatalogCache
-    previews: PreviewQuestions | None = None
+    paths: SearchPaths
     settings: Mapping[str, str] = field(default_factory=dict)
     record_limit_bytes: int = 1 << 20
 
@@ -306,6 +305,19 @@ class PostgresHost:
     # --- hand-over
 
     async def _open_session(self, wire: Wire, startup: Startup, subject: Subject, connection: PostgresConnection) -> None:
+        path = startup.settings.get("search_path")
+        try:
+            questions = connection.paths.acquire(path)
+        except LimitExceededError as error:
+            raise _RefusedLogin(enforce.TOO_MANY, error.what, error.why, error.fix, connection.name, subject) from error
+        try:
+            await self._open_with(wire, startup, subject, connection, questions)
+        finally:
+            connection.paths.release(path)
+
+    async def _open_with(
+        self, wire: Wire, startup: Startup, subject: Subject, connection: PostgresConnection, questions: Questions
+    ) -> None:
         session = await self._pipeline.open_session(
             subject=subject, settings=connection.session, protocol="postgres", client_ip=wire.peer_ip
         )
@@ -328,8 +340,10 @@ class PostgresHost:
             client=wire,
             upstream=upstream,
             session=session,
-            make_door=lambda may_hold: PostgresDoor(connection.sql, connection.catalog, may_hold, connection.previews),
-            catalog=connection.catalog,
+            make_door=lambda may_hold: PostgresDoor(
+                connection.sql, questions.catalog, may_hold, questions.previews, startup.settings.get("search_path")
+            ),
+            catalog=questions.catalog,
             masking=self._masking,
             budget=self._budgets.open(session.subject, session.id),
             limits=replace(self._session_limits, record_limit_bytes=connection.record_limit_bytes),

@@ -28,7 +28,7 @@ from gateway.protocols.postgres.events import (
     RowDescription,
     Undecodable,
 )
-from gateway.protocols.postgres.login import PINNED_SETTINGS
+from gateway.protocols.postgres.login import PINNED_SETTINGS, read_search_path
 from gateway.protocols.postgres.named import Change, SessionNames
 from gateway.protocols.postgres.preview import choose_preview
 from gateway.protocols.postgres.sensitivity import find_sensitive
@@ -52,15 +52,22 @@ class PostgresDoor:
         catalog: the connection's snapshots.
         may_hold: whether an action may wait for a reviewer right now.
         previews: asks the server what an action would do.
+        search_path: what the session started with; None for the server's own.
     """
 
     def __init__(
-        self, settings: SqlSettings, catalog: CatalogCache, may_hold: Callable[[], bool], previews: PreviewQuestions | None = None
+        self,
+        settings: SqlSettings,
+        catalog: CatalogCache,
+        may_hold: Callable[[], bool],
+        previews: PreviewQuestions | None = None,
+        search_path: str | None = None,
     ) -> None:
         self._settings = settings
         self._catalog = catalog
         self._may_hold = may_hold
         self._previews = previews
+        self.search_path = None if search_path is None else read_search_path(search_path)
         self._event: JudgedEvent | None = None
         self._checked: CatalogSnapshot | None = None
         self._own_tables: frozenset[str] = frozenset()
@@ -192,6 +199,11 @@ _KEEPS_PIN: Final = re.compile(
 )
 """What drivers send to be sure: a single statement that sets a pin to the value it has."""
 
+_SETS_PATH: Final = re.compile(
+    r"\s*set\s+(?:session\s+|local\s+)?search_path\s*(?:=|\sto\s)\s*([^;']+|'[^';,]+')\s*;?\s*", re.IGNORECASE | re.ASCII
+)
+"""A single SET of the path to names, or to one name as a string; what JDBC's setSchema sends."""
+
 _EMPTIES_PATH: Final = re.compile(
     r"\s*select\s+(pg_catalog\.)?set_config\(\s*'search_path'\s*,\s*''\s*,\s*(true|false)\s*\)\s*;?\s*"
     r"|\s*set\s+(session\s+|local\s+)?search_path\s*(=|\s+to\s)\s*''\s*;?\s*",
@@ -204,8 +216,10 @@ READ_ONLY_PINS: Final = frozenset({"transaction_read_only", "default_transaction
 """What a session of a read-only connection may not set either."""
 
 
-def find_changed_pins(event: JudgedEvent, action: Action | None, *, read_only: bool = False) -> list[str]:
-    """The pinned settings a statement would change, which the host then refuses."""
+def find_changed_pins(
+    event: JudgedEvent, action: Action | None, *, read_only: bool = False, path: tuple[str, ...] | None = None
+) -> list[str]:
+    """The pinned settings a statement would change, which the host then refuses; `path` is what the session started with."""
     if action is None or not isinstance(event, Query | Parse | Execute):
         return []
     statements = action.facts.get("statements", ())
@@ -214,11 +228,20 @@ def find_changed_pins(event: JudgedEvent, action: Action | None, *, read_only: b
     if any("set_config" in statement["flags"] and "all" in statement["set_vars"] for statement in statements):
         # A computed name could be any of them. RESET ALL is another matter: it restores what the gateway fixed at start-up.
         return sorted(pins)
-    if _KEEPS_PIN.fullmatch(event.sql):
+    if _KEEPS_PIN.fullmatch(event.sql) or (path is not None and _read_set_path(event.sql) == path):
         return []
     if _EMPTIES_PATH.fullmatch(event.sql) and action.canonical.get("search_path", ("",))[0] == "pg_catalog":
         return []
     return sorted(names & pins)
+
+
+def _read_set_path(sql: str) -> tuple[str, ...] | None:
+    """The schemas a SET search_path names; one in quotes is taken as it is, as the server takes it."""
+    found = _SETS_PATH.fullmatch(sql)
+    if found is None:
+        return None
+    value = found[1].strip()
+    return read_search_path(f'"{value[1:-1]}"' if value.startswith("'") else value)
 
 
 def read_statement(event: JudgedEvent) -> Statement:

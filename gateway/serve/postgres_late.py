@@ -30,7 +30,7 @@ class LateChecks:
             self._session.finish(ruling, Outcome("cancelled", error_code="57014"))
             what, why = "statement cancelled", "the client stopped waiting for it"
             return Refusal("cancelled", "agent.cancelled", what, why, "run it again", ruling.decision_id)
-        if pins := find_changed_pins(event, ruling.action, read_only=self._door.is_read_only):
+        if pins := self._find_pins(event, ruling):
             self._session.finish(ruling, Outcome("refused", error_code=enforce.SQLSTATES["protocol"]))
             what, why = (
                 f"{' and '.join(pins)} cannot be changed",
@@ -39,6 +39,9 @@ class LateChecks:
             fix = "write names with their schema, and leave encodings and quoting as they are"
             return Refusal("protocol", "postgres.pinned", what, why, fix, ruling.decision_id)
         return None if isinstance(event, Parse) else self._charge(ruling)
+
+    def _find_pins(self, event: JudgedEvent, ruling: Ruling) -> list[str]:
+        return find_changed_pins(event, ruling.action, read_only=self._door.is_read_only, path=self._door.search_path)
 
     def _charge(self, ruling: Ruling) -> Refusal | None:
         """Count a statement against what its session and run may do."""

@@ -107,6 +107,7 @@ class CatalogCache:
         self._snapshot: CatalogSnapshot | None = None
         self._taken_at = 0.0
         self._generation = 0
+        self._family: set[CatalogCache] = {self}
         self._lock = asyncio.Lock()
 
     @property
@@ -118,8 +119,22 @@ class CatalogCache:
 
     def invalidate(self) -> None:
         """Forget the snapshot: definitions may have changed. A question under way will not be kept either."""
+        for cache in self._family:
+            cache._forget()  # noqa: SLF001 - of the same class
+
+    def _forget(self) -> None:
         self._generation += 1
         self._snapshot = None
+
+    def join(self, other: CatalogCache) -> None:
+        """Speak of the same database as `other`, with another search path: definitions that change change for both."""
+        other._family.add(self)
+        self._family = other._family
+
+    def leave(self) -> None:
+        """Undo `join`."""
+        self._family.discard(self)
+        self._family = {self}
 
     async def read(self, announce: Callable[[], Awaitable[None]]) -> Answer:
         """The snapshot, asked for where none is at hand; `announce` runs before the first byte of a question.

@@ -20,6 +20,7 @@ from gateway.serve.postgres import HostLimits, PostgresConnection, PostgresHost
 from gateway.serve.postgres_limits import SessionLimits
 from gateway.serve.postgres_lookups import CatalogCache
 from gateway.serve.postgres_outcomes import MAX_TRANSCRIPT_BYTES
+from gateway.serve.postgres_paths import Questions, SearchPaths
 from gateway.serve.postgres_preview import PreviewQuestions
 from gateway.serve.postgres_upstream import PostgresTarget, open_upstream
 from gateway.serve.tls import POSTGRES_ALPN, ServerTls
@@ -77,7 +78,7 @@ class RunningPostgres:
         self._host.stop()
         await self._listener.join(grace_s)
         for connection in self._connections.values():
-            connection.catalog.close()
+            connection.paths.close()
 
 
 async def start_postgres_host(parts: Parts, listener: ListenerConfig) -> RunningPostgres:
@@ -140,7 +141,13 @@ def _make_connection(parts: Parts, item: PostgresConnectionConfig, asked: str) -
         connect_timeout_s=limits.connect_timeout_s,
     )
     credential = partial(_read_credential, parts.secrets, item)
-    connect = partial(open_upstream, target, credential, {**PINNED_SETTINGS, "application_name": LOOKUP_NAME})
+
+    def make_questions(path: str | None) -> Questions:
+        settings = {**PINNED_SETTINGS, "application_name": LOOKUP_NAME, **({} if path is None else {"search_path": path})}
+        connect = partial(open_upstream, target, credential, settings)
+        catalog = CatalogCache(connect, max_age_s=limits.catalog_age_s, timeout_s=limits.lookup_timeout_s)
+        return Questions(catalog, PreviewQuestions(connect, limits.lookup_timeout_s))
+
     transcript = item.transcript or "head"
     kept = {"none": 0, "summary": 0, "head": limits.transcript_head_bytes, "full": MAX_FULL_TRANSCRIPT_BYTES}
     return PostgresConnection(
@@ -162,12 +169,7 @@ def _make_connection(parts: Parts, item: PostgresConnectionConfig, asked: str) -
             max_sql_bytes=limits.max_sql_bytes,
             max_depth=limits.max_sql_depth,
         ),
-        previews=PreviewQuestions(connect, limits.lookup_timeout_s),
-        catalog=CatalogCache(
-            connect,
-            max_age_s=limits.catalog_age_s,
-            timeout_s=limits.lookup_timeout_s,
-        ),
+        paths=SearchPaths(make_questions),
         settings={"default_transaction_read_only": "on"} if item.read_only else {},
         record_limit_bytes=kept[transcript],
     )

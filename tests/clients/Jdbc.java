@@ -36,6 +36,10 @@ public class Jdbc {
   public static void main(String[] arguments) {
     url = "jdbc:postgresql://localhost:" + arguments[0] + "/shop";
     ca = arguments[1];
+    step("current schema", "currentSchema=public", connection -> {
+      connection.setSchema("public");
+      expect(connection.getSchema().equals("public"), "another schema");
+    });
     for (String mode : new String[] {"", "preferQueryMode=simple", "preferQueryMode=extendedForPrepared", "prepareThreshold=1"}) {
       step("masked select " + mode, mode, connection -> {
         PreparedStatement select = connection.prepareStatement("select id, name, ssn from customers where id = ?");

@@ -400,7 +400,7 @@ def test_jdbc(shipped, authority, mint, tmp_path):
     )
     lines = done.stdout.splitlines()
     refused = [line for line in lines if not line.startswith("ok ")]
-    assert len(lines) == 20, done.stdout
+    assert len(lines) == 21, done.stdout
     assert refused[0].startswith("refused drop: 42501 ERROR: DROP blocked by policy")
     assert refused[1].startswith("large object: 08P01")
     assert len(refused) == 2, refused

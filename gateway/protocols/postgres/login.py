@@ -47,6 +47,8 @@ PINNED_SETTINGS: Final[Mapping[str, str]] = {"client_encoding": "UTF8", "standar
 
 _UTF8_NAMES: Final = frozenset({"utf8", "utf-8", "unicode", "'utf-8'", "'utf8'"})
 _SETTING_VALUE: Final = re.compile(r"[\w ,./+:<>-]{0,64}", re.ASCII)
+_SCHEMA: Final = r"(?:[A-Za-z_][A-Za-z0-9_]{0,62}|\"[A-Za-z_][A-Za-z0-9_]{0,62}\")"
+_SEARCH_PATH: Final = re.compile(rf"{_SCHEMA}(?:\s*,\s*{_SCHEMA}){{0,15}}", re.ASCII)
 _OPTION: Final = re.compile(r"(?:-c\s*|--)([A-Za-z_][\w.-]*)=((?:[^\\\s]|\\.)*)(?:\s+|$)")
 
 AUTH_OK, AUTH_CLEARTEXT, AUTH_MD5, AUTH_SASL, AUTH_SASL_CONTINUE, AUTH_SASL_FINAL = 0, 3, 5, 10, 11, 12
@@ -157,15 +159,37 @@ def _accept_setting(settings: dict[str, str], name: str, value: str) -> None:
                 why="a replication stream carries whole tables past every decision",
                 fix="connect without the replication parameter",
             )
+    elif lower == "search_path":
+        if read_search_path(value) is None:
+            raise LoginRefusedError(
+                "this search_path is not accepted",
+                sqlstate="0A000",
+                why="it may list up to 16 plain names of schemas, none of which begins with pg_",
+                fix="leave out $user, pg_catalog and pg_temp: the server searches the latter two by itself",
+            )
+        settings[lower] = value
     elif lower in PASSED_SETTINGS and _SETTING_VALUE.fullmatch(value):
         settings[lower] = value
     else:
         raise LoginRefusedError(
             f"the start-up setting {lower[:64]!r} is not accepted",
             sqlstate="0A000",
-            why=f"only {', '.join(sorted(PASSED_SETTINGS))} can be set at start-up, to plain values",
+            why=f"only search_path, {', '.join(sorted(PASSED_SETTINGS))} can be set at start-up, to plain values",
             fix="leave it out of the connection string, PGOPTIONS and the environment",
         )
+
+
+def read_search_path(value: str) -> tuple[str, ...] | None:
+    """The schemas a search path lists, as the server reads them; None for one that is not accepted.
+
+    Names of the server's own schemas are not: with pg_catalog further down, other functions would stand in for PostgreSQL's own,
+    and pg_temp would do the same with whatever the session makes.
+    """
+    if _SEARCH_PATH.fullmatch(value) is None:
+        return None
+    found = (part.strip() for part in value.split(","))
+    names = tuple(part[1:-1] if part.startswith('"') else part.lower() for part in found)
+    return None if any(name.lower().startswith("pg_") for name in names) else names
 
 
 def read_token(body: bytes) -> str:

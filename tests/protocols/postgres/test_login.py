@@ -26,6 +26,7 @@ from gateway.protocols.postgres.login import (
     check_startup,
     hash_certificate,
     parse_options,
+    read_search_path,
     read_token,
 )
 
@@ -60,7 +61,30 @@ def test_settings_in_options_are_read():
         ({"user": "a", "replication": "database"}, "0A000"),
         ({"user": "a", "replication": "true"}, "0A000"),
         ({"user": "a", "client_encoding": "SJIS"}, "0A000"),
-        ({"user": "a", "search_path": "evil"}, "0A000"),
+        *(
+            ({"user": "a", "search_path": path}, "0A000")
+            for path in (
+                "pg_temp",
+                "public, PG_TEMP",
+                "bank,pg_catalog",
+                '"pg_catalog",public',
+                "$user",
+                '"$user",public',
+                "a;b",
+                "a b",
+                "a,",
+                "'a'",
+                "a, b'",
+                '"a""b"',
+                "é",
+                "a\n,b\0",
+                "a" * 64,
+                ", ".join("a" * 17),
+                "pg_toast_temp_3",
+                "",
+            )
+        ),
+        ({"user": "a", "options": "-c search_path=pg_temp"}, "0A000"),
         ({"user": "a", "role": "postgres"}, "0A000"),
         ({"user": "a", "session_replication_role": "replica"}, "0A000"),
         ({"user": "a", "standard_conforming_strings": "off"}, "0A000"),
@@ -77,6 +101,15 @@ def test_what_could_change_meaning_or_rights_is_refused(params, sqlstate):
         check_startup(3, 0, params)
     assert caught.value.sqlstate == sqlstate
     assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [("bank", ("bank",)), ("Bank, public", ("bank", "public")), ('"Bank",_x1', ("Bank", "_x1")), ("a  ,  b", ("a", "b"))],
+)
+def test_a_search_path_of_plain_names_passes_as_it_is(path, names):
+    assert check_startup(3, 0, {"user": "a", "search_path": path}).settings == {"search_path": path}
+    assert read_search_path(path) == names
 
 
 def test_replication_switched_off_is_no_replication():
