@@ -5,6 +5,8 @@
 #   - input: schema.postgres.request
 package sealgate.policies.postgres.ledger
 
+import data.sealgate.lib.postgres as lib
+
 # METADATA
 # title: Change the ledger
 # description: INSERT, UPDATE, DELETE and MERGE on ledger tables need a reviewer.
@@ -52,6 +54,7 @@ obligations contains {"rule": "postgres.ledger.preview", "kind": "preview", "row
 #   solution: Ask a reviewer to approve the ticket; the statement or the COMMIT waits for it.
 obligations contains {"rule": "postgres.ledger.hold", "kind": "hold_commit"} if {
 	input.phase == "request"
+	_changes_ledger
 	some statement in input.postgres.facts.statements
 	some table in lib.written_tables(statement)
 	table in data.site.postgres.ledger_tables
