@@ -15,6 +15,7 @@ approval/     requests for review and what reviewers granted
 masking/      decisions to masks that the kernel applies; masked input documents
 secrets/      references to credentials, resolved at each use
 action.py     the input document; decision.py: the decision; messages.py: values handed between the parts
+paths.py      paths into values, as policy and configuration write them
 config.py     sealgate.yaml; errors.py: the exception tree
 testing/      public helpers: real targets, development Sigstore, an OIDC issuer
 """

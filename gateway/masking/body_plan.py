@@ -6,7 +6,6 @@ carried out on this kind of body is an error, and the host withholds the respons
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,13 +14,13 @@ from typing import Any, Final
 from sealgate_native.mask import Detectors
 
 from gateway.decision import Mask, pick_strategy
-from gateway.masking.json_stream import JsonMasker, JsonMasks, Step, fold
+from gateway.masking.json_stream import JsonMasker, JsonMasks, fold
 from gateway.masking.plan import UnenforceableMaskError
 from gateway.masking.scrub import Scrubber
 from gateway.masking.streams import BodyMasker, EventMasker, GrpcMasker, LineMasker, PlainMasker, TextMasker
 from gateway.masking.values import CellMasker, ValueMasker
+from gateway.paths import Step, parse_path
 
-_STEP: Final = re.compile(r"\.([A-Za-z_][A-Za-z0-9_-]*)|\[(\*)\]|\[([0-9]+)\]|\['([^'\]]*)'\]")
 _STRUCTURED: Final = frozenset({"json", "ndjson", "events"})
 _IN_UNITS: Final = frozenset({"grpc", "events", "ndjson"})
 """Scrubbed message by message: a stream that is held back would keep a complete event from leaving."""
@@ -89,18 +88,10 @@ def _only_member(mask: Mask) -> tuple[str, Any]:
 
 
 def _parse(mask: Mask, path: str) -> tuple[Step, ...]:
-    steps: list[Step] = []
-    at = 1
-    while path.startswith("$") and at < len(path):
-        match = _STEP.match(path, at)
-        if match is None:
-            raise _refuse(mask, "its JSON path has more than children, indexes and wildcards")
-        name, star, index, quoted = match.groups()
-        steps.append(None if star else int(index) if index else name if name is not None else quoted)
-        at = match.end()
-    if not path.startswith("$"):
-        raise _refuse(mask, "a JSON path begins with $")
-    return tuple(steps)
+    try:
+        return parse_path(path)
+    except ValueError as error:
+        raise _refuse(mask, str(error)) from error
 
 
 def _refuse(mask: Mask, why: str) -> UnenforceableMaskError:

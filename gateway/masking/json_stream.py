@@ -16,14 +16,13 @@ from typing import Final
 from gateway.decision import Mask
 from gateway.errors import LimitExceededError
 from gateway.masking.values import CellMasker, ValueMasker
+from gateway.paths import Step
 
 MAX_VALUE_BYTES: Final = 1 << 20
 """Longest single value; it is held whole before any of it leaves."""
 
 MAX_LEVELS: Final = 512
 """Deepest nesting that is followed."""
-
-Step = str | int | None
 
 _TOKEN: Final = re.compile(rb'[ \t\r\n]+|"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]|[^"{}\[\],: \t\r\n]+', re.DOTALL)
 _OPENERS: Final = frozenset({b"{", b"["})

@@ -1,17 +1,19 @@
 """Masks of a decision compiled for one described result: selectors become column indexes.
 
-Policy speaks of columns by index, by origin or of findings of a detector (design section 4). The kernel knows indexes only.
+Policy speaks of columns by index, by origin or of findings of a detector (design section 4), and of parts of their values by path:
+{"index": 3, "path": "$.card.number"}. The kernel knows indexes and steps only.
 Whatever cannot be placed is an error, and the host withholds the result: a mask that silently covers nothing would deliver.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gateway.decision import Mask, pick_strategy
 from gateway.errors import PolicyError
+from gateway.paths import Step, parse_path
 
 
 class UnenforceableMaskError(PolicyError):
@@ -25,7 +27,8 @@ class MaskPlan:
     """What the kernel does with one result.
 
     Attributes:
-        masks: {index, strategy, params, rule, apply} for `sealgate_native.mask.RowPlan`, at most one per index and target.
+        masks: {index, strategy, params, rule, apply, path?, shape?} for `sealgate_native.mask.RowPlan`, at most one per index, path and
+            target.
         detectors: names of the detectors that read every cell no mask covers, sorted.
     """
 
@@ -33,42 +36,87 @@ class MaskPlan:
     detectors: tuple[str, ...] = ()
 
 
+type FindShape = Callable[[int], tuple[Any, ...]]
+"""What is known of a type by its OID, as the kernel takes it."""
+
+
 def compile_plan(
-    masks: Sequence[Mask], columns: Sequence[Mapping[str, Any]], *, known_detectors: Iterable[str], always: Iterable[str] = ()
+    masks: Sequence[Mask],
+    columns: Sequence[Mapping[str, Any]],
+    *,
+    known_detectors: Iterable[str],
+    always: Iterable[str] = (),
+    find_shape: FindShape | None = None,
 ) -> MaskPlan:
     """The plan for one result.
 
     Args:
         masks: every mask that binds this result: the request decision's and the response decision's.
-        columns: `response.columns` of the input document: {index, name, origin?, lineage, sensitive?}, one per result column.
+        columns: `response.columns` of the input document: {index, name, type?, origin?, lineage, sensitive?}, one per result column.
             `origin` is one {schema, table, column}; `origins` is a list of them, for a column that is computed.
         known_detectors: detectors and patterns that exist.
         always: detectors the configuration runs over every result.
+        find_shape: what a column's type is made of; without it only types of PostgreSQL's own are known.
 
     Raises:
         UnenforceableMaskError: a selector that this result cannot be read with.
     """
     known, detectors = frozenset(known_detectors), set(always)
-    by_index: dict[int, list[Mask]] = {}
+    by_place: dict[_Place, list[Mask]] = {}
     for mask in masks:
-        kind, wanted = _only_member(mask)
+        kind, wanted, path = _read_selector(mask)
         if kind == "detector":
             detectors.add(_detector(mask, wanted, known))
         elif kind == "index":
-            by_index.setdefault(_index(mask, wanted, len(columns)), []).append(mask)
+            index = _index(mask, wanted, len(columns))
+            by_place.setdefault((index, _path_into(columns[index], path)), []).append(mask)
         elif kind == "column":
             for index in _holding(mask, wanted, columns):
-                by_index.setdefault(index, []).append(mask)
+                by_place.setdefault((index, _path_into(columns[index], path)), []).append(mask)
         else:
             raise _refuse(mask, f"a result has no {kind!r} to select by")
-    entries = [entry for index, met in sorted(by_index.items()) for entry in _entries(index, met)]
-    return MaskPlan(tuple(entries), tuple(sorted(detectors)))
+    entries = [
+        {**entry, **_describe(place, columns, find_shape)} for place, met in by_place.items() for entry in _entries(place[0], met)
+    ]
+    return MaskPlan(tuple(sorted(entries, key=lambda entry: int(entry["index"]))), tuple(sorted(detectors)))
 
 
-def _only_member(mask: Mask) -> tuple[str, Any]:
-    if len(mask.selector) != 1:
-        raise _refuse(mask, "its selector needs exactly one member")
-    return next(iter(mask.selector.items()))
+type _Place = tuple[int, tuple[Step, ...]]
+
+
+def _read_selector(mask: Mask) -> tuple[str, Any, tuple[Step, ...]]:
+    """What is selected, by what, and the path into its values."""
+    members = dict(mask.selector)
+    path = members.pop("path", None)
+    if path is None and "column" in members and isinstance(members["column"], Mapping):
+        members["column"] = wanted = dict(members["column"])
+        path = wanted.pop("path", None)
+    if len(members) != 1:
+        raise _refuse(mask, "its selector needs exactly one member besides a path")
+    kind, selected = next(iter(members.items()))
+    if path is None:
+        return kind, selected, ()
+    if not isinstance(path, str) or kind == "detector":
+        raise _refuse(mask, "a path is text, and leads into a column")
+    try:
+        return kind, selected, parse_path(path)
+    except ValueError as error:
+        raise _refuse(mask, str(error)) from error
+
+
+def _path_into(column: Mapping[str, Any], path: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The path, where the column is delivered as it is stored; what is computed may be made otherwise and is masked whole."""
+    return path if column.get("lineage") == "known" and isinstance(column.get("origin"), Mapping) else ()
+
+
+def _describe(place: _Place, columns: Sequence[Mapping[str, Any]], find_shape: FindShape | None) -> dict[str, Any]:
+    """The part of an entry that says where in the column it is, and what the column's values are made of."""
+    index, path = place
+    type_oid = columns[index].get("type")
+    described: dict[str, Any] = {"path": list(path)} if path else {}
+    if find_shape is not None and isinstance(type_oid, int):
+        described["shape"] = find_shape(type_oid)
+    return described
 
 
 def _detector(mask: Mask, name: Any, known: frozenset[str]) -> str:

@@ -24,6 +24,7 @@ from gateway.messages import Outcome, Refusal
 from gateway.pipeline import PipelineSession, Ruling
 from gateway.policy.cache import MAX_AGE_S
 from gateway.protocols.postgres import enforce
+from gateway.protocols.postgres.actions import find_shapes
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.events import (
     ActionEnd,
@@ -367,7 +368,8 @@ class PostgresSession:
         masks = [mask for decision in decisions for mask in decision.masks]
         columns = (action.response or {}).get("columns", [])
         masking = self._masking
-        plan = compile_plan(masks, columns, known_detectors=masking.known, always=masking.always)
+        shapes = find_shapes(opened.facts)
+        plan = compile_plan(masks, columns, known_detectors=masking.known, always=masking.always, find_shape=shapes)
         detectors = masking.find_detectors(plan.detectors)
         obligations = [item for decision in decisions for item in decision.obligations]
         bounds = (enforce.read_row_limit(obligations), self._budget.find_row_limit(obligations))

@@ -20,13 +20,21 @@ class MaskParams(TypedDict, total=False):
     email: bool
 
 class ColumnMask(TypedDict):
-    """One mask on the column at `index` (from 0). `apply` is "both" unless it is given."""
+    """One mask on the column at `index` (from 0). `apply` is "both" unless it is given.
+
+    `path` leads to the parts of each value that are masked: names, indexes from 0, None for every member or element. A path that meets
+    another shape than it was written for covers more, never less. `shape` says what is known of the column's type beyond its OID:
+    ("own", oid), ("scalar", oid, base), ("text", oid), ("array", oid, delimiter, element), ("composite", oid, [(name, shape), …]) or
+    ("opaque", oid), whose values become null.
+    """
 
     index: int
     strategy: str
     rule: str
     apply: NotRequired[str]
     params: NotRequired[MaskParams]
+    path: NotRequired[list[str | int | None]]
+    shape: NotRequired[tuple[Any, ...]]
 
 class CopyOptions(TypedDict):
     """Options of a COPY statement; what is absent is what PostgreSQL assumes. `max_row_bytes` bounds what is held back."""

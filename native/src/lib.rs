@@ -7,6 +7,7 @@ mod mask;
 mod policy;
 mod postgres;
 mod record;
+mod shapes;
 mod sql;
 
 #[pymodule]

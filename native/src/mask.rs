@@ -10,6 +10,8 @@ use sealgate_mask::{
     Counts, MaskError, Strategy, Target,
 };
 
+use crate::shapes::{extract_path, extract_shape};
+
 /// Adds the submodule `sealgate_native.mask`.
 pub fn register(py: Python<'_>, parent: &Bound<'_, PyModule>) -> PyResult<()> {
     let module = PyModule::new(py, "mask")?;
@@ -277,13 +279,19 @@ pub fn extract_columns(columns: &[Bound<'_, PyAny>]) -> PyResult<Vec<ColumnDesc>
     columns.iter().map(extract).collect()
 }
 
-/// Masks as `{"index", "strategy", "rule", "apply"?, "params"?: {"keep_last" | "keep_first" | "email"}}`; an unknown member is an error.
+/// Masks as `{"index", "strategy", "rule", "apply"?, "params"?: {"keep_last" | "keep_first" | "email"}, "path"?, "shape"?}`; an unknown
+/// member is an error.
 pub fn extract_masks(masks: &[Bound<'_, PyDict>]) -> PyResult<Vec<ColumnMask>> {
     masks.iter().map(extract_mask).collect()
 }
 
 fn extract_mask(mask: &Bound<'_, PyDict>) -> PyResult<ColumnMask> {
-    only_members(mask, &["index", "strategy", "rule", "apply", "params"])?;
+    only_members(
+        mask,
+        &[
+            "index", "strategy", "rule", "apply", "params", "path", "shape",
+        ],
+    )?;
     let params = match mask.get_item("params")? {
         Some(params) => params.cast_into::<PyDict>()?,
         None => PyDict::new(mask.py()),
@@ -316,6 +324,14 @@ fn extract_mask(mask: &Bound<'_, PyDict>) -> PyResult<ColumnMask> {
         .map_err(to_value_error)?,
         rule: Arc::from(required(mask, "rule")?.extract::<String>()?),
         apply: Apply::parse(apply.as_deref().unwrap_or("both")).map_err(to_value_error)?,
+        path: match mask.get_item("path")? {
+            Some(path) => extract_path(&path)?,
+            None => Vec::new(),
+        },
+        shape: mask
+            .get_item("shape")?
+            .map(|shape| extract_shape(&shape))
+            .transpose()?,
     })
 }
 

@@ -71,6 +71,12 @@ def test_detectors_of_policy_join_those_of_the_configuration():
         ({"json_path": "$.a"}, "redact"),
         ({"header": "x"}, "redact"),
         ({"index": 0, "detector": "ssn"}, "redact"),
+        ({"index": 0, "path": "card"}, "redact"),
+        ({"index": 0, "path": "$..card"}, "redact"),
+        ({"index": 0, "path": 3}, "redact"),
+        ({"detector": "ssn", "path": "$.a"}, "redact"),
+        ({"column": {"table": "t", "column": "c", "path": "$."}}, "redact"),
+        ({"path": "$.a"}, "redact"),
         ({}, "redact"),
     ],
 )
@@ -79,6 +85,37 @@ def test_a_selector_that_cannot_be_placed_is_an_error(selector, strategy):
         build(Mask("odd", selector, strategy))
     assert isinstance(caught.value, PolicyError)
     assert caught.value.fix
+
+
+def test_a_path_leads_into_columns_that_are_delivered_as_they_are_stored():
+    path = {"path": ["a", 0, None]}
+    assert build(Mask("r", {"index": 0, "path": "$.a[0][*]"}, "redact")).masks == ({**entry(0), **path},)
+    assert build(Mask("r", {"column": {"table": "people", "column": "id"}, "path": "$.a[0][*]"}, "redact")).masks == (
+        {**entry(0), **path},
+        entry(2),
+    )
+    for index in (1, 2, 3):  # computed, unknown, constant: masked whole
+        assert build(Mask("r", {"index": index, "path": "$.a"}, "redact")).masks == (entry(index),)
+
+
+def test_masks_of_different_parts_stay_apart_and_those_of_one_part_merge():
+    masks = [
+        Mask("a", {"index": 0, "path": "$.a"}, "partial", params={"keep_last": 4}),
+        Mask("b", {"index": 0, "path": "$['a']"}, "null", "record"),
+        Mask("c", {"index": 0, "path": "$.b"}, "hash"),
+    ]
+    assert [(each["path"], each["strategy"], each["apply"]) for each in build(*masks).masks] == [
+        (["a"], "partial", "delivered"),
+        (["a"], "null", "record"),
+        (["b"], "hash", "both"),
+    ]
+
+
+def test_shapes_are_asked_for_by_type():
+    columns = [{**COLUMNS[0], "type": 70_000}, COLUMNS[1]]
+    masks = [Mask("r", {"index": 0}, "redact"), Mask("r", {"index": 1}, "redact")]
+    plan = compile_plan(masks, columns, known_detectors=(), find_shape=lambda oid: ("opaque", oid))
+    assert plan.masks == ({**entry(0), "shape": ("opaque", 70_000)}, entry(1))
 
 
 def test_targets_are_merged_apart():

@@ -13,7 +13,7 @@ of. A column without both is of unknown lineage, and sensitive as soon as its st
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -32,6 +32,7 @@ from gateway.protocols.postgres.named import (
     uses_name,
 )
 from gateway.protocols.postgres.sensitivity import Sensitivity, find_sensitive
+from gateway.protocols.postgres.shapes import Shape, UserTypes
 from gateway.protocols.postgres.statements import Described, describe_statement
 
 if TYPE_CHECKING:
@@ -315,8 +316,20 @@ def describe_copy_out(
         column = _trace(oid, attnum, snapshot, sensitivity, may_yield=may_yield)
         if column["lineage"] == "unknown" and outputs is not None and oid == 0:
             column = outputs[number]
-        columns.append({"index": number, **column})
+        columns.append({"index": number, **_copied_type(snapshot, oid, attnum), **column})
     return _response(request, columns)
+
+
+def find_shapes(facts: Mapping[str, object]) -> Callable[[int], Shape]:
+    """What types are made of; without a snapshot nothing is known of any but PostgreSQL's own."""
+    snapshot = _snapshot(facts)
+    return (UserTypes({}, {}) if snapshot is None else snapshot.shapes).find_shape
+
+
+def _copied_type(snapshot: CatalogSnapshot | None, oid: int, attnum: int) -> dict[str, int]:
+    relation = None if snapshot is None else snapshot.relations.get(oid)
+    column = None if relation is None else relation.columns.get(attnum)
+    return {} if column is None else {"type": column.type_oid}
 
 
 def _response(request: Action, columns: list[dict[str, Any]]) -> Action:

@@ -24,6 +24,7 @@ from gateway.errors import ProtocolError
 from gateway.protocols.postgres.catalog_queries import QUERIES
 from gateway.protocols.postgres.functions import HARMLESS
 from gateway.protocols.postgres.hooks import Cast, Hook, build_cast, build_hooks
+from gateway.protocols.postgres.shapes import UserTypes, build_types
 
 FIRST_NORMAL_OID: Final = 16384
 """Objects below were made by initdb (FirstNormalObjectId): PostgreSQL's own."""
@@ -195,6 +196,7 @@ class CatalogSnapshot:
     types: Mapping[str, tuple[tuple[str, str], ...]]
     hooks: Mapping[int, tuple[Hook, ...]]
     casts: Mapping[str, tuple[Cast, ...]]
+    shapes: UserTypes
     digest: str
     _by_name: Mapping[tuple[str, str], Relation] = field(repr=False)
     _generated: Mapping[tuple[int, int], tuple[int, ...]] = field(repr=False)
@@ -418,6 +420,7 @@ def _build(texts: Mapping[str, list[tuple[str, ...]]]) -> CatalogSnapshot:
         types=MappingProxyType(_group((name, (schema, kind)) for schema, name, kind in texts["types"])),
         hooks=MappingProxyType(build_hooks(texts["hooks"], texts["rules"])),
         casts=MappingProxyType(_group((row[1], build_cast(row)) for row in texts["casts"])),
+        shapes=build_types(texts["shapes"], texts["fields"], relations.values()),
         digest=hashlib.sha256(json.dumps(texts, sort_keys=True, separators=(",", ":")).encode()).hexdigest(),
         _generated=MappingProxyType(_group(((int(oid), int(number)), int(source)) for oid, number, source in texts["generated"])),
         _children=MappingProxyType(_group((parent, child) for child, parent in links)),

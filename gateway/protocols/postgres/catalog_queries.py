@@ -89,6 +89,16 @@ join pg_catalog.pg_proc f on f.oid = d.refobjid and f.oid >= 16384 join pg_catal
 select n.nspname, t.typname, t.typtype
 from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
 where t.oid >= 16384 and t.typtype in ('b', 'd', 'e', 'r', 'm') and t.typelem = 0""",
+        "shapes": """
+select t.oid, t.typtype, t.typcategory, coalesce(e.oid, 0), coalesce(e.typdelim, ','), t.typbasetype, t.typrelid
+from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+left join pg_catalog.pg_type e on e.oid = t.typelem and e.typarray = t.oid
+where t.oid >= 16384 and n.nspname !~ '^pg_(toast|temp)'""",
+        "fields": """
+select a.attrelid, a.attnum, a.attname, a.atttypid
+from pg_catalog.pg_attribute a
+join pg_catalog.pg_class c on c.oid = a.attrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where a.attnum > 0 and not a.attisdropped and c.relkind = 'c' and n.nspname !~ '^pg_(toast|temp)'""",
     }
 )
 """What the gateway asks, by name. Every value may be taken in text format; the order of rows does not matter.

@@ -12,6 +12,7 @@ from gateway.errors import ConfigError, ProtocolError
 from gateway.protocols.postgres.catalog import QUERIES, BaseColumn, CatalogSnapshot, build_snapshot
 from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, VOLATILE_HARMLESS, YIELDS_ANY
 from gateway.protocols.postgres.sensitivity import find_sensitive
+from gateway.protocols.postgres.shapes import MAX_DEPTH, MAX_FIELDS, build_types
 from gateway.testing.postgres import find_embedded, start_postgres
 
 ROOT = Path(__file__).parents[3]
@@ -44,6 +45,12 @@ create schema bank;
 create table bank.people (id int, ssn text);
 create domain mail as text check (value like '%@%');
 create type mood as enum ('a');
+create domain mails as mail[];
+create type address as (street text, gone int, place mail, moods mood[], at int4range);
+alter type address drop attribute gone;
+create type addressed as (home address, former address[]);
+create domain home as address;
+create type eight as range (subtype = float8);
 create operator public.=== (leftarg = text, rightarg = text, function = texteq);
 create function plus(text, text) returns text language sql as 'select $1';
 create operator public.#@# (leftarg = text, rightarg = text, function = plus);
@@ -294,3 +301,52 @@ def test_every_harmless_function_is_in_a_group_of_the_site() -> None:
     groups = json.loads((ROOT / "rego/site/functions/data.json").read_text())
     assert groups.keys() == HARMLESS
     assert set(groups.values()) == set(json.loads((ROOT / "rego/site/data.json").read_text())["postgres"]["function_groups"])
+
+
+def test_shapes_of_types(connection: psycopg.Connection, snapshot: CatalogSnapshot):
+    def oid(name: str) -> int:
+        found = connection.execute("select %s::regtype::oid", (name,)).fetchone()
+        assert found is not None
+        return int(found[0])
+
+    def of(name: str):
+        return snapshot.shapes.find_shape(oid(name))
+
+    mail = ("scalar", oid("mail"), 25)
+    moods = ("array", oid("mood[]"), ",", ("opaque", oid("mood")))
+    address = ("composite", oid("address"), [("street", ("own", 25)), ("place", mail), ("moods", moods), ("at", ("own", 3904))])
+    assert of("text") == ("own", 25)
+    assert of("text[]") == ("own", 1009)
+    assert of("mood") == ("opaque", oid("mood"))
+    assert of("eight") == ("opaque", oid("eight"))
+    assert of("mail") == mail
+    assert of("mails") == ("array", oid("mails"), ",", mail)
+    assert of("address") == address
+    assert of("home") == ("composite", oid("home"), address[2])
+    assert of("addressed") == (
+        "composite",
+        oid("addressed"),
+        [("home", address), ("former", ("array", oid("address[]"), ",", address))],
+    )
+    assert of("people")[0] == "composite"
+    assert [name for name, _ in of("people")[2]] == ["id", "name", "ssn", "tail"]
+    assert snapshot.shapes.find_shape(4_000_000_000) == ("opaque", 4_000_000_000)
+
+
+def test_types_nested_too_deep_or_too_wide_are_opaque():
+    def build(fields, types=()):
+        return build_types(types, fields, ())
+
+    def row(oid, relation):
+        return (str(oid), "c", "C", "0", ",", "0", str(relation))
+
+    deep = build(
+        [(str(1 + level), "1", "next", str(20_001 + level)) for level in range(20)],
+        [row(20_000 + level, 1 + level) for level in range(20)],
+    )
+    shape, levels = deep.find_shape(20_000), 0
+    while shape[0] == "composite":
+        shape, levels = shape[2][0][1], levels + 1
+    assert (shape[0], levels) == ("opaque", MAX_DEPTH)
+    wide = build([("1", str(number), f"f{number}", "25") for number in range(MAX_FIELDS + 1)], [row(20_000, 1)])
+    assert wide.find_shape(20_000) == ("opaque", 20_000)

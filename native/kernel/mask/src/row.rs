@@ -3,8 +3,11 @@ use std::sync::Arc;
 
 use crate::cell::{Cell, Hint};
 use crate::detectors::Detectors;
+use crate::path::{Step, MAX_STEPS};
+use crate::shape::{Kind, Shape, MAX_SHAPE_DEPTH};
 use crate::strategy::{Replacement, Strategy};
-use crate::types::{carrier, reading, ColumnDesc, Reading};
+use crate::structure::{Structure, Written};
+use crate::types::{carrier, reading, Carrier, ColumnDesc, Reading};
 use crate::{Counts, MaskError};
 
 /// Where a row goes: to the agent or into the record.
@@ -61,6 +64,10 @@ pub struct ColumnMask {
     pub rule: Arc<str>,
     /// Which targets it is for.
     pub apply: Apply,
+    /// The part of each value it is for; the whole value where it is empty.
+    pub path: Vec<Step>,
+    /// What is known of the column's type beyond its OID.
+    pub shape: Option<Shape>,
 }
 
 /// What happens to the cells of one column on the way to one target.
@@ -70,6 +77,11 @@ pub(crate) enum CellAction {
     Replace {
         rule: Arc<str>,
         replacement: Replacement,
+    },
+    /// Parts are masked; what stays is read by detectors where the reading says so.
+    Parts {
+        structure: Arc<Structure>,
+        scan: Option<(Reading, Hint)>,
     },
     Scan {
         reading: Reading,
@@ -118,6 +130,7 @@ impl CellPlan {
                 mask.rule, mask.index
             )));
         }
+        check_masks(masks)?;
         let compile = |target: Target| -> Vec<CellAction> {
             let action = |(index, column)| {
                 compile_column(index, column, masks, target, detectors.as_deref(), key)
@@ -141,7 +154,7 @@ impl CellPlan {
     /// Whether `action` can change this cell at all; the quick answer for most cells.
     pub(crate) fn concerns(&self, action: &CellAction, cell: &[u8]) -> bool {
         match (action, &self.detectors) {
-            (CellAction::Replace { .. }, _) => true,
+            (CellAction::Replace { .. } | CellAction::Parts { .. }, _) => true,
             (CellAction::Scan { reading, hint }, Some(detectors)) => {
                 detectors.may_find(*reading, *hint, cell)
             }
@@ -166,19 +179,78 @@ impl CellPlan {
                     Outcome::Null
                 }
             }
+            (CellAction::Parts { structure, scan }, detectors) => {
+                let scan = detectors.as_deref().zip(*scan);
+                mask_parts(structure, scan, cell, out, counts)
+            }
             (CellAction::Scan { reading, hint }, Some(detectors)) => {
-                match detectors.mask_cell(*reading, *hint, cell, out, counts) {
-                    Cell::Clean => Outcome::Unchanged,
-                    Cell::Masked => Outcome::Replaced,
-                    Cell::Withheld => Outcome::Null,
-                }
+                scan_cell(detectors, (*reading, *hint), cell, out, counts)
             }
             _ => Outcome::Unchanged,
         }
     }
 }
 
-/// The strongest mask on the column wins; without one the detectors read it.
+fn scan_cell(
+    detectors: &Detectors,
+    (reading, hint): (Reading, Hint),
+    cell: &[u8],
+    out: &mut Vec<u8>,
+    counts: &mut Counts,
+) -> Outcome {
+    match detectors.mask_cell(reading, hint, cell, out, counts) {
+        Cell::Clean => Outcome::Unchanged,
+        Cell::Masked => Outcome::Replaced,
+        Cell::Withheld => Outcome::Null,
+    }
+}
+
+/// Masks the parts of a cell, and lets the detectors read what is left of it.
+fn mask_parts(
+    structure: &Structure,
+    scan: Option<(&Detectors, (Reading, Hint))>,
+    cell: &[u8],
+    out: &mut Vec<u8>,
+    counts: &mut Counts,
+) -> Outcome {
+    let start = out.len();
+    let written = structure.write(cell, out, counts);
+    let Some((detectors, how)) = scan else {
+        return match written {
+            Written::Unchanged => Outcome::Unchanged,
+            Written::Replaced => Outcome::Replaced,
+            Written::Null => Outcome::Null,
+        };
+    };
+    match written {
+        Written::Null => Outcome::Null,
+        Written::Unchanged => scan_cell(detectors, how, cell, out, counts),
+        Written::Replaced => {
+            let masked = out.split_off(start);
+            let outcome = scan_cell(detectors, how, &masked, out, counts);
+            if outcome != Outcome::Unchanged {
+                return outcome;
+            }
+            out.extend_from_slice(&masked);
+            Outcome::Replaced
+        }
+    }
+}
+
+fn check_masks(masks: &[ColumnMask]) -> Result<(), MaskError> {
+    for mask in masks {
+        let depth = mask.shape.as_ref().map_or(0, Shape::depth);
+        if mask.path.len() > MAX_STEPS || depth > MAX_SHAPE_DEPTH {
+            return Err(MaskError::Spec(format!(
+                "rule {} looks deeper into a value than {MAX_STEPS} steps or {MAX_SHAPE_DEPTH} types",
+                mask.rule
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The strongest mask on a value wins; what no mask covers is read by the detectors.
 fn compile_column(
     index: usize,
     column: &ColumnDesc,
@@ -193,28 +265,41 @@ fn compile_column(
         .collect();
     // Between equals the first rule by name wins, so that the order of masks does not show in counts and tokens.
     met.sort_by_key(|mask| (mask.strategy.rank(), Arc::clone(&mask.rule)));
-    let winner = met.first().map(|first| {
+    let scan = || {
+        let detectors = detectors?;
+        let reading = reading(column);
+        (reading != Reading::Skip).then(|| (reading, detectors.hint(&column.name)))
+    };
+    let Some(first) = met.first() else {
+        return scan().map_or(CellAction::Copy, |(reading, hint)| CellAction::Scan {
+            reading,
+            hint,
+        });
+    };
+    let known = met.iter().find_map(|mask| mask.shape.clone());
+    let shape = known.unwrap_or_else(|| Shape::of(column.type_oid));
+    let is_whole = met.iter().all(|mask| mask.path.is_empty());
+    let carrier = match shape.kind {
+        Kind::Scalar(base) => carrier(base, column.format != 0),
+        Kind::Text if column.format == 0 => Carrier::Text,
+        _ => Carrier::None,
+    };
+    let has_parts = matches!(shape.kind, Kind::Array { .. } | Kind::Composite(_));
+    if is_whole && !has_parts {
         let strategy = met.iter().fold(first.strategy, |strategy, mask| {
             strategy.combine(mask.strategy)
         });
-        (strategy, &first.rule)
-    });
-    match (winner, detectors) {
-        (Some((strategy, rule)), _) => {
-            let replacement = Replacement::new(strategy, carrier(column), rule, key);
-            CellAction::Replace {
-                rule: Arc::clone(rule),
-                replacement,
-            }
-        }
-        (None, Some(detectors)) => match reading(column) {
-            Reading::Skip => CellAction::Copy,
-            reading => CellAction::Scan {
-                reading,
-                hint: detectors.hint(&column.name),
-            },
-        },
-        (None, None) => CellAction::Copy,
+        return CellAction::Replace {
+            rule: Arc::clone(&first.rule),
+            replacement: Replacement::new(strategy, carrier, &first.rule, key),
+        };
+    }
+    let masks = met
+        .iter()
+        .map(|mask| (mask.path.clone(), mask.strategy, Arc::clone(&mask.rule)));
+    CellAction::Parts {
+        structure: Arc::new(Structure::new(column, shape, masks.collect(), key)),
+        scan: if is_whole { None } else { scan() },
     }
 }
 

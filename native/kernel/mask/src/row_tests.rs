@@ -31,6 +31,8 @@ fn mask(index: u16, strategy: Strategy, rule: &str, apply: Apply) -> ColumnMask 
         strategy,
         rule: Arc::from(rule),
         apply,
+        path: Vec::new(),
+        shape: None,
     }
 }
 

@@ -1,4 +1,5 @@
 //! What a PostgreSQL type can carry, by its OID and the format of the cell.
+use crate::shape::FIRST_USER_OID;
 
 /// One column of a described result.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,9 +42,6 @@ pub(crate) enum Reading {
     Skip,
 }
 
-/// The first OID PostgreSQL gives to objects that are not its own (FirstNormalObjectId).
-const FIRST_USER_OID: u32 = 16384;
-
 const BOOL: u32 = 16;
 const BYTEA: u32 = 17;
 const NAME: u32 = 19;
@@ -64,34 +62,35 @@ const FIXED_SYNTAX: [u32; 15] = [
     BOOL, 26, 27, 28, 29, 829, 1082, 1083, 1114, 1184, 1186, 1266, 2950, 3220, 774,
 ];
 
-/// Whether replacements for this type and format are written as text, as JSON, or not at all.
+/// Whether replacements for a type of PostgreSQL's own are written as text, as JSON, or not at all.
 ///
-/// Types of the server that are not text (numbers, dates, uuid, bytea, arrays, ranges) carry nothing. A type created by a
-/// user (citext, an enumeration) carries text in text format; its binary form is not known, so there it carries nothing.
-pub(crate) fn carrier(column: &ColumnDesc) -> Carrier {
-    let is_text_format = column.format == 0;
-    match column.type_oid {
+/// Types that are not text (numbers, dates, uuid, bytea, ranges, multiranges) carry nothing. A type that is not known carries text where
+/// only texts are written (COPY), else nothing.
+pub(crate) fn carrier(type_oid: u32, is_binary: bool) -> Carrier {
+    match type_oid {
         TEXT | VARCHAR | BPCHAR | NAME | XML | UNKNOWN => Carrier::Text,
         JSON => Carrier::Json,
-        JSONB if is_text_format => Carrier::Json,
-        JSONB => Carrier::BinaryJsonb,
-        oid if (oid == 0 || oid >= FIRST_USER_OID) && is_text_format => Carrier::Text,
+        JSONB if is_binary => Carrier::BinaryJsonb,
+        JSONB => Carrier::Json,
+        0 if !is_binary => Carrier::Text,
         _ => Carrier::None,
     }
 }
 
-/// How detectors read a cell of this type and format.
+/// How detectors read a cell of this type and format. A finding is replaced inside the text of a type of a user, whatever type that is:
+/// its token has no character that arrays or composites give a meaning.
 pub(crate) fn reading(column: &ColumnDesc) -> Reading {
-    let is_text_format = column.format == 0;
-    match (carrier(column), column.type_oid) {
+    let is_binary = column.format != 0;
+    match (carrier(column.type_oid, is_binary), column.type_oid) {
         (Carrier::Text, _) => Reading::Text,
         (Carrier::Json, _) => Reading::Json(0),
         (Carrier::BinaryJsonb, _) => Reading::Json(1),
+        (Carrier::None, oid) if oid >= FIRST_USER_OID && !is_binary => Reading::Text,
         (Carrier::None, oid) if FIXED_SYNTAX.contains(&oid) => Reading::Skip,
-        (Carrier::None, BYTEA) if is_text_format => Reading::HexBytes,
-        (Carrier::None, INT2) if !is_text_format => Reading::Integer(2),
-        (Carrier::None, INT4) if !is_text_format => Reading::Integer(4),
-        (Carrier::None, INT8) if !is_text_format => Reading::Integer(8),
+        (Carrier::None, BYTEA) if !is_binary => Reading::HexBytes,
+        (Carrier::None, INT2) if is_binary => Reading::Integer(2),
+        (Carrier::None, INT4) if is_binary => Reading::Integer(4),
+        (Carrier::None, INT8) if is_binary => Reading::Integer(8),
         (Carrier::None, _) => Reading::Opaque,
     }
 }

@@ -87,6 +87,8 @@ fn masks(strategy: Strategy) -> Vec<ColumnMask> {
         strategy,
         rule: Arc::from("rule"),
         apply: Apply::Both,
+        path: Vec::new(),
+        shape: None,
     }]
 }
 
