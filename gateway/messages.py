@@ -48,6 +48,8 @@ class Outcome:
         masked: masked cells by rule id.
         detected: findings by detector name.
         error_code: the target's error code, such as a SQLSTATE; never its text.
+        rows_cut: rows the target sent that were left out because a rule has results end after a number of rows.
+        cut_by: that rule.
         transcript: masked rows as recorded, JSON lines in UTF-8.
         transcript_truncated: whether the transcript stops before the rows did.
         stream: what a streamed transcript and the streams of the action amounted to: counts, keyed digests.
@@ -63,6 +65,8 @@ class Outcome:
     transcript: bytes = b""
     transcript_truncated: bool = False
     stream: Mapping[str, Any] = field(default_factory=dict)
+    rows_cut: int = 0
+    cut_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,8 @@ def describe_outcome(outcome: Outcome) -> dict[str, Any]:
         "masked": dict(outcome.masked),
         "detected": dict(outcome.detected),
         "stream": dict(outcome.stream),
+        "rows_cut": outcome.rows_cut,
+        "cut_by": outcome.cut_by,
     }
     return {"status": outcome.status, **{name: value for name, value in optional.items() if value}}
 

@@ -48,6 +48,8 @@ class OpenAction:
     is_truncated: bool = False
     is_withheld: bool = False
     error_code: str | None = None
+    rows_cut: int = 0
+    cut_by: str | None = None
     lesson: int | None = None
 
     @property
@@ -75,6 +77,8 @@ class OpenAction:
             error_code=self.error_code,
             transcript=b"".join(self.record),
             transcript_truncated=self.is_truncated,
+            rows_cut=self.rows_cut,
+            cut_by=self.cut_by,
         )
 
     def break_off(self, error_code: str) -> Outcome:
@@ -137,7 +141,10 @@ class OpenActions:
             action.detected.update(event.detected)
             action.keep(event.record)
             action.is_truncated |= event.record_truncated
-            action.is_withheld |= event.withheld is not None
+            action.is_withheld |= event.withheld not in {None, "cut"}
+            if event.withheld == "cut":
+                action.rows_cut += event.rows_withheld
+                action.cut_by = event.cut_by
 
     def tag(self, event: CommandComplete) -> None:
         """A statement of an action ended well."""

@@ -372,12 +372,13 @@ class PostgresSession:
         plan = compile_plan(masks, columns, known_detectors=masking.known, always=masking.always, find_shape=shapes)
         detectors = masking.find_detectors(plan.detectors)
         obligations = [item for decision in decisions for item in decision.obligations]
-        bounds = (enforce.read_row_limit(obligations), self._budget.find_row_limit(obligations))
-        row_limit = min((bound for bound in bounds if bound is not None), default=None)
+        limit = enforce.read_row_limit(obligations, self._budget.find_row_limit(obligations))
         if isinstance(event, RowDescription):
             lesson = self._known.cut_rows(opened, response)
-            self._kernel.resolve_rows(event.id, list(plan.masks), detectors, masking.key, row_limit, lesson)
-        elif row_limit is not None:
+            cut = enforce.find_cut(limit, action, event.index)
+            rows = None if limit is None else limit.rows
+            self._kernel.resolve_rows(event.id, list(plan.masks), detectors, masking.key, rows, lesson, cut)
+        elif limit is not None:
             raise enforce.UnenforceableError("a row limit cannot be carried out on COPY")
         else:
             self._kernel.resolve_copy(event.id, list(plan.masks), detectors, masking.key, copy_options(action, event))

@@ -104,8 +104,8 @@ class Session:
             fields [{name, table_oid, attnum, type_oid, type_size, type_modifier}], formats.
         copy_out: id, action, index, format, columns.   copy_in: action, index, format, columns.
         command_complete: action, index, tag, suspended, withheld.
-        result_end: action, index, rows, bytes, rows_withheld, withheld (None, "policy", "row_limit"), masked {rule: cells},
-            detected {detector: findings}, record (masked rows as JSON lines), record_truncated, sha256 (of the row messages delivered).
+        result_end: action, index, rows, bytes, rows_withheld, withheld (None, "policy", "row_limit", "cut"), cut_by (the rule, where it was cut), masked
+            {rule: cells}, detected {detector: findings}, record (masked rows as JSON lines), record_truncated, sha256 (of the row messages delivered).
         action_end: action, status ("completed", "failed", "suspended", "skipped"); once per forwarded action, after all else of it.
         error: action, fields, detected.   notice: fields, detected.   notification: pid, channel, payload, detected.
         parameter_status: name, value.   ready: status.
@@ -210,10 +210,12 @@ class Session:
         key: bytes,
         row_limit: int | None = None,
         lesson: tuple[int, Mapping[str, Any]] | None = None,
+        cut: tuple[str, str | None] | None = None,
     ) -> None:
         """Delivers a described result masked like this; a prepared statement keeps the plan while its fields stay the same.
 
-        After `row_limit` rows the rest is withheld with error 54000. ValueError when a mask cannot be carried out: nothing has changed
+        After `row_limit` rows the rest is withheld with error 54000. With `cut`, a rule and the first word of the command tag of a
+        suspended portal, the result ends there instead: a warning 01000 that names the rule, then CommandComplete with the rows delivered. ValueError when a mask cannot be carried out: nothing has changed
         then, and the event still waits.
         """
 

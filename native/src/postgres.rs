@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use sealgate_postgres::masking::TextMasker;
 use sealgate_postgres::{
-    Event, FrameReader as KernelReader, Gate, Known, Limits, ResolveError,
+    Cut, Event, FrameReader as KernelReader, Gate, Known, Limits, ResolveError, RowLimit,
     Session as KernelSession, Violation,
 };
 
@@ -293,7 +293,7 @@ impl Session {
         clippy::too_many_arguments,
         reason = "each is a keyword of the Python method"
     )]
-    #[pyo3(signature = (id, masks, detectors, key, row_limit = None, lesson = None))]
+    #[pyo3(signature = (id, masks, detectors, key, row_limit = None, lesson = None, cut = None))]
     fn resolve_rows(
         &self,
         py: Python<'_>,
@@ -303,7 +303,18 @@ impl Session {
         key: &[u8],
         row_limit: Option<u64>,
         lesson: Option<(u64, Bound<'_, PyDict>)>,
+        cut: Option<(String, Option<String>)>,
     ) -> PyResult<()> {
+        let cut = cut.map(|(rule, tag)| Cut {
+            rule: Arc::from(rule),
+            tag: tag.map(Arc::from),
+        });
+        if cut.is_some() && row_limit.is_none() {
+            return Err(PyValueError::new_err(
+                "a result without a row limit cannot be cut",
+            ));
+        }
+        let row_limit = row_limit.map(|rows| RowLimit { rows, cut });
         let lesson = lesson
             .map(|(number, lesson)| extract_row_lesson(&lesson).map(|lesson| (number, lesson)))
             .transpose()?;

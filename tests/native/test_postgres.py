@@ -42,6 +42,7 @@ class Host:
 
     session: Session
     row_limit: int | None = None
+    cut: tuple[str, str | None] | None = None
     client_events: list[dict[str, Any]] = field(default_factory=list)
     server_events: list[dict[str, Any]] = field(default_factory=list)
     forwarded: list[str] = field(default_factory=list)
@@ -75,7 +76,7 @@ class Host:
                 for index, item in enumerate(event["fields"])
                 if (item["table_oid"], item["attnum"]) == (pg.SECRET_OID, 2)
             ]
-            self.session.resolve_rows(event["id"], masks, None, KEY, self.row_limit)
+            self.session.resolve_rows(event["id"], masks, None, KEY, self.row_limit, None, self.cut)
         elif event["kind"] == "copy_out":
             self.session.resolve_copy(event["id"], [], None, KEY)
         return True
@@ -406,6 +407,42 @@ def test_the_row_limit_holds_over_all_executes_of_a_portal() -> None:
     ]
     assert ends[0]["masked"] == {"secret": 2}
     assert ends[0]["record"] == b'["0","[redacted]"]\n["1","[redacted]"]\n'
+
+
+@pytest.mark.parametrize("tag", ["SELECT", None])
+def test_a_result_that_is_cut_ends_as_if_there_were_no_more(tag: str | None) -> None:
+    session, backend = make_session(), pg.Backend()
+    host = Host(session, row_limit=3, cut=("rule.limit", tag))
+    session.receive_client(pg.query("begin") + pg.parse("", "select secret 9") + pg.bind("p", ""))
+    session.receive_client((pg.execute("p", 2) + pg.SYNC) * 3)
+    for _ in range(10):
+        host.take_events()
+        backend.receive(session.take_to_server())
+        session.receive_server(backend.out)
+        backend.out = b""
+    sent = pg.messages(session.take_to_client())
+    # What the server would only suspend ends, unless its tag would count something else than rows.
+    end = "C" if tag else "s"
+    assert [kind for kind, _ in sent] == ["C", "Z", "1", "2", "D", "D", "s", "Z", "D", "N", end, "Z", "N", end, "Z"]
+    assert [body for kind, body in sent if kind == "C"][1:] == ([b"SELECT 1\0", b"SELECT 0\0"] if tag else [])
+    assert all(b"C01000\0" in body and b"Rule rule.limit: " in body for kind, body in sent if kind == "N")
+    ends = [event for event in host.server_events if event["kind"] == "result_end"]
+    assert [(end["rows"], end["rows_withheld"], end["withheld"], end.get("cut_by")) for end in ends] == [
+        (2, 0, None, None),
+        (1, 1, "cut", "rule.limit"),
+        (0, 2, "cut", "rule.limit"),
+    ]
+    assert session.transaction_status == "T"
+
+
+def test_a_cut_needs_a_limit() -> None:
+    session = make_session()
+    ask(session, pg.query("select plain 1"))
+    session.receive_server(pg.row_description([("n", 0, 0)]))
+    event = next_judged(session)
+    with pytest.raises(ValueError, match="limit"):
+        session.resolve_rows(event["id"], [], None, KEY, None, None, ("rule", None))
+    session.resolve_rows(event["id"], [], None, KEY, 1, None, ("rule", None))
 
 
 def test_a_withheld_result_is_one_error_and_the_true_status() -> None:

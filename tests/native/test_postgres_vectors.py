@@ -92,7 +92,8 @@ class Replay:
         elif verb == "withhold":
             self.session.withhold(number, document)
         elif verb == "rows":
-            self.session.resolve_rows(number, document["masks"], None, KEY, document.get("row_limit"))
+            cut = (document["cut_by"], "SELECT") if "cut_by" in document else None
+            self.session.resolve_rows(number, document["masks"], None, KEY, document.get("row_limit"), None, cut)
         else:
             self.session.resolve_copy(number, document["masks"], None, KEY, document["options"])
         self.collect()

@@ -53,6 +53,15 @@ def test_withheld_results_are_said_to_be():
     assert book.end(ActionEnd(1, "completed"))[1].status == "withheld"
 
 
+def test_results_that_were_cut_say_by_which_rule():
+    book = OpenActions(10)
+    book.add(make_action(1, Query(1, "select 1; select 2")))
+    for _ in range(2):
+        book.count(result(1, withheld="cut", rows_withheld=3, cut_by="r.limit"))
+    outcome = book.end(ActionEnd(1, "completed"))[1]
+    assert (outcome.status, outcome.rows, outcome.rows_cut, outcome.cut_by) == ("completed", 4, 6, "r.limit")
+
+
 def test_a_prepared_statement_is_found_for_later_descriptions():
     book = OpenActions(2)
     book.add(make_action(1, Parse(1, "a", "select 1")))

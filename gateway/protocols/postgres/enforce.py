@@ -7,6 +7,7 @@ and why, HINT what to do next and the decision id. No field ever carries a value
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.action import Action
@@ -43,6 +44,9 @@ TARGET_DOWN, TARGET_LOST, SHUTDOWN, IDLE, TOO_MANY, UNKNOWN_DATABASE, WRONG_TOKE
     "08001", "08006", "57P01", "57P05", "53300", "3D000", "28P01", "28000",
 )  # fmt: skip
 """SQLSTATEs of what ends a session or a login."""
+
+ON_EXCESS: Final = frozenset({"block", "truncate"})
+"""What policy may say of a result with more rows than it may have: an error after these rows, or an end."""
 
 MAX_FIELD_CHARS: Final = 1000
 """Longest error field; reasons come from policy and may be long, a terminal is not."""
@@ -90,17 +94,49 @@ class UnenforceableError(ValueError):
     """An obligation that cannot be carried out on this result; the host withholds it."""
 
 
-def read_row_limit(obligations: Iterable[Obligation]) -> int | None:
-    """How many rows a result may have, the least of all limits; None for no limit. Raises UnenforceableError."""
-    limits = []
+@dataclass(frozen=True, slots=True)
+class RowLimit:
+    """How many rows a result may have.
+
+    Attributes:
+        cut_by: the rule that has the result end after them; None where a result with more ends with an error.
+    """
+
+    rows: int
+    cut_by: str | None = None
+
+
+def read_row_limit(obligations: Iterable[Obligation], bound: int | None = None) -> RowLimit | None:
+    """The least of all limits; None for no limit. Of equal ones that which ends with an error binds. Raises UnenforceableError.
+
+    Args:
+        obligations: row_limit {rows, on_excess: block|truncate}, among others.
+        bound: how many rows other obligations leave, such as a bound on the rows of a run.
+    """
+    limits = [] if bound is None else [RowLimit(bound)]
     for obligation in obligations:
         if obligation.kind != "row_limit":
             continue
         rows, on_excess = obligation.params.get("rows"), obligation.params.get("on_excess", "block")
-        if not isinstance(rows, int) or isinstance(rows, bool) or rows < 0 or on_excess != "block":
+        if not isinstance(rows, int) or isinstance(rows, bool) or rows < 0 or on_excess not in ON_EXCESS:
             raise UnenforceableError(f"rule {obligation.rule} sets a row limit the gateway cannot carry out")
-        limits.append(rows)
-    return min(limits, default=None)
+        limits.append(RowLimit(rows, obligation.rule if on_excess == "truncate" else None))
+    return min(limits, key=lambda limit: (limit.rows, limit.cut_by or ""), default=None)
+
+
+def find_cut(limit: RowLimit | None, request: Action, index: int) -> tuple[str, str | None] | None:
+    """The rule that has a result cut, and the command tag of a portal that is cut while the server could go on.
+
+    Args:
+        limit: of the result.
+        request: the action the result answers.
+        index: which statement of a simple query.
+    """
+    if limit is None or limit.cut_by is None:
+        return None
+    statements = request.facts.get("statements", ())
+    verb = statements[index].get("verb") if 0 <= index < len(statements) else None
+    return limit.cut_by, {"select": "SELECT", "values": "SELECT", "fetch": "FETCH"}.get(str(verb))
 
 
 def can_quote_sensitive(action: Action) -> bool:

@@ -207,6 +207,8 @@ class ResultEnd:
 
     Attributes:
         withheld: why some rows were not delivered, such as "row_limit"; None when all were.
+        rows_withheld: how many were not.
+        cut_by: the rule that had the result end after the rows delivered, where withheld is "cut".
     """
 
     action: int | None
@@ -217,6 +219,8 @@ class ResultEnd:
     record: bytes = b""
     record_truncated: bool = False
     withheld: str | None = None
+    rows_withheld: int = 0
+    cut_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

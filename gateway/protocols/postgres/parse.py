@@ -134,6 +134,8 @@ def _result_end(report: Report) -> ResultEnd:
         bytes(report.get("record", b"")),
         report.get("record_truncated", False),
         report.get("withheld"),
+        report.get("rows_withheld", 0),
+        report.get("cut_by"),
     )
 
 

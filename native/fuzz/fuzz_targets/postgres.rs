@@ -5,7 +5,7 @@ use std::sync::Arc;
 use libfuzzer_sys::fuzz_target;
 use sealgate_postgres::masking::Unmasked;
 use sealgate_postgres::{
-    error_fields, parse_startup, ClientEvent, FrameReader, Limits, ServerEvent, Session,
+    error_fields, parse_startup, ClientEvent, Cut, FrameReader, Limits, RowLimit, ServerEvent, Session,
     READ_AHEAD_BYTES,
 };
 
@@ -45,7 +45,7 @@ fn judge(session: &mut Session, choice: u8) {
     if let Ok(Some(event)) = session.next_server_event() {
         let resolved = match event {
             ServerEvent::RowDescription { id, .. } if is_allowed => {
-                session.resolve_rows(id, Arc::new(Unmasked), Some(u64::from(choice)))
+                session.resolve_rows(id, Arc::new(Unmasked), Some(RowLimit { rows: u64::from(choice), cut: (choice % 2 == 0).then(|| Cut { rule: "rule".into(), tag: None }) }))
             }
             ServerEvent::CopyOut { id, .. } if is_allowed => {
                 session.resolve_copy(id, Box::new(Unmasked))

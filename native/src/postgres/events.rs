@@ -237,6 +237,9 @@ pub(super) fn result_end(py: Python<'_>, dict: &Bound<'_, PyDict>, end: ResultEn
     dict.set_item("bytes", end.bytes)?;
     dict.set_item("rows_withheld", end.rows_withheld)?;
     dict.set_item("withheld", end.withheld.map(|reason| reason.name()))?;
+    if let Some(rule) = &end.cut_by {
+        dict.set_item("cut_by", &**rule)?;
+    }
     dict.set_item("masked", end.masked)?;
     dict.set_item("detected", end.detected)?;
     dict.set_item("record", PyBytes::new(py, &end.record))?;

@@ -2,12 +2,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.action import Action
 from gateway.decision import Obligation
 from gateway.messages import Refusal
 from gateway.protocols.postgres.enforce import (
     MAX_FIELD_CHARS,
     SQLSTATES,
+    RowLimit,
     UnenforceableError,
+    find_cut,
     read_row_limit,
     refuse,
     refuse_login,
@@ -83,11 +86,41 @@ def test_fields_are_one_printable_line_of_bounded_length(why, fix):
 
 def test_the_least_row_limit_binds():
     limits = [Obligation("a", "row_limit", {"rows": 10}), Obligation("b", "row_limit", {"rows": 3, "on_excess": "block"})]
-    assert read_row_limit([*limits, Obligation("c", "tag", {"value": "x"})]) == 3
+    assert read_row_limit([*limits, Obligation("c", "tag", {"value": "x"})]) == RowLimit(3)
     assert read_row_limit([]) is None
+    assert read_row_limit(limits, 2) == RowLimit(2)
+    assert read_row_limit([], 2) == RowLimit(2)
 
 
-@pytest.mark.parametrize("params", [{}, {"rows": -1}, {"rows": True}, {"rows": "5"}, {"rows": 5, "on_excess": "truncate"}])
+def test_a_limit_that_cuts_binds_only_where_none_ends_with_an_error_before_it():
+    cut = Obligation("a", "row_limit", {"rows": 3, "on_excess": "truncate"})
+    assert read_row_limit([cut, Obligation("b", "row_limit", {"rows": 4})], 5) == RowLimit(3, "a")
+    for other in ([Obligation("b", "row_limit", {"rows": 3})], [Obligation("b", "row_limit", {"rows": 2})]):
+        assert read_row_limit([cut, *other]).cut_by is None
+        assert read_row_limit([*other, cut]).cut_by is None
+    assert read_row_limit([cut], 3) == RowLimit(3)
+
+
+CUT = RowLimit(3, "a")
+
+
+def test_the_tag_of_a_suspended_portal_is_known_of_reads_only():
+    def of(verb, index=0, limit=CUT):
+        action = Action("postgres", "request", "postgres.query", frozenset({"read"}), {"statements": [{"verb": verb}]}, {}, {})
+        return find_cut(limit, action, index)
+
+    assert [of(verb) for verb in ("select", "fetch", "update", "execute")] == [
+        ("a", "SELECT"),
+        ("a", "FETCH"),
+        ("a", None),
+        ("a", None),
+    ]
+    assert of("select", index=1) == ("a", None)
+    assert of("select", limit=RowLimit(3)) is None
+    assert of("select", limit=None) is None
+
+
+@pytest.mark.parametrize("params", [{}, {"rows": -1}, {"rows": True}, {"rows": "5"}, {"rows": 5, "on_excess": "drop"}])
 def test_a_row_limit_that_cannot_be_carried_out_is_an_error(params):
     with pytest.raises(UnenforceableError):
         read_row_limit([Obligation("a", "row_limit", params)])

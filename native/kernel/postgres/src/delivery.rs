@@ -11,7 +11,7 @@ use crate::pending::Subject;
 use crate::record::Record;
 use crate::session::Session;
 use crate::state::Expect;
-use crate::statement::{Nameable, Portal, Rows};
+use crate::statement::{Cut, Nameable, Portal, RowLimit, Rows};
 use crate::Violation;
 
 /// A result being delivered.
@@ -19,7 +19,7 @@ pub(crate) struct OpenResult {
     action: Option<u64>,
     index: u32,
     masker: Masker,
-    row_limit: Option<u64>,
+    row_limit: Option<RowLimit>,
     /// Rows the limit has already been spent on, by earlier Executes of the portal.
     rows_before: u64,
     rows: u64,
@@ -45,7 +45,7 @@ pub(crate) enum Masker {
 }
 
 impl Session {
-    pub(crate) fn open_result(&mut self, masker: Masker, row_limit: Option<u64>) {
+    pub(crate) fn open_result(&mut self, masker: Masker, row_limit: Option<RowLimit>) {
         let Some(head) = self.pending.head() else {
             return;
         };
@@ -92,7 +92,7 @@ impl Session {
                     masker,
                     formats: planned.formats.clone(),
                 });
-                masker.map(|masker| (masker, planned.plan.row_limit, planned.delivered))
+                masker.map(|masker| (masker, planned.plan.row_limit.clone(), planned.delivered))
             }
             _ => None,
         });
@@ -117,11 +117,14 @@ impl Session {
             result.rows_withheld += 1;
             return Ok(());
         }
-        if result
-            .row_limit
-            .is_some_and(|limit| result.rows_before + result.rows >= limit)
-        {
-            let limit = result.row_limit.unwrap_or(0);
+        let limit = result.row_limit.as_ref();
+        if let Some(limit) = limit.filter(|limit| result.rows_before + result.rows >= limit.rows) {
+            if limit.cut.is_some() {
+                result.withheld = Some(Withheld::Cut);
+                result.rows_withheld += 1;
+                return Ok(());
+            }
+            let limit = limit.rows;
             let message = format!("the result has more than the {limit} rows this statement may return; the rest is withheld");
             return self.excess_row(
                 &message,
@@ -171,6 +174,14 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Where the open result was cut: the rule, the tag that stands for it, and how many rows of it were delivered now and in all.
+    pub(crate) fn cut(&self) -> Option<(Cut, u64, u64)> {
+        let result = self.result.as_ref()?;
+        let is_cut = result.withheld == Some(Withheld::Cut);
+        let cut = result.row_limit.as_ref()?.cut.clone().filter(|_| is_cut)?;
+        Some((cut, result.rows, result.rows_before + result.rows))
     }
 
     /// The first row beyond the limit.
@@ -290,6 +301,11 @@ impl Session {
             bytes: closed.bytes,
             rows_withheld: result.rows_withheld,
             withheld: result.withheld,
+            cut_by: result
+                .row_limit
+                .and_then(|limit| limit.cut)
+                .filter(|_| result.withheld == Some(Withheld::Cut))
+                .map(|cut| cut.rule),
             masked: counts.masked,
             detected: counts.detected,
             record: closed.lines,

@@ -113,6 +113,29 @@ pub(crate) fn parse(out: &mut Vec<u8>, name: &str, sql: &str) {
     finish(out, start);
 }
 
+/// CommandComplete.
+pub(crate) fn command_complete(tag: &str) -> Vec<u8> {
+    let mut body = Vec::with_capacity(tag.len() + 1);
+    push_string(&mut body, tag);
+    message(b'C', &body)
+}
+
+/// A NoticeResponse of severity WARNING in the gateway's own words.
+pub(crate) fn local_warning(code: &str, message: &str, detail: &str, hint: &str) -> Vec<u8> {
+    let field = |code: u8, text: &str| (code, text.to_owned());
+    fields_message(
+        b'N',
+        &[
+            field(b'S', "WARNING"),
+            field(b'V', "WARNING"),
+            field(b'C', code),
+            field(b'M', message),
+            field(b'D', detail),
+            field(b'H', hint),
+        ],
+    )
+}
+
 /// An ErrorResponse of severity ERROR in the gateway's own words.
 pub(crate) fn local_error(code: &str, message: &str, hint: &str) -> Vec<u8> {
     let field = |code: u8, text: &str| (code, text.to_owned());

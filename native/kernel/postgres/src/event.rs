@@ -1,5 +1,6 @@
 //! What a session tells its host, and what it asks it to judge.
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::decode::{Field, Parameter};
 use crate::encode::Fields;
@@ -106,8 +107,10 @@ impl ActionStatus {
 pub enum Withheld {
     /// The host said so.
     Policy,
-    /// There were more than allowed.
+    /// There were more than allowed, and the client was told an error.
     RowLimit,
+    /// There were more than allowed, and the result was ended after those that were.
+    Cut,
 }
 
 impl Withheld {
@@ -116,6 +119,7 @@ impl Withheld {
         match self {
             Withheld::Policy => "policy",
             Withheld::RowLimit => "row_limit",
+            Withheld::Cut => "cut",
         }
     }
 }
@@ -160,6 +164,8 @@ pub struct ResultEnd {
     pub rows_withheld: u64,
     /// Why, where some were not.
     pub withheld: Option<Withheld>,
+    /// The rule that had the result cut.
+    pub cut_by: Option<Arc<str>>,
     /// Cells masked, by rule.
     pub masked: BTreeMap<String, u64>,
     /// Findings, by detector.

@@ -45,5 +45,6 @@ pub use lesson::{Event, Gate, Lesson, RowLesson};
 pub use session::{Limits, ResolveError, Session};
 pub use skeleton::skeleton;
 pub use startup::{parse_startup, Startup, MAX_STARTUP_BYTES};
+pub use statement::{Cut, RowLimit};
 pub use taken::Adopted;
 pub use violation::{Code, Violation};

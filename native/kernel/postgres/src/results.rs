@@ -11,7 +11,7 @@ use crate::masking::{Column, CopyMasker, Masking};
 use crate::pending::Subject;
 use crate::session::{ResolveError, Session};
 use crate::state::Expect;
-use crate::statement::{Plan, Planned, Rows};
+use crate::statement::{Plan, Planned, RowLimit, Rows};
 use crate::Violation;
 
 /// A result or description that waits to be judged.
@@ -44,12 +44,12 @@ fn columns(fields: &[Field], formats: &[u16]) -> Vec<Column> {
 impl Session {
     /// Decides how rows are masked. The description goes to the client and rows follow as they come.
     ///
-    /// After `row_limit` rows the rest is withheld with an error of code 54000.
+    /// After `row_limit` rows the rest is withheld, with an error of code 54000 or a notice of code 01000.
     pub fn resolve_rows(
         &mut self,
         id: u64,
         masking: Arc<dyn Masking>,
-        row_limit: Option<u64>,
+        row_limit: Option<RowLimit>,
     ) -> Result<(), ResolveError> {
         self.resolve_rows_learning(id, masking, row_limit, None)
     }
@@ -59,7 +59,7 @@ impl Session {
         &mut self,
         id: u64,
         masking: Arc<dyn Masking>,
-        row_limit: Option<u64>,
+        row_limit: Option<RowLimit>,
         lesson: Option<(u64, RowLesson)>,
     ) -> Result<(), ResolveError> {
         let judged = self.take_judged_server(id)?;
@@ -297,7 +297,7 @@ impl Session {
                 } = planned;
                 let masker =
                     masker.map_or(Masker::Withheld, |masker| Masker::Rows { masker, formats });
-                self.open_result(masker, plan.row_limit);
+                self.open_result(masker, plan.row_limit.clone());
                 self.expect(Expect::QueryRows);
             }
         }

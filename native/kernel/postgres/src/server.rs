@@ -2,12 +2,13 @@
 use std::sync::Arc;
 
 use crate::decode::{self, Named};
+use crate::encode;
 use crate::event::{ActionStatus, ServerEvent};
 use crate::framing::{Frame, FrameBuffer};
 use crate::pending::Subject;
 use crate::session::Session;
 use crate::state::{step, Expect, Step};
-use crate::statement::Rows;
+use crate::statement::{Cut, Rows};
 use crate::Violation;
 
 impl Session {
@@ -189,6 +190,7 @@ impl Session {
         if self.result.is_none() && is_suspended {
             self.open_portal()?;
         }
+        let cut = self.cut().filter(|_| !self.is_withholding);
         self.close_result();
         self.doubtful_syncs = 0;
         let is_withheld = self.is_withholding;
@@ -200,6 +202,7 @@ impl Session {
         if is_query {
             head.expect = Expect::Query;
         }
+        let shown = cut.map(|(cut, rows, in_all)| shown_cut(&cut, &tag, rows, in_all));
         self.tell(ServerEvent::CommandComplete {
             action,
             index,
@@ -207,7 +210,13 @@ impl Session {
             is_suspended,
             is_withheld,
         });
-        self.say(message);
+        match shown {
+            None => self.say(message),
+            Some((notice, complete)) => {
+                self.say(&notice);
+                self.say(complete.as_deref().unwrap_or(message));
+            }
+        }
         if !is_query {
             self.end_action(if is_suspended {
                 ActionStatus::Suspended
@@ -337,4 +346,22 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// What a client is told of a result that was cut: a warning, and a command tag that counts what was delivered. The tag of a change
+/// stays the server's: it counts rows changed.
+fn shown_cut(cut: &Cut, tag: &str, rows: u64, in_all: u64) -> (Vec<u8>, Option<Vec<u8>>) {
+    let notice = encode::local_warning(
+        "01000",
+        &format!("the result was cut after {in_all} rows; there are more"),
+        &format!("Rule {}: a result has at most {in_all} rows.", cut.rule),
+        "Ask for fewer rows, for example with a narrower condition.",
+    );
+    let word = match tag.split(' ').next() {
+        Some("") => cut.tag.as_deref(),
+        Some(word @ ("SELECT" | "FETCH")) => Some(word),
+        _ => None,
+    };
+    let complete = word.map(|word| encode::command_complete(&format!("{word} {rows}")));
+    (notice, complete)
 }

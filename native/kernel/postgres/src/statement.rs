@@ -6,12 +6,31 @@ use crate::decode::{Field, Parameter};
 use crate::event::BoundParameter;
 use crate::masking::{Masking, RowMasker};
 
+/// How many rows a result may have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowLimit {
+    /// The most rows that are delivered.
+    pub rows: u64,
+    /// How the result ends after them where there are more: cut, else with an error.
+    pub cut: Option<Cut>,
+}
+
+/// A result that is ended after the rows it may have, as if the server had no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    /// The rule that asked for it, named in the notice the client gets.
+    pub rule: Arc<str>,
+    /// First word of the command tag of a portal that the server only suspended; none where that could be the tag of a change, whose
+    /// count is not one of rows delivered.
+    pub tag: Option<Arc<str>>,
+}
+
 /// What was decided about the rows of a statement, good as long as the server describes them in the same way.
 #[derive(Clone)]
 pub(crate) struct Plan {
     pub fields: Vec<Field>,
     pub masking: Arc<dyn Masking>,
-    pub row_limit: Option<u64>,
+    pub row_limit: Option<RowLimit>,
 }
 
 /// A statement made by Parse.

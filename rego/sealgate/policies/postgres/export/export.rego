@@ -27,7 +27,7 @@ approve contains {
 
 # METADATA
 # title: Bound on selected rows
-# description: A SELECT delivers at most as many rows as the site allows without a review.
+# description: A SELECT delivers at most as many rows as the site allows; more are an error, or left out.
 # custom:
 #   id: postgres.export.row_limit
 #   severity: medium
@@ -38,6 +38,7 @@ obligations contains {
 	"rule": "postgres.export.row_limit",
 	"kind": "row_limit",
 	"rows": data.site.postgres.export_rows,
+	"on_excess": _on_excess,
 } if {
 	input.phase == "request"
 	"read" in input.action.effects
@@ -82,3 +83,16 @@ obligations contains {
 	input.phase == "request"
 	data.site.postgres.statements_per_minute > 0
 }
+
+# METADATA
+# title: What happens to more rows
+# description: Where data.site.postgres.export_excess is truncate the result ends with a warning, else an error.
+# custom:
+#   id: postgres.export.on_excess
+#   severity: low
+#   controls: [NIST-AC-3, NIST-AC-4]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.export.row_limit.
+default _on_excess := "block"
+
+_on_excess := "truncate" if data.site.postgres.export_excess == "truncate"

@@ -12,8 +12,16 @@ test_copy_out_needs_approval if {
 test_selects_are_bound if {
 	doc := given.request([given.select_name], ["read"])
 	count(export.approve) == 0 with input as doc
-	limit := {"rule": "postgres.export.row_limit", "kind": "row_limit", "rows": 50}
+	limit := {"rule": "postgres.export.row_limit", "kind": "row_limit", "rows": 50, "on_excess": "block"}
 	limit in export.obligations with input as doc with data.site.postgres.export_rows as 50
+}
+
+test_the_site_chooses_what_happens_to_more_rows if {
+	every said, done in {"truncate": "truncate", "block": "block", "odd": "block"} {
+		some limit in export.obligations with input as reading with data.site.postgres.export_excess as said
+		limit.kind == "row_limit"
+		limit.on_excess == done
+	}
 }
 
 reading := given.request([given.statement("select", {})], ["read"])
