@@ -17,6 +17,7 @@ from gateway.policy.bundle import MANIFEST_NAME, Bundle, BundleError, load_bundl
 from gateway.policy.capabilities import CAPABILITIES_PATH
 from gateway.policy.engine import ENTRYPOINT
 from gateway.policy.process import end_process, load_frame, open_evaluator
+from gateway.policy.site_data import find_site_problems
 
 OPA_DEADLINE_S: Final = 300.0
 """Longest run of the whole test suite in OPA."""
@@ -42,7 +43,7 @@ def check_bundle(path: Path | str, *, enforceable: Mapping[str, Enforceable] | N
     except PolicyError as error:
         return [str(error)]
     problems = [*_manifest_problems(Path(path)), *_compile_problems(bundle), *_metadata_problems(bundle)]
-    problems += _exception_problems(bundle)
+    problems += [*_exception_problems(bundle), *find_site_problems(bundle.data)]
     problems += _enforceable_problems(bundle, enforceable or {})
     if (opa := find_opa()) is not None:
         problems += _opa_problems(opa, Path(path))

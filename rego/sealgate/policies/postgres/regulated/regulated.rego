@@ -134,6 +134,29 @@ masks contains {
 	input.phase == "response"
 	some column in input.postgres.response.columns
 	column.sensitive
+	count(_paths(column)) == 0
+}
+
+# METADATA
+# title: Mask regulated parts of a column
+# description: Where data.site.postgres.paths lists parts of a sensitive column, only these are masked.
+# custom:
+#   id: postgres.regulated.path
+#   severity: high
+#   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
+#   failure_msg: Parts of the column are delivered masked.
+#   solution: Nothing to do; ask for an exception where the values themselves are needed.
+masks contains {
+	"rule": "postgres.regulated.path",
+	"selector": {"index": column.index, "path": path},
+	"strategy": _part(chosen).strategy,
+	"params": _part(chosen).params,
+	"apply": "both",
+} if {
+	input.phase == "response"
+	some column in input.postgres.response.columns
+	column.sensitive
+	some path, chosen in _paths(column)
 }
 
 # METADATA
@@ -222,6 +245,35 @@ _strategy(column) := chosen if {
 	origin_name := sprintf("%v.%v.%v", [column.origin.schema, column.origin.table, column.origin.column])
 	listed := data.site.postgres.strategies[origin_name]
 	chosen := {"strategy": listed.strategy, "params": object.get(listed, "params", {})}
+} else := {"strategy": "redact", "params": {}}
+
+# METADATA
+# title: Paths
+# description: "The parts of a sensitive column of known origin that the site lists; none where all of it is masked."
+# custom:
+#   id: postgres.regulated.paths
+#   severity: medium
+#   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.regulated.path.
+_paths(column) := listed if {
+	column.lineage == "known"
+	origin_name := sprintf("%v.%v.%v", [column.origin.schema, column.origin.table, column.origin.column])
+	listed := data.site.postgres.paths[origin_name]
+	is_object(listed)
+} else := {}
+
+# METADATA
+# title: Part
+# description: "How a part of a column is masked: as the site says, else redacted."
+# custom:
+#   id: postgres.regulated.part
+#   severity: medium
+#   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.regulated.path.
+_part(chosen) := {"strategy": chosen.strategy, "params": object.get(chosen, "params", {})} if {
+	chosen.strategy
 } else := {"strategy": "redact", "params": {}}
 
 # METADATA

@@ -93,6 +93,47 @@ test_unknown_lineage_is_redacted_whole if {
 	mask.strategy == "redact"
 }
 
+payload_column := object.union(ssn_column, {"origin": {"schema": "public", "table": "orders", "column": "payload"}})
+
+test_the_site_lists_the_parts_of_a_column if {
+	parts := {"public.orders.payload": {
+		"$.card.number": {"strategy": "partial", "params": {"keep_last": 4}},
+		"$.holder": {},
+		"$.note": "odd",
+	}}
+	masks := regulated.masks with input as given.response([payload_column])
+		with data.site.postgres.paths as parts
+		with data.site.postgres.detectors as []
+	{[mask.rule, mask.selector, mask.strategy, mask.params] | some mask in masks} == {
+		["postgres.regulated.path", {"index": 1, "path": "$.card.number"}, "partial", {"keep_last": 4}],
+		["postgres.regulated.path", {"index": 1, "path": "$.holder"}, "redact", {}],
+		["postgres.regulated.path", {"index": 1, "path": "$.note"}, "redact", {}],
+	}
+}
+
+test_without_parts_the_whole_column_is_masked if {
+	odd := [
+		{},
+		{"public.orders.payload": {}},
+		{"public.orders.payload": "$.card"},
+		{"public.orders.other": {"$.a": {}}},
+	]
+	every paths in odd {
+		masks := regulated.masks with input as given.response([payload_column])
+			with data.site.postgres.paths as paths
+			with data.site.postgres.detectors as []
+		{[mask.rule, mask.selector] | some mask in masks} == {["postgres.regulated.column", {"index": 1}]}
+	}
+}
+
+test_parts_of_a_column_of_unknown_origin_do_not_count if {
+	computed := {"index": 0, "name": "x", "lineage": "unknown", "sensitive": true}
+	masks := regulated.masks with input as given.response([computed])
+		with data.site.postgres.paths as {"public.orders.payload": {"$.card": {}}}
+		with data.site.postgres.detectors as []
+	{[mask.rule, mask.selector] | some mask in masks} == {["postgres.regulated.column", {"index": 0}]}
+}
+
 test_ordinary_columns_are_left_to_the_detectors if {
 	masks := regulated.masks with input as given.response([{
 		"index": 0,
