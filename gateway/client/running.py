@@ -33,8 +33,10 @@ async def run_command(command: Sequence[str], info: GatewayInfo, place: Place, s
         place = replace(place, forwarder=forwarder.address)
     try:
         environment = make_environment(info, place)
+        # The token stays with us: the forwarder adds the current one, and a copy that a child inherits would grow stale, and leak.
+        inherited = {name: value for name, value in os.environ.items() if name != "SEALGATE_TOKEN"}
         try:
-            process = await asyncio.create_subprocess_exec(*command, env=os.environ | dict(environment.variables))
+            process = await asyncio.create_subprocess_exec(*command, env=inherited | dict(environment.variables))
         except OSError as error:
             raise ConfigError(f"{command[0]} cannot be run", why=str(error), fix="check the command") from None
         loop = asyncio.get_running_loop()

@@ -67,6 +67,7 @@ def test_a_command_runs_with_everything_it_needs(variables):
     assert json.loads(body)["accounts"]
     proxy = next(line for line in environment.splitlines() if line.startswith("HTTPS_PROXY="))
     assert "@" not in proxy, "the forwarder holds the token, the environment does not"
+    assert variables["SEALGATE_TOKEN"] not in environment
     assert run([*SEALGATE, "run", "--", "sh", "-c", "exit 7"], variables).returncode == 7
     assert run([*SEALGATE, "run", "--", "no-such-program"], variables).returncode == 2
 
