@@ -28,6 +28,7 @@ from gateway.protocols.postgres.events import (
     RowDescription,
     Undecodable,
 )
+from gateway.protocols.postgres.large_objects import write_call
 from gateway.protocols.postgres.login import PINNED_SETTINGS, read_search_path
 from gateway.protocols.postgres.named import Change, SessionNames
 from gateway.protocols.postgres.preview import choose_preview
@@ -254,10 +255,6 @@ def read_statement(event: JudgedEvent) -> Statement:
         case Execute():
             return Statement(event.sql, tuple(parameter.as_value() for parameter in event.params), "extended")
         case FunctionCall():
-            raise ProtocolError(
-                "calls of functions by number are not accepted",
-                why="the message names no function that policy could judge",
-                fix="call the function in a SELECT statement",
-            )
+            return Statement(write_call(event), tuple(parameter.as_value() for parameter in event.params), "extended")
         case Undecodable():
             raise ProtocolError("the statement cannot be read", why=event.reason, fix="send statements in UTF-8")

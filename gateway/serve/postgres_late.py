@@ -5,7 +5,8 @@ from __future__ import annotations
 from gateway.messages import Outcome, Refusal
 from gateway.pipeline import PipelineSession, Ruling
 from gateway.protocols.postgres import enforce
-from gateway.protocols.postgres.events import JudgedEvent, Parse
+from gateway.protocols.postgres.events import FunctionCall, JudgedEvent, Parse
+from gateway.protocols.postgres.large_objects import may_deliver
 from gateway.serve.budgets import SessionBudget, UncountableError
 from gateway.serve.postgres_door import PostgresDoor, find_changed_pins
 
@@ -38,6 +39,11 @@ class LateChecks:
             )
             fix = "write names with their schema, and leave encodings and quoting as they are"
             return Refusal("protocol", "postgres.pinned", what, why, fix, ruling.decision_id)
+        if isinstance(event, FunctionCall) and not may_deliver(ruling.action, ruling.decision.obligations):
+            self._session.finish(ruling, Outcome("refused", error_code=enforce.SQLSTATES["denied"]))
+            what, why = "large object not read", "what it holds could be sensitive, and no mask reaches into it"
+            fix = "ask for data.site.postgres.opaque_large_objects, if its content may leave as it is"
+            return Refusal("denied", "postgres.opaque", what, why, fix, ruling.decision_id)
         return None if isinstance(event, Parse) else self._charge(ruling)
 
     def _find_pins(self, event: JudgedEvent, ruling: Ruling) -> list[str]:

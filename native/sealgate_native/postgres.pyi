@@ -97,7 +97,7 @@ class Session:
     Client events:
         query: id, sql.   parse: id, statement, sql, param_oids.
         execute: id, portal, statement, sql, params (None or {format, type_oid, text | hex}), max_rows, needs_describe.
-        function_call: id.   refused: id, reason.
+        function_call: id, oid, params as of execute.   refused: id, reason.
         copy_in_end: action, ok, bytes, rows (line ends; None in binary).   terminate.
     Server events:
         row_description: id, action, statement, index, described_by ("query", "statement", "portal", "execute"),

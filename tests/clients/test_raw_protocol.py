@@ -75,8 +75,9 @@ def test_a_query_by_hand(client):
     assert kinds(client.query("")) == "IZ"
 
 
-def test_a_function_call_is_refused_and_the_session_lives_on(client):
-    client.send("F", struct.pack("!ihhh", 1598, 0, 0, 0))
+@pytest.mark.parametrize("oid", [1598, 764, 765, 2093, 16_400, 0, 2**32 - 1])
+def test_a_function_call_is_refused_and_the_session_lives_on(client, oid):
+    client.send("F", struct.pack("!Ihhh", oid, 0, 0, 0))
     messages = client.until_ready()
     assert kinds(messages) == "EZ"
     assert error_of(messages)["C"] == "08P01"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -372,14 +373,53 @@ def test_bytes_held_while_something_waits_are_bounded() -> None:
     assert caught.value.code == "too_large"
 
 
-def test_a_function_call_and_unreadable_text_can_only_be_refused() -> None:
+def test_a_function_call_is_one_question_with_one_value() -> None:
+    session = make_session()
+    body = struct.pack("!IHHHHi", 954, 2, 1, 1, 2, 4) + b"\0\0\0\7" + struct.pack("!ih", -1, 1)
+    session.receive_client(pg.message("F", body) + pg.query("select plain 1"))
+    event = session.next_client_event()
+    assert (event["kind"], event["oid"]) == ("function_call", 954)
+    assert [value and value.get("hex") for value in event["params"]] == ["00000007", None]
+    assert session.forward(event["id"], 1)
+    assert session.take_to_server() == pg.message("F", body)
+    value = pg.message("V", struct.pack("!i", 3) + b"abc")
+    session.receive_server(value + pg.message("Z", b"I"))
+    assert session.take_to_client() == value + pg.message("Z", b"I")
+    ended = [session.next_server_event() for _ in range(2)]
+    assert [(item["kind"], item["action"]) for item in ended] == [("result_end", 1), ("action_end", 1)]
+    assert ended[0]["bytes"] == len(value)
+    assert session.next_client_event()["kind"] == "query"
+
+
+@pytest.mark.parametrize("body", [b"", b"\0" * 9, b"\0" * 11, struct.pack("!IHHiH", 954, 0, 1, 5, 0)])
+def test_a_function_call_that_is_cut_short_is_a_violation(body: bytes) -> None:
+    with pytest.raises(ProtocolViolation):
+        make_session().receive_client(pg.message("F", body))
+
+
+def test_an_error_ends_a_function_call_and_a_value_belongs_to_nothing_else() -> None:
+    session = make_session()
+    session.receive_client(pg.message("F", b"\0" * 10))
+    session.forward(session.next_client_event()["id"], 1)
+    session.receive_server(pg.message("E", b"SERROR\0C42883\0\0") + pg.message("Z", b"E"))
+    assert [kind for kind, _ in pg.messages(session.take_to_client())] == ["E", "Z"]
+    events = [session.next_server_event() for _ in range(2)]
+    assert events[-1]["status"] == "failed"
+    session.receive_client(pg.query("select plain 1"))
+    session.forward(session.next_client_event()["id"], 2)
+    with pytest.raises(ProtocolViolation):
+        session.receive_server(pg.message("V", struct.pack("!i", -1)))
+
+
+def test_function_calls_can_be_refused_and_unreadable_text_can_only_be() -> None:
     session = make_session()
     session.receive_client(pg.message("F", b"\0" * 10) + pg.message("Q", b"\xff\0"))
     for kind in ("function_call", "refused"):
         event = session.next_client_event()
         assert event["kind"] == kind
-        with pytest.raises(ValueError, match="refused"):
-            session.forward(event["id"], 1)
+        if kind == "refused":
+            with pytest.raises(ValueError, match="refused"):
+                session.forward(event["id"], 1)
         session.refuse(event["id"], REFUSAL)
         assert session.take_to_server() == pg.SYNC
         session.receive_server(pg.message("Z", b"T"))

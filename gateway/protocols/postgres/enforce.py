@@ -18,7 +18,17 @@ ENFORCEABLE: Final = Enforceable(
     selectors=frozenset({"index", "column", "detector"}),
     strategies=frozenset({"drop", "null", "redact", "tokenize", "hash", "partial"}),
     obligations=frozenset(
-        {"row_limit", "volume_limit", "inference_budget", "rate_limit", "record", "tag", "preview", "hold_commit"}
+        {
+            "row_limit",
+            "volume_limit",
+            "inference_budget",
+            "rate_limit",
+            "record",
+            "tag",
+            "preview",
+            "hold_commit",
+            "opaque_result",
+        }
     ),
 )
 """What this protocol can carry out; a decision that asks for more blocks."""

@@ -77,9 +77,11 @@ class Execute:
 
 @dataclass(frozen=True, slots=True)
 class FunctionCall:
-    """A call by function OID (53.2.4): obsolete, carries no name to judge, always refused."""
+    """A call by function OID (53.2.4): obsolete, and what libpq and JDBC use for large objects. `params` have no types."""
 
     id: int
+    oid: int
+    params: tuple[Parameter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,9 @@ _CLIENT: Final[dict[str, Callable[[Report], ClientEvent]]] = {
     "query": lambda r: Query(r["id"], r["sql"]),
     "parse": lambda r: Parse(r["id"], r["statement"], r["sql"], tuple(r["param_oids"])),
     "execute": _execute,
-    "function_call": lambda r: FunctionCall(r["id"]),
+    "function_call": lambda r: FunctionCall(
+        r["id"], r["oid"], tuple(_parameter(value, (), n) for n, value in enumerate(r["params"]))
+    ),
     "refused": lambda r: Undecodable(r["id"], r["reason"]),
     "copy_in_end": lambda r: CopyInEnd(r["ok"], r["bytes"], r["rows"]),
     "terminate": lambda _: Terminate(),

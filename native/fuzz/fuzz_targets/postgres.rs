@@ -29,6 +29,7 @@ fn judge(session: &mut Session, choice: u8) {
             ClientEvent::Query { id, .. }
             | ClientEvent::Parse { id, .. }
             | ClientEvent::Execute { id, .. }
+            | ClientEvent::FunctionCall { id, .. }
                 if is_allowed =>
             {
                 session.forward(id, id).map(|_| ())
@@ -36,7 +37,7 @@ fn judge(session: &mut Session, choice: u8) {
             ClientEvent::Query { id, .. }
             | ClientEvent::Parse { id, .. }
             | ClientEvent::Execute { id, .. }
-            | ClientEvent::FunctionCall { id }
+            | ClientEvent::FunctionCall { id, .. }
             | ClientEvent::Undecodable { id } => session.refuse(id, &fields()),
             ClientEvent::CopyInEnd { .. } | ClientEvent::Terminate => Ok(()),
         };

@@ -71,8 +71,14 @@ pub(super) fn client_event<'py>(
             dict.set_item("needs_describe", needs_describe)?;
             "execute"
         }
-        ClientEvent::FunctionCall { id } => {
+        ClientEvent::FunctionCall { id, oid, params } => {
             dict.set_item("id", id)?;
+            dict.set_item("oid", oid)?;
+            let params: Vec<_> = params
+                .iter()
+                .map(|bound| parameter(py, bound))
+                .collect::<PyResult<_>>()?;
+            dict.set_item("params", params)?;
             "function_call"
         }
         ClientEvent::Undecodable { id } => {

@@ -102,7 +102,7 @@ impl Session {
     fn question(&mut self, kind: u8, message: &[u8], body: &[u8]) -> Result<Flow, Violation> {
         match kind {
             b'Q' => self.query_message(message, body),
-            b'F' => self.function_call(message),
+            b'F' => self.function_call(message, body),
             b'P' => self.parse_message(message, body),
             b'B' => self.bind_message(message, body),
             b'D' => self.describe_message(message, body),

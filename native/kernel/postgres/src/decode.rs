@@ -44,11 +44,23 @@ pub(crate) struct Bind<'a> {
 pub(crate) fn bind(body: &[u8]) -> Result<Bind<'_>, Violation> {
     let mut body = Cursor::new(body, "Bind");
     let (portal, statement) = (body.string()?, body.string()?);
-    let formats = formats(&mut body)?;
+    let params = parameters(&mut body)?;
+    self::formats(&mut body)?;
+    body.end()?;
+    Ok(Bind {
+        portal,
+        statement,
+        params,
+    })
+}
+
+/// Values with their formats, as Bind and FunctionCall have them.
+fn parameters(body: &mut Cursor<'_>) -> Result<Vec<Parameter>, Violation> {
+    let formats = formats(body)?;
     let count = body.count()?;
     if formats.len() > 1 && formats.len() != count {
         return Err(Violation::malformed(
-            "Bind gives formats for another number of parameters than it has",
+            "formats are given for another number of values than there are",
         ));
     }
     let mut params = Vec::with_capacity(count.min(64));
@@ -63,13 +75,24 @@ pub(crate) fn bind(body: &[u8]) -> Result<Bind<'_>, Violation> {
             value: body.value()?.map(<[u8]>::to_vec),
         });
     }
-    self::formats(&mut body)?;
+    Ok(params)
+}
+
+/// The value of a FunctionCallResponse, which may be NULL.
+pub(crate) fn function_value(body: &[u8]) -> Result<(), Violation> {
+    let mut body = Cursor::new(body, "FunctionCallResponse");
+    body.value()?;
+    body.end()
+}
+
+/// The number of the function and its arguments, of a FunctionCall.
+pub(crate) fn function_call(body: &[u8]) -> Result<(u32, Vec<Parameter>), Violation> {
+    let mut body = Cursor::new(body, "FunctionCall");
+    let oid = body.oid()?;
+    let params = parameters(&mut body)?;
+    format_code(&mut body)?;
     body.end()?;
-    Ok(Bind {
-        portal,
-        statement,
-        params,
-    })
+    Ok((oid, params))
 }
 
 fn formats(body: &mut Cursor<'_>) -> Result<Vec<u16>, Violation> {

@@ -52,10 +52,14 @@ pub enum ClientEvent {
         /// Whether the session asks the server for a description of its own before it runs the portal.
         needs_describe: bool,
     },
-    /// To be judged, and always to be refused: a function call by number.
+    /// To be judged: a function call by number.
     FunctionCall {
         /// Number to resolve it by.
         id: u64,
+        /// Number of the function in the server's catalogue.
+        oid: u32,
+        /// Its arguments.
+        params: Vec<BoundParameter>,
     },
     /// To be judged, and always to be refused: the text of a Query or Parse is not UTF-8, so what it says cannot be known.
     Undecodable {
@@ -150,7 +154,7 @@ impl DescribedBy {
 }
 
 /// What became of one result.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResultEnd {
     /// Label of the action.
     pub action: Option<u64>,

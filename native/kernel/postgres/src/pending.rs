@@ -53,7 +53,10 @@ impl Entry {
 
     /// The label of the action this entry is the whole answer of; none for what only accompanies one.
     pub fn own_action(&self) -> Option<u64> {
-        let is_action = matches!(self.base, Expect::Query | Expect::Parse | Expect::Execute);
+        let is_action = matches!(
+            self.base,
+            Expect::Query | Expect::FunctionCall | Expect::Parse | Expect::Execute
+        );
         self.action.filter(|_| is_action)
     }
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use crate::client::Flow;
 use crate::decode::{self, Named};
-use crate::event::ClientEvent;
+use crate::event::{BoundParameter, ClientEvent};
 use crate::known::Known;
 use crate::names::{Names, Slot};
 use crate::pending::Subject;
@@ -66,13 +66,21 @@ impl Session {
         self.judge(id, message, Judged::Undecodable { is_simple })
     }
 
-    pub(crate) fn function_call(&mut self, message: &[u8]) -> Result<Flow, Violation> {
+    pub(crate) fn function_call(&mut self, message: &[u8], body: &[u8]) -> Result<Flow, Violation> {
         if self.is_segment_open && !self.pending.is_empty() {
             return Ok(self.hold_and_flush());
         }
+        let (oid, params) = decode::function_call(body)?;
+        let params = params.into_iter().map(|parameter| BoundParameter {
+            parameter,
+            type_oid: 0,
+        });
         let id = self.take_id();
-        self.client_events
-            .push_back(ClientEvent::FunctionCall { id });
+        self.client_events.push_back(ClientEvent::FunctionCall {
+            id,
+            oid,
+            params: params.collect(),
+        });
         Ok(self.judge(id, message, Judged::FunctionCall))
     }
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use crate::decode::{self, Named};
 use crate::encode;
-use crate::event::{ActionStatus, ServerEvent};
+use crate::event::{ActionStatus, ResultEnd, ServerEvent};
 use crate::framing::{Frame, FrameBuffer};
 use crate::pending::Subject;
 use crate::session::Session;
@@ -59,6 +59,7 @@ impl Session {
         match step {
             Step::Row => self.row(message, body),
             Step::Done => self.done(message, body),
+            Step::Value => self.value(message, body),
             Step::Params => self.params(message, body),
             Step::Describe => self.description(message, body),
             Step::NoData => self.no_data(message, body),
@@ -139,6 +140,23 @@ impl Session {
         self.say(message);
         self.end_action(ActionStatus::Completed);
         self.pop();
+        Ok(())
+    }
+
+    /// FunctionCallResponse: delivered as it is, since nothing describes what it holds.
+    fn value(&mut self, message: &[u8], body: &[u8]) -> Result<(), Violation> {
+        decode::function_value(body)?;
+        let (action, is_withheld) = (
+            self.pending.head().and_then(|entry| entry.action),
+            self.is_withholding,
+        );
+        self.say(message);
+        self.tell(ServerEvent::ResultEnd(Box::new(ResultEnd {
+            action,
+            bytes: if is_withheld { 0 } else { message.len() as u64 },
+            ..ResultEnd::default()
+        })));
+        self.expect(Expect::FunctionCalled);
         Ok(())
     }
 
@@ -260,7 +278,7 @@ impl Session {
         let Some(head) = self.pending.head() else {
             return Ok(());
         };
-        if head.base == Expect::Query {
+        if matches!(head.base, Expect::Query | Expect::FunctionCall) {
             self.expect(Expect::QueryFailed);
         } else {
             match (&head.base, &head.subject) {

@@ -16,7 +16,7 @@
 //!      begins; one is answered after all if the COPY fails before the server has read it, so that many ReadyForQuery may
 //!      come with nothing pending.
 //!
-//! Entries move within the table: a `Query` goes through `QueryRows`, `CopyIn` → `CopyInDone`, `CopyOut` → `CopyOutDone` for
+//! A `FunctionCall` becomes `FunctionCalled`, or `QueryFailed`. Entries move within the table: a `Query` goes through `QueryRows`, `CopyIn` → `CopyInDone`, `CopyOut` → `CopyOutDone` for
 //! each statement and ends in `Query` or `QueryFailed`; an `Execute` likewise; a Describe of a statement goes from
 //! `StatementParams` to `StatementRows`.
 
@@ -29,6 +29,10 @@ pub(crate) enum Expect {
     QueryRows,
     /// A simple query after its error.
     QueryFailed,
+    /// A function call by number, whose one value is the whole answer.
+    FunctionCall,
+    /// The same, once the value has come.
+    FunctionCalled,
     Parse,
     Bind,
     Close,
@@ -61,6 +65,8 @@ pub(crate) enum Expect {
 pub(crate) enum Step {
     /// ParseComplete, BindComplete, CloseComplete.
     Done,
+    /// FunctionCallResponse.
+    Value,
     Params,
     Describe,
     NoData,
@@ -81,7 +87,7 @@ pub(crate) enum Step {
 
 use Step::{
     Complete, CopyData, CopyEnds, CopyInBegins, CopyOutBegins, Describe, Done, EmptyQuery,
-    ErrorBeside, Fail, NoData, Params, Ready, Row, Suspended,
+    ErrorBeside, Fail, NoData, Params, Ready, Row, Suspended, Value,
 };
 
 /// Rule 2: the table.
@@ -103,6 +109,11 @@ const REPLIES: &[(Expect, &[(u8, Step)])] = &[
         &[(b'D', Row), (b'C', Complete), (b'E', Fail)],
     ),
     (Expect::QueryFailed, &[(b'Z', Ready), (b'E', ErrorBeside)]),
+    (Expect::FunctionCall, &[(b'V', Value), (b'E', Fail)]),
+    (
+        Expect::FunctionCalled,
+        &[(b'Z', Ready), (b'E', ErrorBeside)],
+    ),
     (Expect::Parse, &[(b'1', Done), (b'E', Fail)]),
     (Expect::Bind, &[(b'2', Done), (b'E', Fail)]),
     (Expect::Close, &[(b'3', Done), (b'E', Fail)]),

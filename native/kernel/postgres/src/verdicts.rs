@@ -40,10 +40,7 @@ impl Session {
     /// meantime and the message was dropped, as the server would have done.
     pub fn forward(&mut self, id: u64, action: u64) -> Result<bool, ResolveError> {
         let judged = self.take_judged_client(id)?;
-        if matches!(
-            judged.what,
-            Judged::FunctionCall | Judged::Undecodable { .. }
-        ) {
+        if matches!(judged.what, Judged::Undecodable { .. }) {
             self.judged_client = Some(judged);
             return Err(ResolveError::rejected(
                 "what cannot be judged is always to be refused",
@@ -117,7 +114,17 @@ impl Session {
 
     pub(crate) fn send_judged(&mut self, message: &[u8], what: Judged, action: u64) {
         match what {
-            Judged::FunctionCall | Judged::Undecodable { .. } => {}
+            Judged::Undecodable { .. } => {}
+            Judged::FunctionCall => {
+                self.to_server.extend_from_slice(message);
+                self.push(Entry::new(
+                    Expect::FunctionCall,
+                    Subject::Nothing,
+                    Some(action),
+                    self.segment,
+                ));
+                self.end_segment();
+            }
             Judged::Query => {
                 self.to_server.extend_from_slice(message);
                 self.push(Entry::new(

@@ -173,6 +173,21 @@ deny contains {
 }
 
 # METADATA
+# title: Deliver large objects as they are
+# description: Where the site says so, what loread returns is delivered although no mask reaches into it.
+# custom:
+#   id: postgres.functions.opaque_result
+#   severity: high
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-AC-4]
+#   failure_msg: The content of large objects is delivered as it is.
+#   solution: Nothing is to be done.
+obligations contains {"rule": "postgres.functions.opaque_result", "kind": "opaque_result"} if {
+	input.phase == "request"
+	data.site.postgres.opaque_large_objects == true
+	{called.name | some statement in input.postgres.facts.statements; some called in statement.functions} == {"loread"}
+}
+
+# METADATA
 # title: Only listed functions
 # description: Whether every function is harmless or listed by the site, and no opaque code runs.
 # custom:

@@ -118,3 +118,12 @@ test_a_group_can_be_left_out if {
 	given.rules(functions.deny) == {"postgres.functions.unknown"} with input as doc
 		with data.site.postgres.function_groups as ["numbers"]
 }
+
+test_large_objects_are_delivered_as_they_are_where_the_site_says_so if {
+	doc := calling({"schema": "pg_catalog", "name": "loread", "harmless": false})
+	count(functions.obligations) == 0 with input as doc
+	given.rules(functions.obligations) == {"postgres.functions.opaque_result"} with input as doc
+		with data.site.postgres.opaque_large_objects as true
+	other := calling({"schema": "pg_catalog", "name": "lo_get", "harmless": false})
+	count(functions.obligations) == 0 with input as other with data.site.postgres.opaque_large_objects as true
+}
