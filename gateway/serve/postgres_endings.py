@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.protocols.postgres import enforce
+from gateway.protocols.postgres.events import ParameterStatus
+from gateway.protocols.postgres.login import PINNED_SETTINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +65,13 @@ def end_overlong(max_session_s: float) -> Ending:
     return Ending("too long", enforce.refuse_login(enforce.SHUTDOWN, "the session lasted too long", why=why, fix="connect again"))
 
 
-def end_changed_pin(name: str) -> Ending:
-    """The server reports a setting the gateway relies on at another value."""
-    what, fix = f"{name} was changed to a value the gateway cannot follow", f"leave {name} as it is"
-    return Ending("a pinned setting changed", enforce.refuse_login("0A000", what, fix=fix))
+def check_pin(event: ParameterStatus) -> None:
+    """Raise EndSession where the server reports a setting the gateway relies on at another value."""
+    pinned = PINNED_SETTINGS.get(event.name)
+    if pinned is None or event.value == pinned:
+        return
+    what, fix = f"{event.name} was changed to a value the gateway cannot follow", f"leave {event.name} as it is"
+    raise EndSession(Ending("a pinned setting changed", enforce.refuse_login("0A000", what, fix=fix)))
 
 
 def end_faulted(session_id: str) -> Ending:

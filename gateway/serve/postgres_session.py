@@ -43,7 +43,6 @@ from gateway.protocols.postgres.events import (
     Terminate,
     Undecodable,
 )
-from gateway.protocols.postgres.login import PINNED_SETTINGS
 from gateway.protocols.postgres.parse import parse_client_event, parse_server_event
 from gateway.serve.budgets import SessionBudget
 from gateway.serve.cell_masking import CellMasking
@@ -59,7 +58,7 @@ from gateway.serve.postgres_endings import (
     TARGET_SAID_WHY,
     Ending,
     EndSession,
-    end_changed_pin,
+    check_pin,
     end_faulted,
     end_idle,
     end_overlong,
@@ -333,7 +332,7 @@ class PostgresSession:
                 if (ended := self._actions.end(event)) is not None:
                     self._session.finish(*ended)
             case ParameterStatus():
-                self._check_pin(event)
+                check_pin(event)
             case Ready():
                 self._settle(event)
             case CopyIn():
@@ -382,11 +381,6 @@ class PostgresSession:
             raise enforce.UnenforceableError("a row limit cannot be carried out on COPY")
         else:
             self._kernel.resolve_copy(event.id, list(plan.masks), detectors, masking.key, copy_options(action, event))
-
-    def _check_pin(self, event: ParameterStatus) -> None:
-        pinned = PINNED_SETTINGS.get(event.name)
-        if pinned is not None and event.value != pinned:
-            raise EndSession(end_changed_pin(event.name))
 
     def _settle(self, event: Ready) -> None:
         is_idle = self._kernel.pending == 0
