@@ -34,7 +34,7 @@ SENT = "sealgate.sent"
 
 
 class Exchange(Protocol):
-    """One request and its response (`gateway.serve.http_exchange.Exchange`)."""
+    """One request and its response (`gateway.serve.http.exchange.Exchange`)."""
 
     abandoned: asyncio.Event
     is_cut: bool
@@ -84,7 +84,7 @@ class Exchange(Protocol):
 
 
 class Client(Protocol):
-    """What one client connection has proven and asked for (`gateway.serve.http_client.HttpClient`)."""
+    """What one client connection has proven and asked for (`gateway.serve.http.client.HttpClient`)."""
 
     async def connect(self, host: str, port: int, authorization: str | None) -> HttpResponse | None:
         """A CONNECT."""

@@ -67,7 +67,7 @@ def test_only_the_hosts_know_their_libraries():
     for path in MODULES:
         text = path.read_text()
         if re.search(r"^\s*(import|from) mitmproxy", text, re.MULTILINE):
-            assert name(path).startswith("addons/") or name(path) == "gateway/serve/http_proxy.py"
+            assert name(path).startswith("addons/") or name(path) == "gateway/serve/http/proxy.py"
         if re.search(r"^\s*(import|from) asyncssh", text, re.MULTILINE):
             assert name(path).startswith("gateway/serve/ssh") or name(path) == "gateway/testing/ssh_target.py"
 

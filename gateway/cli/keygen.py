@@ -9,7 +9,7 @@ import click
 from evidence.keys import generate_log_key
 from gateway.cli.output import emit, json_option
 from gateway.errors import ConfigError
-from gateway.serve.http_authority import make_http_authority
+from gateway.serve.http.authority import make_http_authority
 
 
 @click.command()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.serve.http_authority import make_http_authority
+from gateway.serve.http.authority import make_http_authority
 from gateway.testing.certificates import make_authority
 from gateway.testing.http_service import HttpService
 

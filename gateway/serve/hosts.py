@@ -1,6 +1,6 @@
 """What the gateway asks of each protocol's host, and what it gives every host to work with.
 
-A protocol adds one host: a module `gateway/serve/<protocol>_start.py` with a function that turns `Parts` and a listener's settings into a
+A protocol adds one host: a folder `gateway/serve/<protocol>/` whose `start.py` has a function that turns `Parts` and a listener's settings into a
 `Host` that already accepts, and two lines in `gateway.serve.run.Gateway._start_hosts`.
 """
 

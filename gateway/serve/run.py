@@ -45,10 +45,10 @@ from gateway.serve.cell_masking import CellMasking
 from gateway.serve.clients_api import make_client_routes
 from gateway.serve.evidence import Evidence, keep_bundle, open_evidence
 from gateway.serve.hosts import Host, Parts
-from gateway.serve.http_start import start_http_host
-from gateway.serve.postgres_start import MAX_PENDING_LOGINS, start_postgres_host
-from gateway.serve.ssh_certificates_api import make_certificate_routes
-from gateway.serve.ssh_start import RunningSsh, start_ssh_host
+from gateway.serve.http.start import start_http_host
+from gateway.serve.postgres.start import MAX_PENDING_LOGINS, start_postgres_host
+from gateway.serve.ssh.certificates_api import make_certificate_routes
+from gateway.serve.ssh.start import RunningSsh, start_ssh_host
 
 logger = logging.getLogger(__name__)
 

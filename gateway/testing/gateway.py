@@ -22,7 +22,7 @@ import yaml
 from evidence.keys import generate_log_key
 from evidence.store import EvidenceStore
 from gateway.config import Config, load_config
-from gateway.serve.http_authority import make_http_authority
+from gateway.serve.http.authority import make_http_authority
 from gateway.serve.run import Gateway, run
 from gateway.testing.oidc import DevelopmentIssuer
 

@@ -6,8 +6,8 @@ from psycopg import errors
 
 from gateway.approval.store import ApprovalStore
 from gateway.errors import LimitExceededError
-from gateway.serve.postgres_lookups import CatalogCache
-from gateway.serve.postgres_paths import MAX_PATHS, Questions, SearchPaths
+from gateway.serve.postgres.lookups import CatalogCache
+from gateway.serve.postgres.paths import MAX_PATHS, Questions, SearchPaths
 
 SCHEMAS = """
 set role sealgate_owner;

@@ -15,11 +15,11 @@ from gateway.action import Resource, Subject
 from gateway.config import load_config
 from gateway.errors import ConfigError, LimitExceededError, TargetError
 from gateway.pipeline import SessionSettings
-from gateway.serve.http_authority import make_http_authority
-from gateway.serve.http_client import read_token
-from gateway.serve.http_host import HttpConnection, HttpTarget, Router
-from gateway.serve.http_sessions import HttpSessions
-from gateway.serve.http_tls import HostCertificates, make_target_context, open_target_tls
+from gateway.serve.http.authority import make_http_authority
+from gateway.serve.http.client import read_token
+from gateway.serve.http.host import HttpConnection, HttpTarget, Router
+from gateway.serve.http.sessions import HttpSessions
+from gateway.serve.http.tls import HostCertificates, make_target_context, open_target_tls
 from gateway.serve.run import Gateway
 from gateway.testing.gateway import write_config
 from gateway.testing.oidc import DevelopmentIssuer

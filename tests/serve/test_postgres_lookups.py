@@ -6,8 +6,8 @@ import dataclasses
 import pytest
 
 from gateway.errors import TargetError
-from gateway.serve.postgres_lookups import CatalogCache
-from gateway.serve.postgres_upstream import PostgresTarget, open_upstream
+from gateway.serve.postgres.lookups import CatalogCache
+from gateway.serve.postgres.upstream import PostgresTarget, open_upstream
 from gateway.testing.postgres import start_postgres
 from gateway.testing.waiting import wait_until_async
 

@@ -6,7 +6,7 @@ from gateway.action import Action
 from gateway.decision import Decision
 from gateway.pipeline import Ruling
 from gateway.protocols.postgres.events import ActionEnd, CommandComplete, Execute, Parse, Query, ResultEnd, ServerError
-from gateway.serve.postgres_outcomes import OpenAction, OpenActions
+from gateway.serve.postgres.outcomes import OpenAction, OpenActions
 
 
 def make_action(number, event, effects=("read",)):

@@ -9,9 +9,9 @@ from sealgate_native.postgres import encode_message, encode_query
 
 from gateway.errors import TargetError
 from gateway.serve.listeners import Wire
-from gateway.serve.postgres_lookups import run_query
-from gateway.serve.postgres_start import LOGIN_METHODS
-from gateway.serve.postgres_upstream import PostgresTarget, open_upstream
+from gateway.serve.postgres.lookups import run_query
+from gateway.serve.postgres.start import LOGIN_METHODS
+from gateway.serve.postgres.upstream import PostgresTarget, open_upstream
 from gateway.testing.certificates import make_authority
 from gateway.testing.postgres import start_postgres
 from gateway.testing.waiting import wait_until_async

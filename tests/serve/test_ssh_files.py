@@ -10,7 +10,7 @@ from sealgate_native.mask import Detectors
 from gateway.decision import Decision, Obligation
 from gateway.pipeline import Ruling
 from gateway.protocols.ssh.sftp import READ_AHEAD_BYTES
-from gateway.serve.ssh_files import FindingsError, OpenFile, read_file_limit
+from gateway.serve.ssh.files import FindingsError, OpenFile, read_file_limit
 
 CARD = b"4111111111111111"
 DETECTORS = Detectors(["payment_card", "ssn"])

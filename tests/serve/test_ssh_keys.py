@@ -7,7 +7,7 @@ from asyncssh.public_key import decode_ssh_certificate
 from gateway.action import Subject
 from gateway.errors import ConfigError, IdentityError
 from gateway.secrets import SecretResolver
-from gateway.serve.ssh_keys import HOST_CERTIFICATE_S, HostKeys, UserAuthority, load_private_key
+from gateway.serve.ssh.keys import HOST_CERTIFICATE_S, HostKeys, UserAuthority, load_private_key
 
 NOW = 1_800_000_000
 SUBJECT = Subject(

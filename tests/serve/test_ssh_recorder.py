@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sealgate_native.mask import Detectors
 
 from gateway.protocols.ssh.events import Pty
-from gateway.serve.ssh_recorder import MaskedStream, Recording
+from gateway.serve.ssh.recorder import MaskedStream, Recording
 
 DETECTORS = Detectors(["payment_card", "ssn", "jwt"])
 CARD = b"4111 1111 1111 1111"

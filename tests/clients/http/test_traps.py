@@ -9,7 +9,7 @@ import time
 import pytest
 
 from addons.http import HttpAddon
-from gateway.serve.http_exchange import Exchange
+from gateway.serve.http.exchange import Exchange
 from gateway.testing.waiting import wait_until
 
 GET = b"GET /accounts HTTP/1.1\r\nHost: ledger.bank.test\r\n\r\n"

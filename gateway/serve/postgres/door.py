@@ -1,0 +1,260 @@
+"""What the PostgreSQL host brings to the pipeline for one session: pure descriptions, and the catalogue look-up."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Final, Literal
+
+from gateway.action import Action, Lookup
+from gateway.decision import Decision, Enforceable
+from gateway.errors import ConfigError, ProtocolError
+from gateway.messages import Refusal
+from gateway.parts import Held
+from gateway.pipeline import PipelineSession, Ruling
+from gateway.protocols.postgres import actions
+from gateway.protocols.postgres.actions import SqlSettings, Statement
+from gateway.protocols.postgres.catalog import CatalogSnapshot
+from gateway.protocols.postgres.enforce import ENFORCEABLE, READ_ONLY_ENFORCEABLE
+from gateway.protocols.postgres.events import (
+    CopyOut,
+    Execute,
+    FunctionCall,
+    JudgedEvent,
+    Parse,
+    Query,
+    RowDescription,
+    Undecodable,
+)
+from gateway.protocols.postgres.large_objects import write_call
+from gateway.protocols.postgres.login import PINNED_SETTINGS, read_search_path
+from gateway.protocols.postgres.named import Change, SessionNames
+from gateway.protocols.postgres.preview import choose_preview
+from gateway.protocols.postgres.sensitivity import find_sensitive
+from gateway.serve.postgres.hold import HeldWork
+from gateway.serve.postgres.lookups import CatalogCache
+from gateway.serve.postgres.preview import PreviewQuestions
+
+logger = logging.getLogger(__name__)
+
+CATALOG: Final = "postgres.catalog"
+
+MAX_OWN_TABLES: Final = 1_000
+"""Tables of a session that are remembered; further ones count as unknown."""
+
+
+class PostgresDoor:
+    """The `gateway.pipeline.Door` of one session.
+
+    Args:
+        settings: what describing a statement needs to know of the connection.
+        catalog: the connection's snapshots.
+        may_hold: whether an action may wait for a reviewer right now.
+        previews: asks the server what an action would do.
+        search_path: what the session started with; None for the server's own.
+    """
+
+    def __init__(
+        self,
+        settings: SqlSettings,
+        catalog: CatalogCache,
+        may_hold: Callable[[], bool],
+        previews: PreviewQuestions | None = None,
+        search_path: str | None = None,
+    ) -> None:
+        self._settings = settings
+        self._catalog = catalog
+        self._may_hold = may_hold
+        self._previews = previews
+        self.search_path = None if search_path is None else read_search_path(search_path)
+        self._event: JudgedEvent | None = None
+        self._checked: CatalogSnapshot | None = None
+        self._own_tables: frozenset[str] = frozenset()
+        self.session: PipelineSession | None = None
+        self.hold: HeldWork | None = None
+        self.facts: Mapping[str, object] = {}
+        """What the last described event was described with; its results are described with the same."""
+        self.names = SessionNames()
+        self.changes: tuple[Change, ...] = ()
+        """The names the last described event makes or ends."""
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether the server refuses every write of this session."""
+        return self._settings.read_only
+
+    @property
+    def enforceable(self) -> Enforceable:
+        """What PostgreSQL replies can be made to carry."""
+        return READ_ONLY_ENFORCEABLE if self._settings.read_only else ENFORCEABLE
+
+    def lookups(self, event: JudgedEvent) -> Sequence[Lookup]:
+        """The facts of the target an event's statements need."""
+        return actions.lookups(read_statement(event), self._settings)
+
+    async def look_up(self, lookup: Lookup) -> object:
+        """The catalogue snapshot; a question to the server is recorded before it is asked. Raises TargetError, ConfigError."""
+        if lookup.kind != CATALOG:
+            raise ProtocolError("the gateway cannot look this up", why=lookup.kind)
+        answer = await self._catalog.read(self._announce)
+        if answer.snapshot is not self._checked:
+            self._require_sensitive(answer.snapshot)
+            self._checked = answer.snapshot
+        return answer.snapshot
+
+    def _require_sensitive(self, snapshot: CatalogSnapshot) -> None:
+        """A configured column that is not there protects nothing: it is misspelt, or was renamed with the values still in it."""
+        missing = find_sensitive(snapshot, self._settings.sensitive).missing
+        if not missing:
+            return
+        why = f"not in the database: {', '.join(missing)}"
+        logger.error("connection %s refuses every statement: %s", self._settings.connection, why)
+        raise ConfigError(
+            "sensitive columns of this connection cannot be found",
+            why=why,
+            fix="tell the gateway's operators: connections[].sensitive must name columns as the catalogue has them",
+        )
+
+    async def _announce(self) -> None:
+        if self.session is not None:
+            await self.session.record_lookup(CATALOG, {"reason": "no current snapshot"})
+
+    def describe(self, event: JudgedEvent, facts: Mapping[str, object]) -> Action:
+        """The action an event attempts."""
+        self.facts = {**facts, actions.OWN_TABLES: self._own_tables}
+        self.changes, self._event = (), event
+        action, self.changes = actions.describe_in_session(read_statement(event), self.facts, self._settings, self.names)
+        return action
+
+    def note_allowed(self, action: Action | None) -> None:
+        """Remember the tables an allowed action makes: temporary ones, and those of an open transaction, are in no snapshot."""
+        if action is not None and len(self._own_tables) < MAX_OWN_TABLES:
+            made = (actions.find_made_tables(statement) for statement in action.facts.get("statements", ()))
+            self._own_tables = self._own_tables.union(*made)
+
+    async def preview(self, action: Action, decision: Decision) -> Mapping[str, object] | None:
+        """The plan of the action just described, and its row count where policy asks for it."""
+        if self._previews is None:
+            return None
+        params = self._event.params if isinstance(self._event, Execute) else ()
+        return await self._previews.ask(choose_preview(action, decision.obligations), params)
+
+    def follow_names(self, ruling: Ruling) -> None:
+        """Remember what the action just described does to the names of the session, before it is sent."""
+        if ruling.action is not None:
+            count = len(ruling.action.facts.get("statements", ()))
+            self.names.send(ruling.number, self.changes, ruling.action.effects, count)
+
+    def concerns_names(self, action: Action) -> bool:
+        """Whether the action just described makes, ends or uses a name of the session: the same text may mean another thing later."""
+        return bool(self.changes) or actions.uses_names(action)
+
+    def describe_again(self, event: JudgedEvent, facts: Mapping[str, object]) -> Action:
+        """The action of an event that was let through before, described with what it was judged with then."""
+        return actions.describe(read_statement(event), facts, self._settings)
+
+    @property
+    def snapshot(self) -> object:
+        """The snapshot the last event was described with."""
+        return self.facts.get(CATALOG)
+
+    def may_hold(self) -> bool:
+        """Whether the action can wait for a reviewer: the server must be idle, outside a transaction."""
+        return self._may_hold()
+
+    def choose_hold(self, action: Action, decision: Decision) -> Literal["at_once", "until_commit"] | None:
+        """Where the effect of the action just described can wait for its approval."""
+        return None if self.hold is None else self.hold.choose(self._event, action, decision)
+
+    async def run_held(self, action: Action, decision: Decision, ticket: str) -> Mapping[str, object] | Refusal:
+        """Run the action just described with its effect undone, or get its client's transaction ready for it. Raises TargetError."""
+        if self.hold is None or self.session is None:
+            raise ProtocolError("the statement cannot be held")
+        return await self.hold.run(self._event, action, decision, ticket, self.session.settings.hold_s)
+
+    def find_held(self, action: Action) -> Sequence[Held]:
+        """What the client's transaction holds, where the action just described would keep it. Raises ProtocolError."""
+        return () if self.hold is None else self.hold.find_held(action)
+
+    def describe_rows(self, request: Action, event: RowDescription, facts: Mapping[str, object]) -> Action:
+        """The response-phase action of a described result."""
+        fields = [asdict(item) for item in event.fields]
+        return actions.describe_rows(request, fields, facts, self._settings, index=event.index)
+
+    def describe_copy(self, request: Action, event: CopyOut, facts: Mapping[str, object]) -> Action:
+        """The response-phase action of a COPY TO STDOUT."""
+        return actions.describe_copy_out(request, len(event.columns), facts, self._settings, index=event.index)
+
+
+PINS: Final = frozenset({"search_path", *PINNED_SETTINGS})
+"""What a session may not set: each changes which words, or which objects, a statement's text means."""
+
+_KEEPS_PIN: Final = re.compile(
+    r"\s*set\s+(session\s+|local\s+)?"
+    r"(client_encoding\s*(=|\s+to\s)|names\b)\s*'?(utf-?8|unicode)'?\s*;?\s*"
+    r"|\s*set\s+(session\s+|local\s+)?standard_conforming_strings\s*(=|\s+to\s)\s*'?(on|true)'?\s*;?\s*"
+    r"|\s*reset\s+search_path\s*;?\s*",
+    re.IGNORECASE | re.ASCII,
+)
+"""What drivers send to be sure: a single statement that sets a pin to the value it has."""
+
+_SETS_PATH: Final = re.compile(
+    r"\s*set\s+(?:session\s+|local\s+)?search_path\s*(?:=|\sto\s)\s*([^;']+|'[^';,]+')\s*;?\s*", re.IGNORECASE | re.ASCII
+)
+"""A single SET of the path to names, or to one name as a string; what JDBC's setSchema sends."""
+
+_EMPTIES_PATH: Final = re.compile(
+    r"\s*select\s+(pg_catalog\.)?set_config\(\s*'search_path'\s*,\s*''\s*,\s*(true|false)\s*\)\s*;?\s*"
+    r"|\s*set\s+(session\s+|local\s+)?search_path\s*(=|\s+to\s)\s*''\s*;?\s*",
+    re.IGNORECASE | re.ASCII,
+)
+"""What pg_dump sends first. Where pg_catalog is searched first anyway, a name then means what the gateway takes it for, or nothing."""
+
+
+READ_ONLY_PINS: Final = frozenset({"transaction_read_only", "default_transaction_read_only"})
+"""What a session of a read-only connection may not set either."""
+
+
+def find_changed_pins(
+    event: JudgedEvent, action: Action | None, *, read_only: bool = False, path: tuple[str, ...] | None = None
+) -> list[str]:
+    """The pinned settings a statement would change, which the host then refuses; `path` is what the session started with."""
+    if action is None or not isinstance(event, Query | Parse | Execute):
+        return []
+    statements = action.facts.get("statements", ())
+    pins = PINS | READ_ONLY_PINS if read_only else PINS
+    names = {name.lower() for statement in statements for name in statement.get("set_vars", ())}
+    if any("set_config" in statement["flags"] and "all" in statement["set_vars"] for statement in statements):
+        # A computed name could be any of them. RESET ALL is another matter: it restores what the gateway fixed at start-up.
+        return sorted(pins)
+    if _KEEPS_PIN.fullmatch(event.sql) or (path is not None and _read_set_path(event.sql) == path):
+        return []
+    if _EMPTIES_PATH.fullmatch(event.sql) and action.canonical.get("search_path", ("",))[0] == "pg_catalog":
+        return []
+    return sorted(names & pins)
+
+
+def _read_set_path(sql: str) -> tuple[str, ...] | None:
+    """The schemas a SET search_path names; one in quotes is taken as it is, as the server takes it."""
+    found = _SETS_PATH.fullmatch(sql)
+    if found is None:
+        return None
+    value = found[1].strip()
+    return read_search_path(f'"{value[1:-1]}"' if value.startswith("'") else value)
+
+
+def read_statement(event: JudgedEvent) -> Statement:
+    """The statement an event asks to run. Raises ProtocolError for events that carry none that can be judged."""
+    match event:
+        case Query():
+            return Statement(event.sql, (), "simple")
+        case Parse():
+            return Statement(event.sql, (), "extended", prepares=event.statement)
+        case Execute():
+            return Statement(event.sql, tuple(parameter.as_value() for parameter in event.params), "extended")
+        case FunctionCall():
+            return Statement(write_call(event), tuple(parameter.as_value() for parameter in event.params), "extended")
+        case Undecodable():
+            raise ProtocolError("the statement cannot be read", why=event.reason, fix="send statements in UTF-8")

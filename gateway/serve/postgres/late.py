@@ -1,0 +1,63 @@
+"""What stops a statement that policy allowed: cancelled meanwhile, changing what the gateway relies on, or beyond a bound."""
+
+from __future__ import annotations
+
+from gateway.messages import Outcome, Refusal
+from gateway.pipeline import PipelineSession, Ruling
+from gateway.protocols.postgres import enforce
+from gateway.protocols.postgres.events import FunctionCall, JudgedEvent, Parse
+from gateway.protocols.postgres.large_objects import may_deliver
+from gateway.serve.budgets import SessionBudget, UncountableError
+from gateway.serve.postgres.door import PostgresDoor, find_changed_pins
+
+
+class LateChecks:
+    """Asked once for each allowed event, before it is sent; a refusal leaves its own outcome record.
+
+    Args:
+        session: takes the outcomes.
+        door: of the session.
+        budget: what the session and its run may still do.
+    """
+
+    def __init__(self, session: PipelineSession, door: PostgresDoor, budget: SessionBudget) -> None:
+        self._session = session
+        self._door = door
+        self._budget = budget
+
+    def refuse(self, event: JudgedEvent, ruling: Ruling, *, is_cancelled: bool) -> Refusal | None:
+        """Why the event must not be sent, None where it may. Raises EvidenceUnavailableError."""
+        if is_cancelled:
+            self._session.finish(ruling, Outcome("cancelled", error_code="57014"))
+            what, why = "statement cancelled", "the client stopped waiting for it"
+            return Refusal("cancelled", "agent.cancelled", what, why, "run it again", ruling.decision_id)
+        if pins := self._find_pins(event, ruling):
+            self._session.finish(ruling, Outcome("refused", error_code=enforce.SQLSTATES["protocol"]))
+            what, why = (
+                f"{' and '.join(pins)} cannot be changed",
+                "the gateway judges statements by what this setting makes them mean",
+            )
+            fix = "write names with their schema, and leave encodings and quoting as they are"
+            return Refusal("protocol", "postgres.pinned", what, why, fix, ruling.decision_id)
+        if isinstance(event, FunctionCall) and not may_deliver(ruling.action, ruling.decision.obligations):
+            self._session.finish(ruling, Outcome("refused", error_code=enforce.SQLSTATES["denied"]))
+            what, why = "large object not read", "what it holds could be sensitive, and no mask reaches into it"
+            fix = "ask for data.site.postgres.opaque_large_objects, if its content may leave as it is"
+            return Refusal("denied", "postgres.opaque", what, why, fix, ruling.decision_id)
+        return None if isinstance(event, Parse) else self._charge(ruling)
+
+    def _find_pins(self, event: JudgedEvent, ruling: Ruling) -> list[str]:
+        return find_changed_pins(event, ruling.action, read_only=self._door.is_read_only, path=self._door.search_path)
+
+    def _charge(self, ruling: Ruling) -> Refusal | None:
+        """Count a statement against what its session and run may do."""
+        try:
+            excess = self._budget.charge(ruling.decision.obligations)
+        except UncountableError as error:
+            refusal = Refusal("denied", "policy.obligation", "statement refused", str(error), "", ruling.decision_id)
+        else:
+            if excess is None:
+                return None
+            refusal = Refusal("limit", excess.rule, "limit reached", excess.why, excess.fix, ruling.decision_id)
+        self._session.finish(ruling, Outcome("refused", error_code=enforce.SQLSTATES[refusal.kind]))
+        return refusal

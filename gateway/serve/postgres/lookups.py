@@ -1,0 +1,194 @@
+"""Catalogue snapshots: what a statement's names mean on one server, read with the gateway's own credential and kept for a while.
+
+One snapshot per connection (target, database and role belong to it). It ends by age, and at once after any action that may have
+changed definitions. Questions run on a connection of their own, so they never disturb an agent's transaction, with a deadline;
+sessions that need the same snapshot at the same time share one question.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sealgate_native.postgres import FrameReader, ProtocolViolation, decode_error, encode_query
+
+from gateway.errors import TargetError
+from gateway.protocols.postgres.catalog import QUERIES, CatalogSnapshot, build_snapshot
+from gateway.serve.postgres.upstream import Upstream
+
+MAX_LOOKUP_MESSAGE_BYTES: Final = 1 << 20
+"""Longest row of a catalogue answer: a view definition tree is the largest value and stays far below."""
+
+MAX_LOOKUP_BYTES: Final = 256 << 20
+"""Largest whole answer: a catalogue of about a million columns."""
+
+Row = tuple[str | None, ...]
+
+
+async def run_query(upstream: Upstream, sql: str) -> list[Row]:
+    """The rows of one simple query, every value in text format. Raises TargetError."""
+    reader = FrameReader(MAX_LOOKUP_MESSAGE_BYTES)
+    upstream.wire.write(encode_query(sql))
+    rows: list[Row] = []
+    failure: TargetError | None = None
+    received = 0
+    while True:
+        data = await upstream.wire.read()
+        received += len(data)
+        if not data or received > MAX_LOOKUP_BYTES:
+            raise TargetError("the target broke off a catalogue question", why=f"after {received} bytes")
+        try:
+            reader.receive(data)
+            while (frame := reader.next()) is not None:
+                kind, body = frame
+                if kind == "D":
+                    rows.append(_decode_row(body))
+                elif kind == "E":
+                    failure = TargetError("the target refused a catalogue question", why=decode_error(body).get("C", ""))
+                elif kind == "Z":
+                    if failure is not None:
+                        raise failure
+                    return rows
+        except (ProtocolViolation, struct.error, UnicodeDecodeError) as error:
+            raise TargetError("the target's catalogue answer cannot be read", why=type(error).__name__) from error
+
+
+def _decode_row(body: bytes) -> Row:
+    """A DataRow (53.7): int16 count, then per value int32 length, -1 for NULL, and the bytes."""
+    (count,) = struct.unpack_from("!H", body)
+    offset = 2
+    values: list[str | None] = []
+    for _ in range(count):
+        (length,) = struct.unpack_from("!i", body, offset)
+        offset += 4
+        if length < 0:
+            values.append(None)
+            continue
+        if offset + length > len(body):
+            raise struct.error("value beyond the end of the row")
+        values.append(body[offset : offset + length].decode())
+        offset += length
+    return tuple(values)
+
+
+def _build(answers: Mapping[str, Sequence[Row]]) -> CatalogSnapshot:
+    try:
+        return build_snapshot(answers)
+    except (KeyError, ValueError, IndexError) as error:
+        raise TargetError("the target's catalogue cannot be understood", why=f"{type(error).__name__}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A snapshot and where it came from: `fetched_ns` is 0 when it was still at hand."""
+
+    snapshot: CatalogSnapshot
+    fetched_ns: int = 0
+
+
+class CatalogCache:
+    """The snapshots of one connection's server.
+
+    Args:
+        connect: opens a connection with the connection's own credential and pins.
+        max_age_s: how old a snapshot may get; definitions changed past the gateway are noticed after that.
+        timeout_s: deadline of one question, all queries together.
+    """
+
+    def __init__(self, connect: Callable[[], Awaitable[Upstream]], *, max_age_s: float, timeout_s: float) -> None:
+        self._connect = connect
+        self._max_age_s = max_age_s
+        self._timeout_s = timeout_s
+        self._upstream: Upstream | None = None
+        self._snapshot: CatalogSnapshot | None = None
+        self._taken_at = 0.0
+        self._generation = 0
+        self._family: set[CatalogCache] = {self}
+        self._lock = asyncio.Lock()
+
+    @property
+    def current(self) -> CatalogSnapshot | None:
+        """The snapshot at hand while it is young enough, else None."""
+        if self._snapshot is not None and time.monotonic() - self._taken_at < self._max_age_s:
+            return self._snapshot
+        return None
+
+    def invalidate(self) -> None:
+        """Forget the snapshot: definitions may have changed. A question under way will not be kept either."""
+        for cache in self._family:
+            cache._forget()  # noqa: SLF001 - of the same class
+
+    def _forget(self) -> None:
+        self._generation += 1
+        self._snapshot = None
+
+    def join(self, other: CatalogCache) -> None:
+        """Speak of the same database as `other`, with another search path: definitions that change change for both."""
+        other._family.add(self)
+        self._family = other._family
+
+    def leave(self) -> None:
+        """Undo `join`."""
+        self._family.discard(self)
+        self._family = {self}
+
+    async def read(self, announce: Callable[[], Awaitable[None]]) -> Answer:
+        """The snapshot, asked for where none is at hand; `announce` runs before the first byte of a question.
+
+        Raises TargetError when the server cannot answer in time.
+        """
+        snapshot = self.current
+        if snapshot is not None:
+            return Answer(snapshot)
+        async with self._lock:
+            snapshot = self.current
+            if snapshot is not None:
+                return Answer(snapshot)
+            await announce()
+            started = time.monotonic_ns()
+            snapshot = await self._fetch()
+            return Answer(snapshot, time.monotonic_ns() - started)
+
+    async def _fetch(self) -> CatalogSnapshot:
+        generation, began = self._generation, time.monotonic()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                snapshot = await asyncio.to_thread(_build, await self._ask())
+        except TimeoutError as error:
+            self._drop()
+            raise TargetError(
+                "the target's catalogue did not answer in time",
+                why=f"no answer within {self._timeout_s:g} s",
+                fix="try again; if it stays so, the operators can raise limits.lookup_timeout_s",
+            ) from error
+        except BaseException:
+            self._drop()
+            raise
+        if generation == self._generation:
+            self._snapshot, self._taken_at = snapshot, began
+        return snapshot
+
+    async def _ask(self) -> Mapping[str, Sequence[Row]]:
+        if self._upstream is None or self._upstream.wire.gone.is_set():
+            self._upstream = await self._connect()
+        upstream = self._upstream
+        # One transaction, so that all answers speak of the same moment.
+        await run_query(upstream, "begin transaction isolation level repeatable read, read only")
+        answers = {name: await run_query(upstream, sql) for name, sql in QUERIES.items()}
+        await run_query(upstream, "commit")
+        return answers
+
+    def _drop(self) -> None:
+        if self._upstream is not None:
+            self._upstream.wire.abort()
+            self._upstream = None
+
+    def close(self) -> None:
+        """Close the connection questions run on."""
+        if self._upstream is not None:
+            self._upstream.close()
+            self._upstream = None

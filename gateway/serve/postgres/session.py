@@ -1,0 +1,495 @@
+"""One PostgreSQL session: two directions, judged event by event, with the native kernel as the only reader of the wire.
+
+Two tasks share the kernel. `_judge` reads the agent: every event that needs a decision goes through the pipeline and is then forwarded
+or refused in its place. `_answer` reads the server: every described result is decided before a row of it is delivered. What
+the agent gets leaves through `_deliver` alone, which takes the bytes first and then waits for the record of everything decided
+so far, so that no byte can overtake its record. What the server gets leaves through `_push`, after `handle` returned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final
+
+from sealgate_native.postgres import ProtocolViolation, Session, encode_error
+
+from gateway.action import Action
+from gateway.errors import EvidenceUnavailableError
+from gateway.masking import UnenforceableMaskError, compile_plan
+from gateway.messages import Outcome, Refusal
+from gateway.pipeline import PipelineSession, Ruling
+from gateway.policy.cache import MAX_AGE_S
+from gateway.protocols.postgres import enforce
+from gateway.protocols.postgres.actions import find_shapes
+from gateway.protocols.postgres.catalog import CatalogSnapshot
+from gateway.protocols.postgres.events import (
+    ActionEnd,
+    CommandComplete,
+    CopyIn,
+    CopyInEnd,
+    CopyOut,
+    JudgedEvent,
+    ParameterStatus,
+    Parse,
+    Ready,
+    ResultEnd,
+    RowDescription,
+    ServerError,
+    ServerEvent,
+    Terminate,
+    Undecodable,
+)
+from gateway.protocols.postgres.parse import parse_client_event, parse_server_event
+from gateway.serve.budgets import SessionBudget
+from gateway.serve.cell_masking import CellMasking
+from gateway.serve.listeners import Wire
+from gateway.serve.postgres.door import CATALOG, PostgresDoor
+from gateway.serve.postgres.endings import (
+    AGENT_LEFT,
+    EVIDENCE_LOST,
+    GATEWAY_STOPPED,
+    GOOD_BYE,
+    SHUTDOWN,
+    TARGET_LOST,
+    TARGET_SAID_WHY,
+    Ending,
+    EndSession,
+    check_pin,
+    end_faulted,
+    end_idle,
+    end_overlong,
+)
+from gateway.serve.postgres.hold import Beside, HeldWork
+from gateway.serve.postgres.known import CLOSED, KnownActions
+from gateway.serve.postgres.late import LateChecks
+from gateway.serve.postgres.limits import SessionLimits
+from gateway.serve.postgres.lookups import CatalogCache
+from gateway.serve.postgres.outcomes import OpenAction, OpenActions, copy_options, unknown_result
+from gateway.serve.postgres.upstream import Upstream
+
+logger = logging.getLogger(__name__)
+
+DRAIN_TIMEOUT_S: Final = 5.0
+"""After the agent left: how long the server may take to report how the cancelled statement ended, for its outcome record."""
+
+MIN_GUARD_PAUSE_S: Final = 0.05
+"""How often an overdue session is looked at until its statement is done."""
+
+DEFINING_EFFECTS: Final = frozenset({"define", "privilege", "execute", "unknown"})
+"""Effects after which the catalogue may mean something else."""
+
+
+class PostgresSession:
+    """Carries one logged-in agent's session until it ends. Make it, then `await run()`."""
+
+    def __init__(
+        self,
+        *,
+        client: Wire,
+        upstream: Upstream,
+        session: PipelineSession,
+        make_door: Callable[[Callable[[], bool]], PostgresDoor],
+        catalog: CatalogCache,
+        masking: CellMasking,
+        limits: SessionLimits,
+        budget: SessionBudget,
+    ) -> None:
+        self._client = client
+        self._upstream = upstream
+        self._session = session
+        self._door = make_door(self._may_hold)
+        self._door.session = session
+        self._catalog = catalog
+        self._masking = masking
+        self._limits = limits
+        self._budget = budget
+        self._late = LateChecks(session, self._door, budget)
+        self._kernel = Session(
+            max_message_bytes=limits.max_message_bytes,
+            max_statements=limits.max_statements,
+            max_portals=limits.max_portals,
+            max_pending=limits.max_pending,
+            error_detectors=masking.find_detectors(masking.always),
+            record_limit_bytes=limits.record_limit_bytes,
+        )
+        self._kernel.report_ready(is_wanted=False)  # asked for where it ends something
+        self._beside = Beside(upstream, limits.max_message_bytes)
+        self._hold = self._door.hold = HeldWork(self._kernel, self._beside, self._is_idle, upstream, self._lose_target)
+        self._known = KnownActions(self._kernel, session, self._door, catalog, budget, masking.record_detectors)
+        self._actions = OpenActions(limits.max_statements, self._known.adopt)
+        self._delivery = asyncio.Lock()
+        self._abandoned = asyncio.Event()
+        self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._is_judging = False
+        self._is_cancelled = False
+        self._is_in_flight = False
+        self._is_held = False
+        self._is_stopping = False
+        self._has_defined = False
+        self._has_heard_fatal = False
+        self._catalog_digest: str | None = None
+        self._unreleased: asyncio.Future[Any] | None = None
+        self._began_at = self._active_at = time.monotonic()
+
+    # --- for the host
+
+    async def run(self) -> str:
+        """Carry the session to its end and record it; returns the reason."""
+        tasks = [asyncio.create_task(self._watch(part)) for part in (self._judge(), self._answer(), self._guard())]
+        try:
+            ending = await self._ending
+            tasks[0].cancel()
+            await self._say_goodbye(ending)
+            if ending.agent_left:
+                await self._drain(tasks[1])
+        except asyncio.CancelledError:
+            ending = GATEWAY_STOPPED
+            raise
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._upstream.close()
+            self._client.close()
+            await self._close_record(ending)
+        return ending.reason
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """What the session amounted to so far."""
+        return self._session.counters
+
+    async def cancel(self) -> None:
+        """The agent asked to cancel (53.2.8): end a wait for a reviewer, or pass it on to what the server runs."""
+        if self._is_judging and not self._is_in_flight:
+            self._is_cancelled = True
+            self._abandoned.set()
+            await self._hold.cancel()
+        else:
+            await self._upstream.cancel()
+
+    def show_process(self, shown: int) -> None:
+        """The process number the agent was told in place of the server's."""
+        if self._upstream.key is not None:
+            self._kernel.show_process(self._upstream.key[0], shown)
+
+    def stop(self) -> None:
+        """End as soon as no statement is under way: the gateway shuts down."""
+        self._is_stopping = True
+        self._kernel.report_ready(is_wanted=True)
+        self._end_if_stopping()
+
+    # --- agent to server
+
+    async def _judge(self) -> None:
+        while True:
+            report = self._kernel.next_client_event()
+            if report is not None:
+                event = parse_client_event(report)
+                if isinstance(event, Terminate):
+                    raise EndSession(GOOD_BYE)
+                if not isinstance(event, CopyInEnd):
+                    await self._rule(event)
+                continue
+            await self._push()
+            await self._upstream.wire.drain()
+            await self._deliver()
+            if self._kernel.is_holding:
+                await self._wait_for_server()
+                continue
+            await self._client.wait()
+            data = self._client.take()
+            if data:
+                self._active_at = time.monotonic()
+                self._kernel.receive_client(data, *self._open_gate())
+                self._record_known()
+            elif self._client.gone.is_set():
+                raise EndSession(AGENT_LEFT)
+
+    async def _wait_for_server(self) -> None:
+        """The kernel needs a reply before it can read on; until then the agent is not read either."""
+        self._is_held = True
+        await self._client.wait_for_wake()
+        self._is_held = False
+        if self._client.gone.is_set():
+            raise EndSession(AGENT_LEFT)
+
+    async def _rule(self, event: JudgedEvent) -> None:
+        """One event through the pipeline, then on to the server or back as a refusal."""
+        self._is_judging, self._is_cancelled = True, False
+        self._hold.begin()
+        if not self._client.gone.is_set():
+            self._abandoned.clear()
+        ruling = await self._session.handle(event, self._door, abandoned=self._abandoned, prepares_only=isinstance(event, Parse))
+        self._is_judging = False
+        self._follow_catalog()
+        refusal = ruling.refusal or self._late.refuse(
+            event, ruling, is_cancelled=self._is_cancelled or self._client.gone.is_set()
+        )
+        if refusal is not None:
+            await self._hold.undo(has_expired=refusal.kind == "identity")
+            self._kernel.refuse(event.id, enforce.refuse(refusal, ruling.action))
+            return
+        self._door.note_allowed(ruling.action)
+        opened = OpenAction(ruling, event, self._door.facts)
+        self._actions.add(opened)
+        self._door.follow_names(ruling)
+        if self._door.names.needs_settling:
+            self._kernel.report_ready(is_wanted=True)
+        if not opened.effects & DEFINING_EFFECTS:
+            self._known.learn(event, opened)
+        if opened.effects & DEFINING_EFFECTS:
+            self._has_defined = True
+            self._kernel.report_ready(is_wanted=True)
+            self._catalog.invalidate()
+        if self._hold.note_sent(ruling) or ruling.action is None or enforce.can_quote_sensitive(ruling.action):
+            self._kernel.hide_texts()
+        if not self._kernel.forward(event.id, ruling.number):
+            # The server failed the pipeline meanwhile and would have skipped the message; so did the kernel.
+            self._session.finish(self._actions.take(ruling.number).ruling, Outcome("cancelled"))
+        if self._hold.has_run:
+            self._send(await self._hold.keep())
+
+    def _follow_catalog(self) -> None:
+        """A changed catalogue can give the same columns another origin, so every kept plan is decided again."""
+        snapshot = self._door.facts.get(CATALOG)
+        digest = snapshot.digest if isinstance(snapshot, CatalogSnapshot) else None
+        if digest != self._catalog_digest:
+            self._catalog_digest = digest
+            self._kernel.forget_plans()
+
+    def _is_idle(self) -> bool:
+        return not self._is_in_flight
+
+    def _may_hold(self) -> bool:
+        return self._kernel.transaction_status == "I" and not self._is_in_flight
+
+    def _open_gate(self) -> tuple[int, int, bool]:
+        return CLOSED if self._client.gone.is_set() or self._hold.is_open else self._known.open_gate()
+
+    def _record_known(self) -> None:
+        """Queue the records of what the kernel let through by itself: at once, so that no byte of it can leave before."""
+        drafts = self._kernel.take_drafts()
+        if drafts is not None:
+            durable = self._session.append_drafts(drafts)
+            if drafts.has_effects:
+                self._unreleased = durable
+
+    async def _push(self) -> None:
+        while self._unreleased is not None:  # release point a: the record is durable before the server sees anything
+            awaited = self._unreleased
+            await self._session.release_replies()
+            if self._unreleased is awaited:
+                self._unreleased = None
+        self._send(self._kernel.take_to_server())
+
+    def _send(self, data: bytes) -> None:
+        if data:
+            self._is_in_flight = True
+            self._upstream.wire.write(data)
+
+    # --- server to agent
+
+    async def _answer(self) -> None:
+        data = self._upstream.rest
+        while True:
+            if data:
+                self._active_at = time.monotonic()
+                self._kernel.receive_server(data, *self._open_gate())
+                self._record_known()
+            while (report := self._kernel.next_server_event()) is not None:
+                await self._take(parse_server_event(report))
+            if self._is_in_flight and self._kernel.is_settled:
+                self._is_in_flight = False
+            await self._push()
+            await self._deliver()
+            if self._kernel.has_client_events or (self._is_held and not self._kernel.is_holding):
+                self._client.wake()
+            data = await self._beside.read()
+            if not data:
+                raise EndSession(self._lose_target())
+
+    async def _take(self, event: ServerEvent) -> None:
+        match event:
+            case RowDescription() | CopyOut():
+                await self._describe_result(event)
+            case ResultEnd():
+                self._budget.count_rows(self._actions.find_ruling(event.action), event.rows)
+                self._actions.count(event)
+            case CommandComplete():
+                self._actions.tag(event)
+                self._hold.note_tag(event.action, event.tag)
+            case ServerError():
+                self._has_heard_fatal |= event.is_fatal
+                self._actions.note_error(event)
+            case ActionEnd():
+                self._door.names.end(event.action, is_completed=event.status in {"completed", "suspended"})
+                await self._hold.note_end(event.action, self._session, is_completed=event.status == "completed")
+                if (ended := self._actions.end(event)) is not None:
+                    self._session.finish(*ended)
+            case ParameterStatus():
+                check_pin(event)
+            case Ready():
+                self._settle(event)
+            case CopyIn():
+                pass  # the data passes; the COPY itself was decided
+
+    async def _describe_result(self, event: RowDescription | CopyOut) -> None:
+        """Decide how a described result may be delivered, and tell the kernel."""
+        opened = self._actions.find(event.action)
+        if opened is None or opened.ruling.action is None:
+            self._kernel.withhold(event.id, enforce.refuse(unknown_result()))
+            return
+        request = opened.ruling.action
+        if isinstance(event, RowDescription):
+            action = self._door.describe_rows(request, event, opened.facts)
+        else:
+            action = self._door.describe_copy(request, event, opened.facts)
+        ruling = await self._session.handle_response(opened.ruling, action, self._door)
+        refusal = ruling.refusal
+        if refusal is None:
+            try:
+                self._resolve(event, opened, ruling, action)
+            except (enforce.UnenforceableError, UnenforceableMaskError, ValueError) as error:
+                fix = "tell the authors of the policy the decision id"
+                refusal = Refusal("denied", "policy.mask", "result withheld", str(error), fix, ruling.decision_id)
+        if refusal is not None:
+            opened.is_withheld = True
+            self._kernel.withhold(event.id, enforce.refuse(refusal))
+
+    def _resolve(self, event: RowDescription | CopyOut, opened: OpenAction, response: Ruling, action: Action) -> None:
+        """Give the kernel the plan of one result. Raises when it cannot be carried out; nothing is resolved then."""
+        decisions = [opened.ruling.decision, response.decision]
+        masks = [mask for decision in decisions for mask in decision.masks]
+        columns = (action.response or {}).get("columns", [])
+        masking = self._masking
+        shapes = find_shapes(opened.facts)
+        plan = compile_plan(masks, columns, known_detectors=masking.known, always=masking.always, find_shape=shapes)
+        detectors = masking.find_detectors(plan.detectors)
+        obligations = [item for decision in decisions for item in decision.obligations]
+        limit = enforce.read_row_limit(obligations, self._budget.find_row_limit(obligations))
+        if isinstance(event, RowDescription):
+            lesson = self._known.cut_rows(opened, response)
+            cut = enforce.find_cut(limit, action, event.index)
+            rows = None if limit is None else limit.rows
+            self._kernel.resolve_rows(event.id, list(plan.masks), detectors, masking.key, rows, lesson, cut)
+        elif limit is not None:
+            raise enforce.UnenforceableError("a row limit cannot be carried out on COPY")
+        else:
+            self._kernel.resolve_copy(event.id, list(plan.masks), detectors, masking.key, copy_options(action, event))
+
+    def _settle(self, event: Ready) -> None:
+        is_idle = self._kernel.pending == 0
+        if event.status == "I":
+            self._door.names.settle()
+            self._hold.settle()
+        if event.status == "I" and self._has_defined:
+            self._catalog.invalidate()
+            self._has_defined = False
+        is_wanted = self._has_defined or self._is_stopping or self._ending.done()
+        is_wanted |= self._door.names.needs_settling or self._hold.is_open
+        self._kernel.report_ready(is_wanted=is_wanted)
+        self._end_if_stopping()
+        if self._ending.done() and is_idle:
+            raise EndSession(self._ending.result())  # draining: nothing more to learn
+
+    async def _deliver(self) -> None:
+        """The one way to the agent. Bytes are taken before the gate, so that the gate covers every record they depend on."""
+        async with self._delivery:
+            data = self._kernel.take_to_client()
+            if data:
+                await self._session.release_replies()
+                self._client.write(data)
+        await self._client.drain()
+
+    # --- beginning and end
+
+    async def _guard(self) -> None:
+        """Notice that the agent left while nobody reads it, and that it has been silent for too long."""
+        while not self._client.gone.is_set():
+            now = time.monotonic()
+            is_idle = self._kernel.pending == 0 and not self._is_judging
+            if is_idle and now - self._active_at >= self._limits.idle_timeout_s:
+                raise EndSession(end_idle(self._limits.idle_timeout_s))
+            if is_idle and now - self._began_at >= self._limits.max_session_s:
+                raise EndSession(end_overlong(self._limits.max_session_s))
+            due_at = min(self._active_at + self._limits.idle_timeout_s, self._began_at + self._limits.max_session_s)
+            if now - self._active_at >= MAX_AGE_S:
+                self._known.forget()
+            else:
+                due_at = min(due_at, self._active_at + MAX_AGE_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(due_at - now, MIN_GUARD_PAUSE_S)):
+                    await self._client.gone.wait()
+        self._abandoned.set()
+        await self._hold.cancel()
+
+    async def _watch(self, part: Coroutine[Any, Any, None]) -> None:
+        """Run one task; whatever ends it ends the session, except the guard noticing that the agent left."""
+        try:
+            await part
+        except EndSession as end:
+            self._end(end.ending)
+        except ProtocolViolation as error:
+            self._end(await self._record_violation(error))
+        except EvidenceUnavailableError as error:
+            logger.error("session %s ends: %s", self._session.id, error)  # noqa: TRY400 - the cause is in the message
+            self._end(EVIDENCE_LOST)
+        except Exception:
+            logger.exception("session %s ends with a fault of the gateway", self._session.id)
+            self._end(end_faulted(self._session.id))
+
+    def _end(self, ending: Ending) -> None:
+        if not self._ending.done():
+            self._ending.set_result(ending)
+            self._kernel.report_ready(is_wanted=True)
+
+    def _end_if_stopping(self) -> None:
+        is_idle = self._kernel.pending == 0 and not self._is_judging and self._kernel.transaction_status == "I"
+        if self._is_stopping and is_idle:
+            self._end(SHUTDOWN)
+
+    async def _record_violation(self, error: ProtocolViolation) -> Ending:
+        """Bytes that do not follow the protocol, from either side: refused with a record, and the session is over."""
+        ruling = await self._session.handle(Undecodable(0, str(error)), self._door)
+        # What the kernel had ready for either side is lost with it: nothing after a violation can be trusted.
+        fields = enforce.refuse(ruling.refusal, fatal=True) if ruling.refusal else None
+        return Ending("protocol violation", fields)
+
+    def _lose_target(self) -> Ending:
+        if self._ending.done():
+            return self._ending.result()
+        return TARGET_SAID_WHY if self._has_heard_fatal else TARGET_LOST
+
+    async def _say_goodbye(self, ending: Ending) -> None:
+        if ending.fields is None:
+            return
+        with contextlib.suppress(EvidenceUnavailableError, ProtocolViolation):
+            await self._deliver()
+        # The last words carry nothing of the target's, so they need no gate: where evidence failed they are all that is left to say.
+        self._client.write(encode_error(dict(ending.fields)))
+
+    async def _drain(self, answer: asyncio.Task[None]) -> None:
+        """Learn how what the agent left behind ended: cancel it, and read on for a while."""
+        if self._kernel.is_failed or self._kernel.pending == 0 or self._upstream.wire.gone.is_set():
+            return
+        with contextlib.suppress(EvidenceUnavailableError):
+            await self._push()
+        await self._upstream.cancel()
+        await asyncio.wait([answer], timeout=DRAIN_TIMEOUT_S)
+
+    async def _close_record(self, ending: Ending) -> None:
+        """Every action that was let through gets an outcome, then the session its end."""
+        try:
+            self._known.count_rows()
+            for label in self._kernel.open_labels():
+                self._actions.find(label)
+            for action in self._actions.drain():
+                self._session.finish(action.ruling, action.break_off(enforce.TARGET_LOST))
+            await self._session.close(ending.reason)
+        except EvidenceUnavailableError as error:
+            logger.error("the end of session %s cannot be recorded: %s", self._session.id, error)  # noqa: TRY400

@@ -1,0 +1,192 @@
+"""Builds the PostgreSQL host of a worker from its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.action import Resource, Subject
+from gateway.config import LimitsSection, ListenerConfig, PostgresConnectionConfig, TargetTlsConfig
+from gateway.errors import ConfigError, SecretError, TargetError
+from gateway.pipeline import SessionSettings
+from gateway.protocols.postgres.actions import SqlSettings
+from gateway.protocols.postgres.login import PINNED_SETTINGS
+from gateway.secrets import SecretResolver, run_password_command
+from gateway.serve.hosts import Parts
+from gateway.serve.listeners import Listener
+from gateway.serve.postgres.limits import SessionLimits
+from gateway.serve.postgres.listener import HostLimits, PostgresConnection, PostgresHost
+from gateway.serve.postgres.lookups import CatalogCache
+from gateway.serve.postgres.outcomes import MAX_TRANSCRIPT_BYTES
+from gateway.serve.postgres.paths import Questions, SearchPaths
+from gateway.serve.postgres.preview import PreviewQuestions
+from gateway.serve.postgres.upstream import PostgresTarget, open_upstream
+from gateway.serve.tls import POSTGRES_ALPN, ServerTls
+
+LOOKUP_NAME: Final = "sealgate catalogue"
+"""How the gateway's own questions appear in the server's activity view and log."""
+
+LOGIN_METHODS: Final = {
+    "scram-sha-256": frozenset({"scram-sha-256", "trust"}),
+    "password": frozenset({"password", "scram-sha-256"}),
+    "certificate": frozenset({"trust"}),
+}
+"""What the server may ask of the gateway, by `credential.login`; "trust" also stands for what a certificate or socket proved."""
+
+MAX_FULL_TRANSCRIPT_BYTES: Final = MAX_TRANSCRIPT_BYTES
+"""Transcript mode full keeps this much of one result in memory before it is written; longer ones are cut, and say so."""
+
+MAX_PENDING_LOGINS: Final = 256
+"""Connections that have not logged in yet, beside the sessions; each ends after limits.login_timeout_s."""
+
+
+class RunningPostgres:
+    """The PostgreSQL host with its listener: a `gateway.serve.hosts.Host`."""
+
+    def __init__(
+        self, host: PostgresHost, listener: Listener, connections: Mapping[str, PostgresConnection], *, has_tls: bool
+    ) -> None:
+        self._host = host
+        self._listener = listener
+        self._connections = connections
+        self._has_tls = has_tls
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it accepts."""
+        return self._listener.address
+
+    @property
+    def session_count(self) -> int:
+        """Sessions open now."""
+        return self._host.session_count
+
+    def count(self) -> Mapping[str, float]:
+        """Sessions now and the totals since the start."""
+        return self._host.count()
+
+    def for_clients(self, subject: Subject) -> Mapping[str, Any]:
+        """The port, whether it speaks TLS, and the database names."""
+        databases = sorted(asked for asked, connection in self._connections.items() if connection.admits(subject.groups))
+        return {"port": self.address[1], "tls": self._has_tls, "databases": databases}
+
+    async def stop(self, grace_s: float) -> None:
+        """Accept nothing more, let statements under way finish, end the sessions, close the connections for look-ups."""
+        await self._listener.stop()
+        self._host.stop()
+        await self._listener.join(grace_s)
+        for connection in self._connections.values():
+            connection.paths.close()
+
+
+async def start_postgres_host(parts: Parts, listener: ListenerConfig) -> RunningPostgres:
+    """The host, accepting. Raises ConfigError when the certificate cannot be used or the address is taken."""
+    limits = parts.config.limits
+    tls = None if listener.tls is None else ServerTls(listener.tls.cert_file, listener.tls.key_file, alpn=POSTGRES_ALPN)
+    connections = {
+        asked: _make_connection(parts, item, asked)
+        for item in parts.config.connections
+        if isinstance(item, PostgresConnectionConfig)
+        for asked in item.databases
+    }
+    host = PostgresHost(
+        pipeline=parts.pipeline,
+        verify=parts.verifier.verify,
+        connections=connections,
+        tls=tls,
+        masking=parts.masking,
+        limits=HostLimits(limits.login_timeout_s, limits.max_sessions, limits.max_sessions_per_subject),
+        session_limits=_limit_sessions(limits),
+    )
+    accepting = Listener(
+        host.serve,
+        tls=None if tls is None else tls.context,
+        first_byte_timeout_s=limits.login_timeout_s,
+        max_connections=limits.max_sessions + MAX_PENDING_LOGINS,
+    )
+    running = RunningPostgres(host, accepting, connections, has_tls=tls is not None)
+    try:
+        await accepting.start(listener.bind, listener.port)
+    except OSError as error:
+        await running.stop(0)
+        why, fix = f"{listener.bind}:{listener.port}: {error}", "choose a free port, and an address of this machine"
+        raise ConfigError("the postgres listener cannot start", why=why, fix=fix) from error
+    return running
+
+
+def _limit_sessions(limits: LimitsSection) -> SessionLimits:
+    return SessionLimits(
+        max_message_bytes=limits.max_message_bytes,
+        max_statements=limits.max_statements,
+        max_portals=limits.max_portals,
+        max_pending=limits.max_pending,
+        idle_timeout_s=limits.idle_timeout_s,
+        max_session_s=limits.max_session_s,
+    )
+
+
+def _make_connection(parts: Parts, item: PostgresConnectionConfig, asked: str) -> PostgresConnection:
+    limits, database = parts.config.limits, item.target_database(asked)
+    target = PostgresTarget(
+        host=item.target.host or "",
+        port=item.target.port,
+        database=database,
+        socket_dir=item.target.socket_dir,
+        tls_mode=item.target.tls.mode,
+        ca_file=item.target.tls.ca_file,
+        own_certificate=_find_certificate(item.target.tls),
+        login_methods=LOGIN_METHODS[item.credential.login],
+        connect_timeout_s=limits.connect_timeout_s,
+    )
+    credential = partial(_read_credential, parts.secrets, item)
+
+    def make_questions(path: str | None) -> Questions:
+        settings = {**PINNED_SETTINGS, "application_name": LOOKUP_NAME, **({} if path is None else {"search_path": path})}
+        connect = partial(open_upstream, target, credential, settings)
+        catalog = CatalogCache(connect, max_age_s=limits.catalog_age_s, timeout_s=limits.lookup_timeout_s)
+        return Questions(catalog, PreviewQuestions(connect, limits.lookup_timeout_s))
+
+    transcript = item.transcript or "head"
+    kept = {"none": 0, "summary": 0, "head": limits.transcript_head_bytes, "full": MAX_FULL_TRANSCRIPT_BYTES}
+    return PostgresConnection(
+        name=item.name,
+        target=target,
+        credential=credential,
+        admits=item.admits,
+        session=SessionSettings(
+            Resource(item.name, item.type, item.environment, item.risk, dict(item.labels)),
+            transcript,
+            parts.config.approval.hold_s if item.hold_s is None else item.hold_s,
+        ),
+        sql=SqlSettings(
+            connection=item.name,
+            database=database,
+            role=item.credential.user,
+            sensitive=tuple(item.sensitive),
+            read_only=item.read_only,
+            max_sql_bytes=limits.max_sql_bytes,
+            max_depth=limits.max_sql_depth,
+        ),
+        paths=SearchPaths(make_questions),
+        settings={"default_transaction_read_only": "on"} if item.read_only else {},
+        record_limit_bytes=kept[transcript],
+    )
+
+
+def _find_certificate(tls: TargetTlsConfig) -> tuple[Path, Path] | None:
+    return None if tls.cert_file is None or tls.key_file is None else (tls.cert_file, tls.key_file)
+
+
+async def _read_credential(resolver: SecretResolver, item: PostgresConnectionConfig) -> tuple[str, str]:
+    stored = item.credential
+    try:
+        if stored.password_command:
+            password = await run_password_command(stored.password_command)
+        else:
+            password = b"" if stored.password is None else await resolver.resolve_async(stored.password)
+        return stored.user, password.decode()
+    except (SecretError, UnicodeDecodeError) as error:
+        why = str(error) if isinstance(error, SecretError) else "it is not text"
+        raise TargetError("the credential of this connection cannot be read", why=why) from error
