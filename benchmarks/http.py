@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -54,10 +55,14 @@ def measure(directory: Path, *, is_quick: bool) -> list[Row]:
     rates: dict[str, list[float]] = {}
     costs: dict[str, list[float]] = {}
     with open_ways(directory) as ways:
+        single, pair = ways[:-1], ways[-2:]
         for way in ways:
             _drive(way, 50, 1)
         for _ in range(rounds):
-            for way in ways:
+            started = time.perf_counter()
+            _drive_together(pair, requests)
+            rates.setdefault("pair", []).append(len(pair) * requests / (time.perf_counter() - started))
+            for way in single:
                 before_s = read_cpu_s(way.pid)
                 started = time.perf_counter()
                 _drive(way, requests, CLIENTS)
@@ -78,12 +83,22 @@ def measure(directory: Path, *, is_quick: bool) -> list[Row]:
     )
     rate = compare("http", "small requests", "req/s", rates["gateway"], rates["mitmproxy"], "bare mitmproxy", notes=notes)
     direct = compare("http", "small requests: beside direct", "req/s", rates["gateway"], rates["nginx"], "nginx", notes=notes)
-    return [cost, rate, direct]
+    beside = compare(
+        "http",
+        "small requests, two gateways side by side",
+        "req/s",
+        rates["pair"],
+        rates["gateway"],
+        "one gateway",
+        aim=Bound("ratio", "min", 1.9),
+        notes=[f"{CLIENTS} clients each", "each with a log of its own: one process is one worker", f"{rounds} rounds"],
+    )
+    return [cost, rate, direct, beside]
 
 
 @contextlib.contextmanager
 def open_ways(directory: Path) -> Iterator[list[Way]]:
-    """nginx, bare mitmproxy and the gateway, running."""
+    """nginx, bare mitmproxy, the gateway, and a second one, running."""
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if nginx is None:
         raise TargetError("nginx is not installed", fix="install it (Debian: apt-get install nginx-light)")
@@ -93,12 +108,7 @@ def open_ways(directory: Path) -> Iterator[list[Way]]:
         server = start(stack, [nginx, "-c", str(directory / "nginx.conf"), "-p", str(directory)])
         bare = start(stack, [sys.executable, "-m", "benchmarks.http", str(bare_port)])
         issuer = stack.enter_context(DevelopmentIssuer())
-        config = write_gateway(directory, issuer, port, OPERATIONS)
-        gateway = start(stack, [sys.executable, "-m", "gateway.cli", "serve", "--json", "-c", str(config)])
-        line = gateway.stdout.readline() if gateway.stdout else b""
-        if not line:
-            raise TargetError("the gateway did not start")
-        gateway_port = int(json.loads(line)["ready"]["http"].rsplit(":", 1)[1])
+        gateways = [_start_gateway(stack, directory / name, issuer, port) for name in ("one", "two")]
         for each in (port, bare_port):
             _wait_for(each)
         token = issuer.mint("agent-7", groups=["agents"])
@@ -112,13 +122,27 @@ def open_ways(directory: Path) -> Iterator[list[Way]]:
                 f"GET http://127.0.0.1:{port}/accounts HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode(),
                 bare.pid,
             ),
-            Way(
-                "gateway",
-                gateway_port,
-                f"GET http://{HOST}/accounts HTTP/1.1\r\nHost: {HOST}\r\n{proof}\r\n".encode(),
-                gateway.pid,
+            *(
+                Way(
+                    "gateway",
+                    gateway_port,
+                    f"GET http://{HOST}/accounts HTTP/1.1\r\nHost: {HOST}\r\n{proof}\r\n".encode(),
+                    pid,
+                )
+                for gateway_port, pid in gateways
             ),
         ]
+
+
+def _start_gateway(stack: contextlib.ExitStack, directory: Path, issuer: DevelopmentIssuer, port: int) -> tuple[int, int]:
+    """A gateway before the service on a port: its own port, and its process."""
+    directory.mkdir()
+    config = write_gateway(directory, issuer, port, OPERATIONS)
+    gateway = start(stack, [sys.executable, "-m", "gateway.cli", "serve", "--json", "-c", str(config)])
+    line = gateway.stdout.readline() if gateway.stdout else b""
+    if not line:
+        raise TargetError("the gateway did not start")
+    return int(json.loads(line)["ready"]["http"].rsplit(":", 1)[1]), gateway.pid
 
 
 def start(stack: contextlib.ExitStack, command: list[str]) -> subprocess.Popen[bytes]:
@@ -195,6 +219,12 @@ def _drive(way: Way, requests: int, clients: int) -> None:
         thread.join()
     if failures:
         raise TargetError(f"{way.name} does not answer", why=str(failures[0]))
+
+
+def _drive_together(ways: list[Way], requests: int) -> None:
+    with ThreadPoolExecutor(len(ways)) as pool:
+        for done in [pool.submit(_drive, way, requests, CLIENTS) for way in ways]:
+            done.result()
 
 
 def _ask(way: Way, requests: int) -> None:
