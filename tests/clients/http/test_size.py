@@ -216,11 +216,17 @@ def make_file(tmp_path):
     return make
 
 
-@pytest.mark.parametrize(
-    "options", [(), ("-H", "Transfer-Encoding: chunked"), ("-H", "Expect:")], ids=["declared", "chunked", "sent"]
-)
-def test_a_gigabyte_sent_is_refused_without_being_held(gateway, make_file, options):
-    (answer, status), growth_mb = gateway.measure(lambda: upload(gateway, make_file(GB), "--http1.1", *options))
+SENT = {
+    "declared": ["--http1.1"],
+    "chunked": ["--http1.1", "-H", "Transfer-Encoding: chunked"],
+    "without asking first": ["--http1.1", "-H", "Expect:"],
+    "HTTP/2": ["--http2", "-H", "Expect:"],
+}
+
+
+@pytest.mark.parametrize("way", SENT)
+def test_a_gigabyte_sent_is_refused_without_being_held(gateway, make_file, way):
+    (answer, status), growth_mb = gateway.measure(lambda: upload(gateway, make_file(GB), *SENT[way]))
     assert status == "413", answer
     assert json.loads(answer)["rule"]
     assert growth_mb < MAX_GROWTH_MB
