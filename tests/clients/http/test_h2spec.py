@@ -21,6 +21,7 @@ import pytest
 from gateway.testing.bulk_service import BulkService
 from gateway.testing.waiting import wait_until
 
+pytestmark = pytest.mark.timeout(300)  # tens of seconds on a quiet machine
 ROOT = Path(__file__).resolve().parents[3]
 HOST = "localhost"
 KNOWN = {"http2/4.2: Sends a large size HEADERS frame that exceeds the SETTINGS_MAX_FRAME_SIZE"}
@@ -130,7 +131,7 @@ def bare_port(bulk, tmp_path_factory):
 def run(program, port, report):
     """Cases that failed, and how many there were."""
     command = [program, "-t", "-k", "-h", HOST, "-p", str(port), "-P", "/bulk/plain?bytes=10000", "-o", "5", "-j", str(report)]
-    subprocess.run(command, capture_output=True, check=False, timeout=110)
+    subprocess.run(command, capture_output=True, check=False, timeout=140)
     cases = {f"{case.get('package')}: {case.get('classname')}": case for case in ET.parse(report).iter("testcase")}
     return {name for name, case in cases.items() if case.find("failure") is not None or case.find("error") is not None}, len(
         cases

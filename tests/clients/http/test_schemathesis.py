@@ -12,6 +12,7 @@ import pytest
 
 from gateway.testing.waiting import wait_until
 
+pytestmark = pytest.mark.timeout(300)  # tens of seconds on a quiet machine
 PROGRAM = Path(sys.executable).parent / "schemathesis"
 HOST = "api.bank.test"
 SEED = "7"
@@ -90,7 +91,7 @@ class Run:
         command += ["--exclude-checks", EXCLUDED, "--continue-on-failure", "--no-shrink", "--generation-deterministic"]
         command += ["--report", "ndjson", "--report-ndjson-path", "events.ndjson", *options]
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=110, cwd=folder, env=os.environ | environment
+            command, capture_output=True, text=True, check=False, timeout=140, cwd=folder, env=os.environ | environment
         )
         assert done.returncode in {0, 1}, done.stdout[-3000:] + done.stderr[-2000:]
         self.findings, self.responses = set(), []

@@ -20,6 +20,7 @@ from gateway.testing.bulk_service import KINDS, SENSITIVE_VALUE, BulkService, ma
 from gateway.testing.gateway import write_config
 from gateway.testing.waiting import wait_until
 
+pytestmark = pytest.mark.timeout(300)  # tens of seconds on a quiet machine
 ROOT = Path(__file__).resolve().parents[3]
 HOST = "bulk.bank.test"
 GB = 1_000_000_000
@@ -200,7 +201,7 @@ def upload(gateway, file, *options):
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=140,
     )
     answer, _, status = done.stdout.rpartition(" ")
     return answer, status
