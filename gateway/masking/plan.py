@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from gateway.decision import Mask, pick_strategy
 from gateway.errors import PolicyError
@@ -35,6 +35,9 @@ class MaskPlan:
     masks: tuple[dict[str, Any], ...] = ()
     detectors: tuple[str, ...] = ()
 
+
+ARRAY_OIDS: Final = frozenset({143, 199, 1003, 1009, 1014, 1015, 3807})
+"""PostgreSQL's own array types whose elements the kernel masks one by one: of xml, json, name, text, char, varchar, jsonb."""
 
 type FindShape = Callable[[int], tuple[Any, ...]]
 """What is known of a type by its OID, as the kernel takes it."""
@@ -106,7 +109,11 @@ def _read_selector(mask: Mask) -> tuple[str, Any, tuple[Step, ...]]:
 
 def _path_into(column: Mapping[str, Any], path: tuple[Step, ...]) -> tuple[Step, ...]:
     """The path, where the column is delivered as it is stored; what is computed may be made otherwise and is masked whole."""
-    return path if column.get("lineage") == "known" and isinstance(column.get("origin"), Mapping) else ()
+    return path if _is_stored(column) else ()
+
+
+def _is_stored(column: Mapping[str, Any]) -> bool:
+    return column.get("lineage") == "known" and isinstance(column.get("origin"), Mapping)
 
 
 def _describe(place: _Place, columns: Sequence[Mapping[str, Any]], find_shape: FindShape | None) -> dict[str, Any]:
@@ -115,7 +122,10 @@ def _describe(place: _Place, columns: Sequence[Mapping[str, Any]], find_shape: F
     type_oid = columns[index].get("type")
     described: dict[str, Any] = {"path": list(path)} if path else {}
     if find_shape is not None and isinstance(type_oid, int):
-        described["shape"] = find_shape(type_oid)
+        shape = find_shape(type_oid)
+        # How many elements an array of computed values has, and which are null, may tell what it was computed from.
+        has_parts = shape[0] in {"array", "composite"} or type_oid in ARRAY_OIDS
+        described["shape"] = ("opaque", type_oid) if has_parts and not _is_stored(columns[index]) else shape
     return described
 
 

@@ -10,6 +10,7 @@ from sealgate_native.mask import DETECTORS, RowPlan
 from gateway.decision import STRATEGY_ORDER, Mask
 from gateway.errors import PolicyError
 from gateway.masking import MaskPlan, UnenforceableMaskError, compile_plan
+from gateway.masking.plan import ARRAY_OIDS
 
 COLUMNS = [
     {"index": 0, "name": "id", "lineage": "known", "origin": {"schema": "public", "table": "people", "column": "id"}},
@@ -116,6 +117,27 @@ def test_shapes_are_asked_for_by_type():
     masks = [Mask("r", {"index": 0}, "redact"), Mask("r", {"index": 1}, "redact")]
     plan = compile_plan(masks, columns, known_detectors=(), find_shape=lambda oid: ("opaque", oid))
     assert plan.masks == ({**entry(0), "shape": ("opaque", 70_000)}, entry(1))
+
+
+@pytest.mark.parametrize(
+    "shape", [("array", 70_000, ",", ("own", 25)), ("composite", 70_000, [("a", ("own", 25))]), ("own", 1009)]
+)
+def test_arrays_and_composites_that_are_computed_are_masked_whole(shape):
+    """Their elements could be the letters of a value: how many there are tells its length."""
+    oid = shape[1]
+    masks = [Mask("r", {"index": index}, "redact") for index in range(4)]
+    plan = compile_plan(masks, [{**column, "type": oid} for column in COLUMNS], known_detectors=(), find_shape=lambda _: shape)
+    assert [each["shape"] for each in plan.masks] == [shape, *[("opaque", oid)] * 3]
+    body = b"\x00\x01\x00\x00\x00\x03{a}"
+    assert RowPlan([(oid, 0)], [{**plan.masks[1], "index": 0}], None, bytes(32)).apply(body, "delivered")[0][2:] == b"\xff" * 4
+
+
+def test_the_kernels_own_arrays_are_known():
+    def is_masked_by_element(oid):
+        row = b"\x00\x01\x00\x00\x00\x03{a}"
+        return RowPlan([(oid, 0)], [entry(0)], None, bytes(32)).apply(row, "delivered")[0][6:7] == b"{"
+
+    assert {oid for oid in range(16_384) if is_masked_by_element(oid)} == ARRAY_OIDS
 
 
 def test_targets_are_merged_apart():
