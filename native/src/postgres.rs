@@ -293,7 +293,7 @@ impl Session {
         clippy::too_many_arguments,
         reason = "each is a keyword of the Python method"
     )]
-    #[pyo3(signature = (id, masks, detectors, key, row_limit = None, lesson = None, cut = None))]
+    #[pyo3(signature = (id, masks, detectors, key, row_limit = None, lesson = None, cut = None, once = false))]
     fn resolve_rows(
         &self,
         py: Python<'_>,
@@ -304,6 +304,7 @@ impl Session {
         row_limit: Option<u64>,
         lesson: Option<(u64, Bound<'_, PyDict>)>,
         cut: Option<(String, Option<String>)>,
+        once: bool,
     ) -> PyResult<()> {
         let cut = cut.map(|(rule, tag)| Cut {
             rule: Arc::from(rule),
@@ -314,7 +315,11 @@ impl Session {
                 "a result without a row limit cannot be cut",
             ));
         }
-        let row_limit = row_limit.map(|rows| RowLimit { rows, cut });
+        let row_limit = row_limit.map(|rows| RowLimit {
+            rows,
+            cut,
+            is_once: once,
+        });
         let lesson = lesson
             .map(|(number, lesson)| extract_row_lesson(&lesson).map(|lesson| (number, lesson)))
             .transpose()?;

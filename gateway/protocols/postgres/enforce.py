@@ -116,14 +116,13 @@ class RowLimit:
     cut_by: str | None = None
 
 
-def read_row_limit(obligations: Iterable[Obligation], bound: int | None = None) -> RowLimit | None:
+def read_row_limit(obligations: Iterable[Obligation]) -> RowLimit | None:
     """The least of all limits; None for no limit. Of equal ones that which ends with an error binds. Raises UnenforceableError.
 
     Args:
         obligations: row_limit {rows, on_excess: block|truncate}, among others.
-        bound: how many rows other obligations leave, such as a bound on the rows of a run.
     """
-    limits = [] if bound is None else [RowLimit(bound)]
+    limits = []
     for obligation in obligations:
         if obligation.kind != "row_limit":
             continue
@@ -134,8 +133,16 @@ def read_row_limit(obligations: Iterable[Obligation], bound: int | None = None) 
     return min(limits, key=lambda limit: (limit.rows, limit.cut_by or ""), default=None)
 
 
-def find_cut(limit: RowLimit | None, request: Action, index: int) -> tuple[str, str | None] | None:
-    """The rule that has a result cut, and the command tag of a portal that is cut while the server could go on.
+def join_bound(limit: RowLimit | None, bound: int | None) -> RowLimit | None:
+    """The limit, or the bound other obligations set (such as one on the rows of a run), which ends with an error."""
+    return limit if bound is None or (limit is not None and limit.rows < bound) else RowLimit(bound)
+
+
+type Cut = tuple[str, str | None]
+
+
+def carry_limit(limit: RowLimit | None, request: Action, index: int) -> tuple[int | None, Cut | None]:
+    """A limit as the kernel takes it: the rows, and for a result that is cut the rule and the command tag of a suspended portal.
 
     Args:
         limit: of the result.
@@ -143,10 +150,10 @@ def find_cut(limit: RowLimit | None, request: Action, index: int) -> tuple[str, 
         index: which statement of a simple query.
     """
     if limit is None or limit.cut_by is None:
-        return None
+        return None if limit is None else limit.rows, None
     statements = request.facts.get("statements", ())
     verb = statements[index].get("verb") if 0 <= index < len(statements) else None
-    return limit.cut_by, {"select": "SELECT", "values": "SELECT", "fetch": "FETCH"}.get(str(verb))
+    return limit.rows, (limit.cut_by, {"select": "SELECT", "values": "SELECT", "fetch": "FETCH"}.get(str(verb)))
 
 
 def can_quote_sensitive(action: Action) -> bool:

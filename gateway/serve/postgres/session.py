@@ -47,6 +47,7 @@ from gateway.protocols.postgres.parse import parse_client_event, parse_server_ev
 from gateway.serve.budgets import SessionBudget
 from gateway.serve.cell_masking import CellMasking
 from gateway.serve.listeners import Wire
+from gateway.serve.postgres.cursors import CursorRows
 from gateway.serve.postgres.door import CATALOG, PostgresDoor
 from gateway.serve.postgres.endings import (
     AGENT_LEFT,
@@ -121,6 +122,7 @@ class PostgresSession:
         self._hold = self._door.hold = HeldWork(self._kernel, self._beside, self._is_idle, upstream, self._lose_target)
         self._known = KnownActions(self._kernel, session, self._door, catalog, budget, masking.record_detectors)
         self._actions = OpenActions(limits.max_statements, self._known.adopt)
+        self._cursors = CursorRows()
         self._delivery = asyncio.Lock()
         self._abandoned = asyncio.Event()
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
@@ -238,6 +240,7 @@ class PostgresSession:
         opened = OpenAction(ruling, event, self._door.facts)
         self._actions.add(opened)
         self._door.follow_names(ruling)
+        self._cursors.begin(self._door.changes)
         if self._door.names.needs_settling:
             self._kernel.report_ready(is_wanted=True)
         if not opened.effects & DEFINING_EFFECTS:
@@ -318,7 +321,9 @@ class PostgresSession:
             case RowDescription() | CopyOut():
                 await self._describe_result(event)
             case ResultEnd():
-                self._budget.count_rows(self._actions.find_ruling(event.action), event.rows)
+                ruling = self._actions.find_ruling(event.action)
+                self._budget.count_rows(ruling, event.rows)
+                self._cursors.count(ruling, event.rows)
                 self._actions.count(event)
             case CommandComplete():
                 self._actions.tag(event)
@@ -371,12 +376,12 @@ class PostgresSession:
         plan = compile_plan(masks, columns, known_detectors=masking.known, always=masking.always, find_shape=shapes)
         detectors = masking.find_detectors(plan.detectors)
         obligations = [item for decision in decisions for item in decision.obligations]
-        limit = enforce.read_row_limit(obligations, self._budget.find_row_limit(obligations))
+        limit, once = self._cursors.tighten(enforce.read_row_limit(obligations), action, event.index)
+        limit = enforce.join_bound(limit, self._budget.find_row_limit(obligations))
         if isinstance(event, RowDescription):
             lesson = self._known.cut_rows(opened, response)
-            cut = enforce.find_cut(limit, action, event.index)
-            rows = None if limit is None else limit.rows
-            self._kernel.resolve_rows(event.id, list(plan.masks), detectors, masking.key, rows, lesson, cut)
+            rows, cut = enforce.carry_limit(limit, action, event.index)
+            self._kernel.resolve_rows(event.id, list(plan.masks), detectors, masking.key, rows, lesson, cut, once)
         elif limit is not None:
             raise enforce.UnenforceableError("a row limit cannot be carried out on COPY")
         else:

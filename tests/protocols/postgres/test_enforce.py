@@ -10,7 +10,8 @@ from gateway.protocols.postgres.enforce import (
     SQLSTATES,
     RowLimit,
     UnenforceableError,
-    find_cut,
+    carry_limit,
+    join_bound,
     read_row_limit,
     refuse,
     refuse_login,
@@ -88,17 +89,19 @@ def test_the_least_row_limit_binds():
     limits = [Obligation("a", "row_limit", {"rows": 10}), Obligation("b", "row_limit", {"rows": 3, "on_excess": "block"})]
     assert read_row_limit([*limits, Obligation("c", "tag", {"value": "x"})]) == RowLimit(3)
     assert read_row_limit([]) is None
-    assert read_row_limit(limits, 2) == RowLimit(2)
-    assert read_row_limit([], 2) == RowLimit(2)
+    assert join_bound(RowLimit(3), 2) == join_bound(None, 2) == RowLimit(2)
+    assert join_bound(RowLimit(3), None) == RowLimit(3)
+    assert join_bound(None, None) is None
 
 
 def test_a_limit_that_cuts_binds_only_where_none_ends_with_an_error_before_it():
     cut = Obligation("a", "row_limit", {"rows": 3, "on_excess": "truncate"})
-    assert read_row_limit([cut, Obligation("b", "row_limit", {"rows": 4})], 5) == RowLimit(3, "a")
+    assert read_row_limit([cut, Obligation("b", "row_limit", {"rows": 4})]) == RowLimit(3, "a")
     for other in ([Obligation("b", "row_limit", {"rows": 3})], [Obligation("b", "row_limit", {"rows": 2})]):
         assert read_row_limit([cut, *other]).cut_by is None
         assert read_row_limit([*other, cut]).cut_by is None
-    assert read_row_limit([cut], 3) == RowLimit(3)
+    assert join_bound(read_row_limit([cut]), 4) == RowLimit(3, "a")
+    assert join_bound(read_row_limit([cut]), 3) == RowLimit(3)
 
 
 CUT = RowLimit(3, "a")
@@ -107,17 +110,14 @@ CUT = RowLimit(3, "a")
 def test_the_tag_of_a_suspended_portal_is_known_of_reads_only():
     def of(verb, index=0, limit=CUT):
         action = Action("postgres", "request", "postgres.query", frozenset({"read"}), {"statements": [{"verb": verb}]}, {}, {})
-        return find_cut(limit, action, index)
+        return carry_limit(limit, action, index)
 
     assert [of(verb) for verb in ("select", "fetch", "update", "execute")] == [
-        ("a", "SELECT"),
-        ("a", "FETCH"),
-        ("a", None),
-        ("a", None),
+        (3, ("a", tag)) for tag in ("SELECT", "FETCH", None, None)
     ]
-    assert of("select", index=1) == ("a", None)
-    assert of("select", limit=RowLimit(3)) is None
-    assert of("select", limit=None) is None
+    assert of("select", index=1) == (3, ("a", None))
+    assert of("select", limit=RowLimit(3)) == (3, None)
+    assert of("select", limit=None) == (None, None)
 
 
 @pytest.mark.parametrize("params", [{}, {"rows": -1}, {"rows": True}, {"rows": "5"}, {"rows": 5, "on_excess": "drop"}])

@@ -280,11 +280,12 @@ impl Session {
         self.say(message);
         match self.pending.head().map(|entry| &entry.subject) {
             Some(Subject::Statement(statement)) => {
-                statement.set_plan(Some(planned.plan));
+                statement.set_plan(Some(planned.plan).filter(Plan::is_kept));
                 self.pop();
             }
             Some(Subject::Portal(portal)) => {
-                portal.statement.set_plan(Some(planned.plan.clone()));
+                let kept = Some(planned.plan.clone()).filter(Plan::is_kept);
+                portal.statement.set_plan(kept);
                 portal.set_rows(Rows::Planned(planned));
                 self.pop();
             }

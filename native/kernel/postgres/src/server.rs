@@ -372,7 +372,10 @@ fn shown_cut(cut: &Cut, tag: &str, rows: u64, in_all: u64) -> (Vec<u8>, Option<V
     let notice = encode::local_warning(
         "01000",
         &format!("the result was cut after {in_all} rows; there are more"),
-        &format!("Rule {}: a result has at most {in_all} rows.", cut.rule),
+        &format!(
+            "Rule {}: the result, or the cursor it comes from, has no more to give.",
+            cut.rule
+        ),
         "Ask for fewer rows, for example with a narrower condition.",
     );
     let word = match tag.split(' ').next() {

@@ -13,6 +13,8 @@ pub struct RowLimit {
     pub rows: u64,
     /// How the result ends after them where there are more: cut, else with an error.
     pub cut: Option<Cut>,
+    /// Good for this result only: the next of the same statement is judged again, because what is left by then is another number.
+    pub is_once: bool,
 }
 
 /// A result that is ended after the rows it may have, as if the server had no more.
@@ -31,6 +33,13 @@ pub(crate) struct Plan {
     pub fields: Vec<Field>,
     pub masking: Arc<dyn Masking>,
     pub row_limit: Option<RowLimit>,
+}
+
+impl Plan {
+    /// Whether the next result of the same statement may be delivered by it.
+    pub fn is_kept(&self) -> bool {
+        !self.row_limit.as_ref().is_some_and(|limit| limit.is_once)
+    }
 }
 
 /// A statement made by Parse.
