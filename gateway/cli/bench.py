@@ -18,7 +18,11 @@ CHECKOUT: Final = Path(gateway.__file__).resolve().parent.parent
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON document: the rows, and the machine they were measured on.")
-@click.option("--only", metavar="GROUPS", help="Groups of rows, with commas: policy, evidence, memory, postgres, http, ssh.")
+@click.option(
+    "--only",
+    metavar="GROUPS",
+    help="Groups of rows, with commas: policy, evidence, memory, postgres, http, ssh, and volume, which is measured only if named.",
+)
 @click.option("--quick", is_flag=True, help="Fewer and shorter rounds: a look, not a result.")
 @click.option(
     "--dir",

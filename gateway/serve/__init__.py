@@ -3,6 +3,7 @@
 postgres/, ssh/, http/   one folder for each protocol that clients speak; `start.py` in each builds its host
 hosts.py                 what the gateway asks of each of them, and what it gives them to work with
 listeners.py             accept, peek, read and write with backpressure; shared by every host
+memory.py                gives unused memory back to the system
 tls.py                   certificates toward agents, verification toward targets
 budgets.py               what sessions and runs may still do
 evidence.py              the log of one worker, as the pipeline writes it

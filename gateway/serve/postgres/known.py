@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
@@ -60,6 +61,7 @@ class KnownActions:
         catalog: the connection's snapshots; a lesson belongs to one of them.
         budget: what the session and its run may still do.
         detectors: what texts and parameters are read with before they are recorded; None to learn nothing.
+        on_forget: told when what was learned has been given up.
     """
 
     def __init__(
@@ -70,12 +72,14 @@ class KnownActions:
         catalog: CatalogCache,
         budget: SessionBudget,
         detectors: Detectors | None,
+        on_forget: Callable[[], None],
     ) -> None:
         self._kernel = kernel
         self._session = session
         self._door = door
         self._catalog = catalog
         self._budget = budget
+        self._on_forget = on_forget
         self._bounds: dict[tuple[str, str], Obligation] = {}
         self._point: DecisionPoint = session.pipeline.decision_point
         self._snapshot: object = None
@@ -124,6 +128,7 @@ class KnownActions:
         if self._snapshot is not None:
             self._snapshot = None
             self._kernel.forget_lessons()
+            self._on_forget()
 
     def learn(self, event: JudgedEvent, opened: OpenAction) -> None:
         """Teach the kernel what was decided about an event, where it may decide the same again."""

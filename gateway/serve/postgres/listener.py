@@ -45,6 +45,7 @@ from gateway.protocols.postgres.login import (
 from gateway.serve.budgets import Budgets
 from gateway.serve.cell_masking import CellMasking
 from gateway.serve.listeners import Wire
+from gateway.serve.memory import MemoryReturn, find_trim
 from gateway.serve.postgres.door import PostgresDoor
 from gateway.serve.postgres.limits import SessionLimits
 from gateway.serve.postgres.paths import Questions, SearchPaths
@@ -155,6 +156,7 @@ class PostgresHost:
         self._tls = tls
         self._masking = masking
         self._budgets = Budgets()
+        self._memory = MemoryReturn(find_trim())
         self._limits = limits
         self._session_limits = session_limits
         self._keys = CancelKeys()
@@ -346,6 +348,7 @@ class PostgresHost:
             catalog=questions.catalog,
             masking=self._masking,
             budget=self._budgets.open(session.subject, session.id),
+            memory=self._memory,
             limits=replace(self._session_limits, record_limit_bytes=connection.record_limit_bytes),
         )
         await self._carry(wire, startup, subject, session, carried, upstream.parameters)

@@ -47,6 +47,7 @@ from gateway.protocols.postgres.parse import parse_client_event, parse_server_ev
 from gateway.serve.budgets import SessionBudget
 from gateway.serve.cell_masking import CellMasking
 from gateway.serve.listeners import Wire
+from gateway.serve.memory import MemoryReturn
 from gateway.serve.postgres.cursors import CursorRows
 from gateway.serve.postgres.door import CATALOG, PostgresDoor
 from gateway.serve.postgres.endings import (
@@ -98,6 +99,7 @@ class PostgresSession:
         masking: CellMasking,
         limits: SessionLimits,
         budget: SessionBudget,
+        memory: MemoryReturn,
     ) -> None:
         self._client = client
         self._upstream = upstream
@@ -120,7 +122,7 @@ class PostgresSession:
         self._kernel.report_ready(is_wanted=False)  # asked for where it ends something
         self._beside = Beside(upstream, limits.max_message_bytes)
         self._hold = self._door.hold = HeldWork(self._kernel, self._beside, self._is_idle, upstream, self._lose_target)
-        self._known = KnownActions(self._kernel, session, self._door, catalog, budget, masking.record_detectors)
+        self._known = KnownActions(self._kernel, session, self._door, catalog, budget, masking.record_detectors, memory.ask)
         self._actions = OpenActions(limits.max_statements, self._known.adopt)
         self._cursors = CursorRows()
         self._delivery = asyncio.Lock()
