@@ -1,6 +1,6 @@
 """The benchmark: ours beside its peers, in the same run on the same machine (`make bench`, `sealgate bench`).
 
-    python -m benchmarks [--json] [--only policy,evidence,postgres,memory,http,ssh] [--quick] [--dir DIR]
+    python -m benchmarks [--json] [--only policy,evidence,postgres,memory,http,ssh,volume] [--quick] [--dir DIR]
 
 Exit codes: 0 the floors of policy, evidence and memory hold, 1 one of them does not, 5 something the benchmark needs is missing or failed.
 """
@@ -16,13 +16,16 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any, Final
 
-from benchmarks import audit, bulk, evidence, http, policy, postgres, ssh
+from benchmarks import audit, bulk, evidence, http, policy, postgres, ssh, volume
 from benchmarks.machine import describe_machine, measure_sync_ms
 from benchmarks.rows import Bound, Row, format_table, is_passed
 from benchmarks.world import open_world
 from gateway.errors import SealgateError
 
-GROUPS: Final = ("policy", "evidence", "memory", "postgres", "http", "ssh")
+USUAL_GROUPS: Final = ("policy", "evidence", "memory", "postgres", "http", "ssh")
+GROUPS: Final = (*USUAL_GROUPS, "volume")
+"""What takes long and much of the machine is measured only where it is asked for by name."""
+
 EXIT_FLOOR: Final = 1
 EXIT_FAILED: Final = 5
 
@@ -75,6 +78,9 @@ def measure(directory: Path, groups: frozenset[str], *, is_quick: bool, say: Say
         say("http: a gigabyte, direct and through the gateway in turn")
         found = bulk.measure(postgres.make_directory(directory, "bulk"), is_quick=is_quick)
         rows += [row for row in found if row.group in groups]
+    if "volume" in groups:
+        say("volume: idle sessions, COPY out and in")
+        rows += volume.measure(directory, is_quick=is_quick, make_directory=postgres.make_directory)
     return rows
 
 
@@ -108,7 +114,9 @@ def read_evidence(report: dict[str, Any]) -> list[Row]:
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one JSON document instead of a table")
-    parser.add_argument("--only", type=read_groups, default=frozenset(GROUPS), help=f"groups, with commas: {', '.join(GROUPS)}")
+    parser.add_argument(
+        "--only", type=read_groups, default=frozenset(USUAL_GROUPS), help=f"groups, with commas: {', '.join(GROUPS)}"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: a look, not a result")
     parser.add_argument("--dir", type=Path, help="where everything is kept meanwhile: the disk to measure")
     return parser.parse_args(arguments)

@@ -42,6 +42,10 @@ TOKEN_LIFETIME: Final = timedelta(hours=8)
 PGBENCH_SCALE: Final = 10
 """A million accounts: larger than a toy, small enough to stay in the server's memory, so that the relays are what is measured."""
 
+USUAL_SESSIONS: Final = 90
+SPARE_CONNECTIONS: Final = 20
+"""Connections of the server beside the gateway's sessions: direct clients, the pooler, look-ups."""
+
 BULK_ROWS: Final = 1_000_000
 BULK_SEED: Final = f"""
 CREATE TABLE clients (id int NOT NULL, name text NOT NULL, city text NOT NULL, ssn text NOT NULL, opened date NOT NULL, cents bigint NOT NULL);
@@ -115,26 +119,40 @@ class World:
 
 
 @contextlib.contextmanager
-def open_world(directory: Path, *, gateway_command: list[str] | None = None, with_bulk: bool = True) -> Iterator[World]:
+def open_world(
+    directory: Path,
+    *,
+    gateway_command: list[str] | None = None,
+    with_bulk: bool = True,
+    sessions: int = USUAL_SESSIONS,
+    switched_off: Sequence[str] = (),
+) -> Iterator[World]:
     """Start everything below `directory`, stop it at the end.
 
     Args:
         directory: an empty folder on the disk whose syncs are to be measured.
         gateway_command: a program to run the gateway under, such as a profiler; the gateway's own command line is appended.
         with_bulk: whether the table of a million rows is wanted.
+        sessions: how many the gateway and the server are to carry at once.
+        switched_off: rules of the policy that an exception keeps silent.
     """
     with contextlib.ExitStack() as stack:
         # Durable like production: without syncs of its own, a server would be ahead of any relay that keeps a durable record.
         postgres = stack.enter_context(
-            start_postgres(settings=["fsync = on", "full_page_writes = on", "shared_buffers = 512MB", "max_wal_size = 2GB"])
+            start_postgres(
+                settings=[
+                    *("fsync = on", "full_page_writes = on", "shared_buffers = 512MB", "max_wal_size = 2GB"),
+                    f"max_connections = {sessions + SPARE_CONNECTIONS}",
+                ]
+            )
         )
         password = secrets.token_urlsafe(18)
         _seed(postgres, password, with_bulk=with_bulk)
         direct = Way("direct", postgres.host, postgres.port, ROLE, password, DATABASE)
         pgbouncer_pid, pgbouncer = stack.enter_context(_run_pgbouncer(postgres, password))
         sigstore = stack.enter_context(DevelopmentSigstore(directory / "development-sigstore"))
-        bundle = make_bundle(directory / "policy")
-        config = _write_config(directory, postgres, sigstore, password, MASKED_COLUMNS if with_bulk else ())
+        bundle = make_bundle(directory / "policy", switched_off)
+        config = _write_config(directory, postgres, sigstore, password, MASKED_COLUMNS if with_bulk else (), sessions)
         token = sigstore.mint_token(
             "agent-7@bank.example", audience="sealgate", lifetime=TOKEN_LIFETIME, claims={"groups": ["agents"], "kind": "agent"}
         )
@@ -143,13 +161,16 @@ def open_world(directory: Path, *, gateway_command: list[str] | None = None, wit
         yield World(directory, postgres, direct, pgbouncer, gateway, pid, pgbouncer_pid, bundle)
 
 
-def make_bundle(target: Path) -> Path:
+def make_bundle(target: Path, switched_off: Sequence[str] = ()) -> Path:
     """The whole shipped policy library, with site facts under which a million rows may be read and pgbench's tables changed."""
     shutil.copytree(ROOT / "rego", target, ignore=shutil.ignore_patterns("*_test.rego"))
     site = target / "site" / "data.json"
     facts = orjson.loads(site.read_bytes())
     facts["postgres"]["export_rows"] = 2 * BULK_ROWS
     facts["postgres"]["run_rows"] = 1_000_000_000  # every pass of the benchmark is one run
+    until_ns = time.time_ns() + int(TOKEN_LIFETIME.total_seconds() * 1e9)
+    named = {"connection": CONNECTION, "owner": "benchmarks", "reason": "measured", "ticket": "none", "expires_ns": until_ns}
+    facts["exceptions"] = [{"rule": rule, **named} for rule in switched_off]
     site.write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
     write_manifest(target)
     return target
@@ -217,7 +238,12 @@ def _account_for_pgbouncer(folder: Path) -> int | None:
 
 
 def _write_config(
-    directory: Path, postgres: PostgresServer, sigstore: DevelopmentSigstore, password: str, sensitive: Sequence[str]
+    directory: Path,
+    postgres: PostgresServer,
+    sigstore: DevelopmentSigstore,
+    password: str,
+    sensitive: Sequence[str],
+    sessions: int = USUAL_SESSIONS,
 ) -> Path:
     generate_log_key(directory / "log_key.pem")
     auditor = str(x25519.Identity.generate().to_public())
@@ -253,6 +279,7 @@ def _write_config(
             "openings_recipients": [auditor],
         },
         "connections": [connection],
+        "limits": {"max_sessions": sessions, "max_sessions_per_subject": sessions},
     }
     path = directory / "sealgate.yaml"
     path.write_text(yaml.safe_dump(document, sort_keys=False))

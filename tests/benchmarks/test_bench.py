@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # benchmarks/ is part of the source, not of the package
 
-from benchmarks.__main__ import GROUPS, read_evidence, read_groups
+from benchmarks import soak
+from benchmarks.__main__ import GROUPS, USUAL_GROUPS, read_evidence, read_groups
 from benchmarks.machine import list_tree, read_cpu_s, read_memory_mb
 from benchmarks.rows import GATING_GROUPS, Bound, Row, compare, format_table, is_passed, shorten
 from gateway.cli import bench, main
@@ -150,3 +151,28 @@ def test_an_installed_package_says_that_the_programs_are_missing(monkeypatch, tm
 
 def test_an_unknown_group_is_wrong_usage():
     assert CliRunner().invoke(main, ["bench", "--only", "speed"]).exit_code == 2
+
+
+def make_samples(memory, files):
+    return [soak.Sample(float(at), rss_mb, count, 0.0) for at, (rss_mb, count) in enumerate(zip(memory, files, strict=True))]
+
+
+@pytest.mark.parametrize(
+    ("memory", "files", "is_flat"),
+    [
+        ([100, 140, 150, 150, 151, 150], [30] * 6, True),  # the first third fills caches
+        ([100, 140, 150, 150, 170, 171], [30] * 6, False),
+        ([100] * 6, [30, 30, 31, 31, 45, 46], False),
+        ([100] * 6, [50, 50, 34, 30, 30, 29], True),
+    ],
+)
+def test_a_load_is_flat_when_its_last_third_is_like_the_second(memory, files, is_flat):
+    report = soak.judge(make_samples(memory, files))
+    assert report["is_flat"] is is_flat
+    assert report["first"]["rss_mb"] == memory[0]
+    assert report["last"]["files"] == files[-1]
+
+
+def test_volume_is_measured_only_where_it_is_named():
+    assert "volume" not in USUAL_GROUPS
+    assert read_groups("volume") == {"volume"}
