@@ -71,6 +71,9 @@ class HoldingDoor(Door, Protocol):
     def find_held(self, action: Action) -> Sequence[Held]:
         """What the client's transaction holds, where the action just described would keep it."""
 
+    async def prolong(self) -> None:
+        """Keep the client's transaction open for a wait that begins now. Raises TargetError."""
+
 
 class Grant(Protocol):
     """A reviewed request that may be used once."""

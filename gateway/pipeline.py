@@ -357,7 +357,7 @@ class PipelineSession:
         return judged
 
     async def _settle_held(
-        self, judged: Judged, held: Sequence[Held], action: Action, door: Door, decision_id: str, wait: Wait
+        self, judged: Judged, held: Sequence[Held], action: Action, door: HoldingDoor, decision_id: str, wait: Wait
     ) -> Judged:
         """Ask for the verdicts on what the transaction did that this action would keep; each is a record of its own."""
         granted: list[Ruling] = []

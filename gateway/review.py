@@ -116,12 +116,13 @@ class Review:
             ticket = await self._wait(ticket, wait)
         return await self._conclude(action, door, decision, decision_id, ticket, wait, could_wait=door.may_hold())
 
-    async def settle(self, held: Sequence[Held], door: Door, decision_id: str, wait: Wait) -> list[tuple[Held, Judged]]:
+    async def settle(self, held: Sequence[Held], door: HoldingDoor, decision_id: str, wait: Wait) -> list[tuple[Held, Judged]]:
         """The verdicts on what a transaction did, asked when it is to be kept; the first refusal is the last of the list."""
         for item in held:
             ticket = await self.session.desk.read(item.ticket)
             is_shown = item.effect is not None and item.effect == ticket.effect
             if is_shown and ticket.state == "pending":
+                await door.prolong()
                 ticket = await self._wait(ticket, wait)
             if not is_shown or item.effect != ticket.effect:
                 return [(item, self._refuse_changed(item.action, item.decision, decision_id, ticket))]

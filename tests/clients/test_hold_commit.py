@@ -387,6 +387,38 @@ def test_a_transaction_cannot_be_committed_past_the_hold(serve, connect, vault):
     assert vault() == "10 20 30 40 50"
 
 
+@pytest.mark.parametrize("is_one_text", [True, False])
+def test_a_failed_transaction_cannot_be_mended_and_committed_in_one_go(serve, connect, vault, is_one_text):
+    with serve(hold_s=0.2) as running:
+        connection = connect(running=running)
+        for statement in ("begin", "update vault set amount = 0", "savepoint s"):
+            connection.execute(statement)
+        with pytest.raises(errors.DivisionByZero):
+            connection.execute("select 1/0")
+        if is_one_text:
+            with pytest.raises(psycopg.Error):
+                connection.execute("rollback to s; commit")
+        else:
+            # They go out together, so that the second is judged before the first is answered.
+            with contextlib.suppress(psycopg.Error), connection.pipeline():
+                connection.execute("rollback to s")
+                connection.execute("commit")
+        connection.close()
+        wait_until(lambda: running.session_count == 0)
+    assert vault() == "10 20 30 40 50"
+
+
+def test_settings_that_a_rollback_takes_back_disturb_nothing(serve, connect, vault):
+    with serve(hold_s=0.2) as running:
+        connection = connect(running=running, autocommit=False)
+        connection.execute("set timezone = 'Asia/Tokyo'")
+        connection.execute("update vault set amount = 0")
+        with pytest.raises(errors.InsufficientPrivilege, match="rolled back"):
+            connection.commit()
+        assert connection.execute("select count(*) from vault").fetchone() == (5,)
+        assert connection.info.timezone.key != "Asia/Tokyo"
+
+
 def test_a_learned_commit_waits_too(serve, connect, vault):
     with serve(hold_s=0.2) as running:
         connection = connect(running=running)

@@ -93,13 +93,21 @@ def find_keeping(action: Action) -> Literal["alone", "among others"] | None:
 
 def encode_settings(terms: HoldTerms, hold_s: float, *, begins: bool) -> bytes:
     """The messages that bound the transaction a statement is held in, and begin it where the client has none."""
-    idle_ms = int((hold_s + IDLE_MARGIN_S) * 1000)
     settings = (
         f"set local lock_timeout = {terms.lock_timeout_ms}",
         f"set local statement_timeout = {terms.statement_timeout_ms}",
-        f"set local idle_in_transaction_session_timeout = {idle_ms}",
+        _limit_idle(hold_s),
     )
     return encode_own(("begin", *settings) if begins else settings)
+
+
+def encode_idle(hold_s: float) -> bytes:
+    """The messages that begin anew how long nothing may happen in the transaction."""
+    return encode_own([_limit_idle(hold_s)])
+
+
+def _limit_idle(hold_s: float) -> str:
+    return f"set local idle_in_transaction_session_timeout = {int((hold_s + IDLE_MARGIN_S) * 1000)}"
 
 
 def encode_own(statements: Sequence[str]) -> bytes:

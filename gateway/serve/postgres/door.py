@@ -178,6 +178,11 @@ class PostgresDoor:
         """What the client's transaction holds, where the action just described would keep it. Raises ProtocolError."""
         return () if self.hold is None else self.hold.find_held(action)
 
+    async def prolong(self) -> None:
+        """Keep the client's transaction open for a wait that begins now. Raises TargetError."""
+        if self.hold is not None and self.session is not None:
+            await self.hold.prolong(self.session.settings.hold_s)
+
     def describe_rows(self, request: Action, event: RowDescription, facts: Mapping[str, object]) -> Action:
         """The response-phase action of a described result."""
         fields = [asdict(item) for item in event.fields]

@@ -60,7 +60,7 @@ class Beside:
     async def read(self) -> bytes:
         """What the server said to the session, b"" once it has left. Raises ProtocolViolation."""
         while True:
-            if self._released:
+            if self._released and self._answer is None:  # what the session says next must not fall into an answer
                 data, self._released = self._released, b""
                 return data
             await self._wire.wait()
@@ -85,6 +85,7 @@ class Beside:
             return await self._answer
         finally:
             self._answer = None
+            self._wire.wake()
 
     @property
     def is_overfull(self) -> bool:
@@ -224,7 +225,7 @@ class HeldWork:
         """What the transaction holds, where the action would keep it. Raises ProtocolError where it would do so unseen."""
         keeping = hold.find_keeping(action)
         self._is_keeping = False
-        if keeping is None or not self._held or self._kernel.transaction_status == "E":
+        if keeping is None or not self._held:
             return ()
         if keeping == "among others" or not self._is_alone():
             raise ProtocolError(
@@ -232,8 +233,14 @@ class HeldWork:
                 why="something it did waits for approval, and COMMIT waits with it",
                 fix="send COMMIT by itself, once everything before it has been answered",
             )
+        if self._kernel.transaction_status == "E":
+            return ()  # the server rolls it back
         self._is_keeping = True
         return tuple(self._held.values())
+
+    async def prolong(self, hold_s: float) -> None:
+        """Have the server keep the client's transaction open for a wait that begins now. Raises TargetError."""
+        await self._beside.ask(hold.encode_idle(hold_s))
 
     def _is_alone(self) -> bool:
         return self._kernel.runs_alone and self._is_idle()
