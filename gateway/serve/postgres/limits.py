@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+DRAIN_TIMEOUT_S: Final = 5.0
+"""After the agent left: how long the server may take to report how the cancelled statement ended, for its outcome record."""
+
+MIN_GUARD_PAUSE_S: Final = 0.05
+"""How often an overdue session is looked at until its statement is done."""
 
 
 @dataclass(frozen=True, slots=True)

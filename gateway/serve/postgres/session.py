@@ -68,18 +68,12 @@ from gateway.serve.postgres.endings import (
 from gateway.serve.postgres.hold import Beside, HeldWork
 from gateway.serve.postgres.known import CLOSED, KnownActions
 from gateway.serve.postgres.late import LateChecks
-from gateway.serve.postgres.limits import SessionLimits
+from gateway.serve.postgres.limits import DRAIN_TIMEOUT_S, MIN_GUARD_PAUSE_S, SessionLimits
 from gateway.serve.postgres.lookups import CatalogCache
 from gateway.serve.postgres.outcomes import OpenAction, OpenActions, copy_options, unknown_result
 from gateway.serve.postgres.upstream import Upstream
 
 logger = logging.getLogger(__name__)
-
-DRAIN_TIMEOUT_S: Final = 5.0
-"""After the agent left: how long the server may take to report how the cancelled statement ended, for its outcome record."""
-
-MIN_GUARD_PAUSE_S: Final = 0.05
-"""How often an overdue session is looked at until its statement is done."""
 
 DEFINING_EFFECTS: Final = frozenset({"define", "privilege", "execute", "unknown"})
 """Effects after which the catalogue may mean something else."""
