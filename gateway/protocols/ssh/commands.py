@@ -43,9 +43,10 @@ _OPERATORS: Final = {
 }
 """What has, or may have, a meaning outside quotes. Some count only in places (`~`, `#`, `%`); see `_note`."""
 
-_ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\+?=")
+ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\+?=")
+"""How a word begins that sets a variable where it stands before a command."""
 
-_RESERVED: Final = frozenset(
+RESERVED_WORDS: Final = frozenset(
     [
         "if",
         "then",
@@ -72,20 +73,6 @@ _RESERVED: Final = frozenset(
 
 BUILTINS_THAT_EVALUATE: Final = frozenset({"eval", "exec", "source", ".", "command", "builtin", "trap", "alias", "set", "cd"})
 """Builtins whose operands are commands, files of commands, or change what later words mean."""
-
-SHELLS: Final = frozenset({"sh", "bash", "dash", "zsh", "ksh", "mksh", "ash", "busybox", "fish", "rbash", "csh", "tcsh", "pwsh"})
-
-INTERPRETERS: Final = frozenset({
-    "python", "perl", "ruby", "node", "nodejs", "php", "lua", "tclsh", "expect", "awk", "gawk", "mawk", "deno", "bun", "R",
-    "Rscript", "guile", "osascript", "julia", "groovy",
-})  # fmt: skip
-"""Programs that run code given to them; `python3.11` counts as python."""
-
-STATEMENT_READERS: Final = frozenset({
-    "psql", "mysql", "mariadb", "sqlite3", "sqlcmd", "sqlplus", "mongosh", "mongo", "redis-cli", "gdb", "ed", "ex", "bc", "dc",
-    "m4", "at", "batch", "crontab", "parallel", "xargs", "ssh", "ftp", "sftp", "telnet", "nc", "ncat", "socat",
-})  # fmt: skip
-"""Programs that take statements, jobs or further commands on standard input."""
 
 _WRAPPERS: Final[dict[str, frozenset[str]]] = {
     "sudo": frozenset(
@@ -252,9 +239,9 @@ class _Reader:
             return
         word = "".join(self._word)
         if not self.stages[-1]:
-            if _ASSIGNMENT.match(word):
+            if ASSIGNMENT.match(word):
                 self.features.add("assignment")
-            if word in _RESERVED and not self._is_quoted:
+            if word in RESERVED_WORDS and not self._is_quoted:
                 self.features.add("compound")
         self.stages[-1].append(word)
         self._word, self._is_quoted = None, False
@@ -309,7 +296,7 @@ def _skip_options(wrapper: str, words: tuple[str, ...]) -> tuple[str, ...]:
             break
         if word in takes_next:
             at += 2
-        elif word.startswith("-") or (wrapper in {"env", "sudo"} and _ASSIGNMENT.match(word)):
+        elif word.startswith("-") or (wrapper in {"env", "sudo"} and ASSIGNMENT.match(word)):
             at += 1
         elif operands:
             operands -= 1
@@ -317,103 +304,6 @@ def _skip_options(wrapper: str, words: tuple[str, ...]) -> tuple[str, ...]:
         else:
             break
     return words[at:]
-
-
-def find_script_reader(command: Command, line: str) -> str | None:
-    """The program of a command line that would run standard input as code; None where none would.
-
-    Where the line is not plain, a name of such a program anywhere in it is enough: a pipe may lead to it.
-    """
-    if not command.stages:
-        return next((word for word in re.findall(r"[A-Za-z][A-Za-z0-9.+-]*", line) if _runs_code(word)), None)
-    return next(filter(None, map(_find_reader, command.stages)), None)
-
-
-def _find_reader(whole: tuple[str, ...]) -> str | None:
-    _, argv = unwrap(whole)
-    if not argv:
-        return next((word for word in whole if _runs_code(_base(word))), None)
-    program = _base(argv[0])
-    if not _runs_code(program):
-        return None
-    if not _has_own_code(_strip_version(program), argv[1:]):
-        return program
-    # `sh -c python3`: the shell runs its operand, but what that starts reads the same standard input.
-    code = _find_shell_code(_strip_version(program), argv[1:])
-    return None if code is None else find_script_reader(read_command(code), code)
-
-
-def _find_shell_code(program: str, words: tuple[str, ...]) -> str | None:
-    """The operand a shell or su runs as a command line."""
-    if program not in SHELLS | {"su"}:
-        return None
-    for index, word in enumerate(words[:-1]):
-        if re.fullmatch(r"-[a-z]*c[a-z]*|--command", word):
-            return next((later for later in words[index + 1 :] if not later.startswith("-")), None)
-    return None
-
-
-def _base(word: str) -> str:
-    return word.rsplit("/", 1)[-1]
-
-
-def _strip_version(name: str) -> str:
-    return re.sub(r"[0-9.]+$", "", name) if name not in STATEMENT_READERS else name
-
-
-def _runs_code(name: str) -> bool:
-    return name in STATEMENT_READERS or _strip_version(name) in SHELLS | INTERPRETERS or name in {"su", "sudo", "newgrp"}
-
-
-_CODE_OPTIONS: Final = {
-    "python": ("-c", "-m"),
-    "perl": ("-e", "-E"),
-    "ruby": ("-e",),
-    "node": ("-e", "--eval", "-p", "--print"),
-    "nodejs": ("-e", "--eval", "-p", "--print"),
-    "php": ("-r", "-f"),
-    "lua": ("-e",),
-    "psql": ("-c", "--command", "-f", "--file", "-l", "--list"),
-    "mysql": ("-e", "--execute"),
-    "mariadb": ("-e", "--execute"),
-    "su": ("-c", "--command"),
-    "crontab": ("-l", "-r"),
-    "busybox": (),
-}
-_READS_DATA_ONLY: Final = frozenset({"awk", "gawk", "mawk", "redis-cli", "xargs", "parallel"})
-"""With an operand these treat standard input as data, or as operands of a fixed program."""
-
-
-def _has_own_code(program: str, words: tuple[str, ...]) -> bool:
-    """Whether the words name the code, so that standard input is only data."""
-    if program in SHELLS:
-        return _names_shell_code(words)
-    options = _CODE_OPTIONS.get(program, ())
-    for word in words:
-        if any(_is_option(word, option) for option in options):
-            return True
-        if word in {"-", "/dev/stdin", "/proc/self/fd/0"}:
-            return False
-        if not word.startswith("-") and (program in INTERPRETERS or program in _READS_DATA_ONLY):
-            return True
-    return False
-
-
-def _is_option(word: str, option: str) -> bool:
-    """Whether a word is an option, with or without its value in the same word."""
-    is_short = not option.startswith("--")
-    return word == option or word.startswith(option if is_short else f"{option}=")
-
-
-def _names_shell_code(words: tuple[str, ...]) -> bool:
-    for index, word in enumerate(words):
-        if word == "-":
-            return False
-        if re.fullmatch(r"-[a-z]*c[a-z]*", word):
-            return len(words) > index + 1
-        if not word.startswith(("-", "+")):
-            return not any("s" in earlier for earlier in words[:index] if re.fullmatch(r"-[a-z]+", earlier))
-    return False
 
 
 WORD_OPTION_PROGRAMS: Final = frozenset({"find", "openssl", "java", "ffmpeg", "convert", "xset"})

@@ -19,9 +19,10 @@ from gateway.messages import Outcome, Refusal
 from gateway.pipeline import Pipeline, PipelineSession, Ruling
 from gateway.protocols.ssh import enforce
 from gateway.protocols.ssh.actions import SshSettings
-from gateway.protocols.ssh.commands import find_script_reader, read_command
+from gateway.protocols.ssh.commands import read_command
 from gateway.protocols.ssh.events import Event, Exec, Script, Shell, Subsystem, Undecodable
 from gateway.protocols.ssh.parse import Transfer, find_transfer, parse_exec, parse_forward, parse_shell, parse_subsystem
+from gateway.protocols.ssh.script_readers import find_script_reader
 from gateway.refusal import Ticket, refuse_unreadable
 from gateway.serve.cell_masking import CellMasking
 from gateway.serve.ssh.channel import AgentChannel

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from gateway.policy.bundle import write_manifest
+from gateway.serve import ssh_session
 from gateway.testing.policy import add_topic
 
 
@@ -78,6 +79,18 @@ def test_longer_code_than_can_be_judged_is_refused(agent):
     done = agent.ssh("web-1", "bash", "-s", data=b"#" * 100_000)
     assert done.returncode == 126
     assert b"longer than the 65536 bytes" in done.stderr
+
+
+def test_code_that_never_ends_is_not_waited_for_for_ever(agent, monkeypatch, target):
+    monkeypatch.setattr(ssh_session, "SCRIPT_TIMEOUT_S", 0.5)
+    for command in ("bash -s", "/bin/sh -c 'python3 - && sleep 0'"):
+        process = agent.start(*target, command)
+        process.stdin.write(b"echo ran\n")
+        process.stdin.flush()  # and it stays open
+        assert process.wait(30) == 126
+        assert b"would run its standard input, which did not end within 0.5 s" in process.stderr.read()
+        assert process.stdout.read() == b""
+        process.communicate()
 
 
 def test_commands_that_are_not_text_are_refused(agent):
@@ -195,17 +208,40 @@ allow contains {"rule": "test.everything", "effects": ["execute", "unknown", "re
 """
 
 
+@pytest.fixture(scope="module")
+def open_bundle(ssh_bundle, tmp_path_factory):
+    """The library and a topic that allows everything."""
+    folder = tmp_path_factory.mktemp("open") / "bundle"
+    shutil.copytree(ssh_bundle, folder)
+    for protocol in ("ssh", "git"):
+        add_topic(folder, f"{protocol}/everything", OPEN.replace("test", f"test.{protocol}"))
+    write_manifest(folder)
+    return folder
+
+
+def test_a_list_whose_interpreter_has_its_file_runs_while_input_stays_open(
+    make_ssh_gateway, make_ssh_connection, make_client, open_bundle, place, tmp_path
+):
+    (place / "module.py").write_text("import sys; print('module ran', sys.stdin.readline().strip())\n")
+    with make_ssh_gateway(tmp_path / "gateway", policy={"bundle": str(open_bundle)}) as running:
+        process = make_client(running).start("web-1", f"/bin/sh -c 'python3 {place}/module.py && sleep 0'")
+        process.stdin.write(b"with a line\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"module ran with a line\n"
+        assert process.wait(30) == 0
+        process.communicate()
+        refused = make_client(running).ssh("web-1", f"python3 {place}/module.py && sleep 0")
+    assert refused.returncode == 126
+    assert b"ssh.commands.shell_syntax" in refused.stderr
+
+
 @pytest.mark.parametrize("line", ["echo \udcff", "bash -s", "git-receive-pack {repository}"])
 def test_what_cannot_be_read_runs_nothing_even_where_policy_allows_it(
-    make_ssh_gateway, make_ssh_connection, make_client, ssh_bundle, tmp_path, line
+    make_ssh_gateway, make_ssh_connection, make_client, open_bundle, tmp_path, line
 ):
     subprocess.run(["git", "init", "-q", "--bare", tmp_path / "repository"], check=True)
-    shutil.copytree(ssh_bundle, tmp_path / "bundle")
-    for protocol in ("ssh", "git"):
-        add_topic(tmp_path / "bundle", f"{protocol}/everything", OPEN.replace("test", f"test.{protocol}"))
-    write_manifest(tmp_path / "bundle")
     connection = make_ssh_connection(shell=False, max_script_bytes=16)
-    with make_ssh_gateway(tmp_path / "gateway", connections=[connection], policy={"bundle": str(tmp_path / "bundle")}) as running:
+    with make_ssh_gateway(tmp_path / "gateway", connections=[connection], policy={"bundle": str(open_bundle)}) as running:
         command = ["ssh", "-F", make_client(running).config, "-o", "BatchMode=yes", "web-1"]
         command.append(line.format(repository=tmp_path / "repository"))
         done = subprocess.run(command, input=b"echo this is a shell\n", capture_output=True, timeout=60, check=False)
