@@ -52,6 +52,12 @@ def announce_hold(what: str, ticket: str, hold_s: float) -> bytes:
     return f"{clean(f'sealgate: {what} needs approval; waiting up to {hold_s:g} s for ticket {ticket}')}\n".encode()
 
 
+def announce_refused_way(channel: str) -> bytes:
+    """The line that says that the agent's keys are not forwarded; b"" for ways whose refusal clients show themselves."""
+    # A client asks for this without wanting an answer (OpenSSH PROTOCOL, auth-agent-req@openssh.com), so it can show none.
+    return b"sealgate: agent forwarding is refused; keys stay on your machine\n" if channel == "agent" else b""
+
+
 def refuse_status(refusal: Refusal) -> tuple[int, str]:
     """Status code and message of a refused sftp operation; clients show one of them."""
     ticket = f", ticket {refusal.ticket}" if refusal.ticket else ""

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, cast
 
 import asyncssh
 
-from gateway.protocols.ssh.enforce import EXIT_NO_TARGET, EXIT_REFUSED
+from gateway.protocols.ssh.enforce import EXIT_NO_TARGET, EXIT_REFUSED, announce_refused_way
 from gateway.protocols.ssh.events import Pty, Undecodable
 from gateway.protocols.ssh.parse import parse_environment, parse_pty
 from gateway.serve.ssh.wire import AgentSessionChannel
@@ -78,6 +78,7 @@ class AgentChannel(asyncssh.SSHServerSession[bytes]):
         self._has_ended = False
         self._is_resized = False
         self._is_write_paused = False
+        self._notices: dict[str, bytes] = {}
         self._writable = asyncio.Event()
         self._writable.set()
         self.channel: AgentSessionChannel | None = None
@@ -118,8 +119,11 @@ class AgentChannel(asyncssh.SSHServerSession[bytes]):
         return found is not None
 
     async def forward_requested(self, channel: str) -> bool:
-        """Agent or X11 forwarding."""
-        return await self._judge_forward(channel)
+        """Agent or X11 forwarding; a refusal that the client would not show is said once the program is known."""
+        is_carried = await self._judge_forward(channel)
+        if not is_carried:
+            self._notices[channel] = announce_refused_way(channel)
+        return is_carried
 
     def exec_requested(self, command: str) -> bool:
         """A command; refusals come as text and exit status, so the request itself succeeds."""
@@ -143,6 +147,9 @@ class AgentChannel(asyncssh.SSHServerSession[bytes]):
         self.task = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:
+        if self.kind != "subsystem":  # what speaks a protocol has nobody who reads standard error
+            for notice in self._notices.values():
+                self.say(notice)
         try:
             await self._serve(self)
         except asyncio.CancelledError:
@@ -270,11 +277,13 @@ class AgentChannel(asyncssh.SSHServerSession[bytes]):
         if self.channel is not None and not self.gone.is_set():
             self.channel.exit_with_signal(name, False, message)
 
+    def say(self, text: bytes) -> None:
+        """Words of the gateway on standard error; a terminal has but one stream."""
+        self.write(text if self.pty is None else text.replace(b"\n", b"\r\n"), is_error=self.pty is None)
+
     def end_with(self, text: bytes, status: int = EXIT_NO_TARGET) -> None:
         """Last words on standard error, then the exit status."""
-        if self.pty is not None:
-            text = text.replace(b"\n", b"\r\n")
-        self.write(text, is_error=self.pty is None)
+        self.say(text)
         self.exit(status)
 
 

@@ -151,8 +151,7 @@ class TargetSession:
 
     def announce(self, agent: AgentChannel, title: str, ticket: Ticket) -> None:
         """Say on standard error that an action waits for a reviewer."""
-        text = enforce.announce_hold(title, ticket.id, self.connection.session.hold_s)
-        agent.write(text if agent.pty is None else text.replace(b"\n", b"\r\n"), is_error=agent.pty is None)
+        agent.say(enforce.announce_hold(title, ticket.id, self.connection.session.hold_s))
 
     def _refuse_late(self, event: Event, ruling: Ruling, agent: AgentChannel) -> Refusal | None:
         """What stops an action that policy allowed: the agent left, nobody can read it, or the connection has no shells."""

@@ -3,12 +3,15 @@
 import os
 import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from gateway.policy.bundle import write_manifest
 from gateway.serve import ssh_session
 from gateway.testing.policy import add_topic
+from gateway.testing.waiting import wait_until
 
 
 def test_a_command_runs_in_both_modes(agent, target):
@@ -173,19 +176,49 @@ def test_ways_past_the_session_are_refused(agent, arguments, words):
     assert done.returncode != 0 or words == b""
 
 
-def test_agent_and_display_are_not_forwarded(insider):
-    done = insider.run(
-        "ssh",
-        "-o",
-        "ForwardAgent=yes",
-        "-o",
-        "ForwardX11=yes",
-        "web-1",
-        "echo",
-        "still-works",
-        env={**os.environ, "DISPLAY": ":99"},
-    )
+FORWARD = ["-o", "ForwardAgent=yes", "-o", "IdentityAgent=SSH_AUTH_SOCK", "-o", "ForwardX11=yes"]
+KEYS_STAY = b"sealgate: agent forwarding is refused; keys stay on your machine"
+
+
+@pytest.fixture(scope="module")
+def with_keys():
+    """The environment of someone who has an agent with keys, and a display."""
+    with tempfile.TemporaryDirectory(prefix="sg") as folder:  # the path of a socket is short
+        socket = f"{folder}/agent"
+        process = subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL)
+        try:
+            wait_until(lambda: Path(socket).exists())
+            yield {**os.environ, "DISPLAY": ":99", "SSH_AUTH_SOCK": socket}
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def test_agent_and_display_are_not_forwarded_and_it_says_so(insider, with_keys, target):
+    done = insider.ssh(*FORWARD, *target, "echo", "still-works", env=with_keys)
     assert done.stdout == b"still-works\n"
+    assert done.stderr.count(KEYS_STAY) == 1
+    assert b"X11 forwarding request failed" in done.stderr
+    shell = insider.ssh(*FORWARD, *target, data=b"test -z $SSH_AUTH_SOCK && echo none\n", env=with_keys)
+    assert shell.stdout == b"none\n"
+    assert shell.stderr.count(KEYS_STAY) == 1
+    terminal = insider.ssh("-tt", *FORWARD, *target, "echo", "x", env=with_keys)
+    assert KEYS_STAY + b"\r\n" in terminal.stdout
+
+
+def test_the_word_on_forwarding_disturbs_no_transfer(agent, operator, with_keys, place, tmp_path):
+    (place / "kept").mkdir()
+    (place / "kept/file").write_text("as it was")
+    for options in ([], ["-O"]):
+        assert agent.run("scp", *FORWARD, *options, f"web-1:{place}/kept/file", tmp_path / "copy", env=with_keys).returncode == 0
+        assert (tmp_path / "copy").read_text() == "as it was"
+    listed = agent.run("sftp", *FORWARD, "-b", "-", "web-1", data=f"ls {place}/kept\n".encode(), env=with_keys)
+    assert (listed.returncode, listed.stderr) == (0, b"")
+    shell = f"{operator.ssh_command} {' '.join(FORWARD)}"
+    command = ["rsync", "-a", "-e", shell, f"web-1:{place}/kept/", tmp_path / "synchronised"]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False, env=with_keys)
+    assert (done.returncode, KEYS_STAY in done.stderr) == (0, True)
+    assert (tmp_path / "synchronised/file").read_text() == "as it was"
 
 
 def test_other_subsystems_are_refused(agent):
