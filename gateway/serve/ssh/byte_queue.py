@@ -10,6 +10,14 @@ HIGH_BYTES: Final = 1 << 20
 """Unread bytes at which the sender is not read any more."""
 
 
+BROKEN_OFF: Final = "the connection broke off"
+"""What the record says of a transfer that one side left in the middle."""
+
+
+class BrokenOffError(Exception):
+    """A stream ended in the middle of something: whoever sent it is gone, whatever the channel says."""
+
+
 class ByteQueue:
     """Bytes in from callbacks, out to one task.
 
@@ -26,6 +34,11 @@ class ByteQueue:
         self._is_paused = False
         self._has_ended = False
         self._ready = asyncio.Event()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the sender said that nothing more comes."""
+        return self._has_ended
 
     def put(self, data: bytes) -> None:
         """Take what arrived."""

@@ -248,6 +248,11 @@ class AgentChannel(asyncssh.SSHServerSession[bytes]):
         with contextlib.suppress(OSError):
             self.channel.write(data, asyncssh.EXTENDED_DATA_STDERR if is_error else None)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the agent has not read what was sent, beyond the bound at which senders wait."""
+        return self._is_write_paused
+
     async def drain(self) -> None:
         """Wait until the agent has caught up, or has left."""
         await self._writable.wait()
@@ -280,6 +285,11 @@ class AgentChannel(asyncssh.SSHServerSession[bytes]):
     def say(self, text: bytes) -> None:
         """Words of the gateway on standard error; a terminal has but one stream."""
         self.write(text if self.pty is None else text.replace(b"\n", b"\r\n"), is_error=self.pty is None)
+
+    def abort(self) -> None:
+        """Close at once: an agent that reads no more would never take what is still to be sent."""
+        if self.channel is not None:
+            self.channel.abort()
 
     def end_with(self, text: bytes, status: int = EXIT_NO_TARGET) -> None:
         """Last words on standard error, then the exit status."""

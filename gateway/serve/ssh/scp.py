@@ -15,7 +15,7 @@ from gateway.protocols.ssh.events import Exec, FileRequest, Undecodable
 from gateway.protocols.ssh.parse import Transfer
 from gateway.protocols.ssh.scp import Announcement, Chunk, Control, ScpSource
 from gateway.refusal import refuse_unreadable
-from gateway.serve.ssh.byte_queue import FlowSink
+from gateway.serve.ssh.byte_queue import BROKEN_OFF, BrokenOffError, FlowSink
 from gateway.serve.ssh.channel import AgentChannel, TargetChannel
 from gateway.serve.ssh.conversation import Conversation, open_target
 from gateway.serve.ssh.files import FindingsError, OpenFile, open_file
@@ -51,12 +51,18 @@ class ScpRelay(FlowSink):
         try:
             await self._wait(tasks, left, last=tasks[1] if self._is_upload else tasks[0])
             if left.done():
-                reason = "the agent left"
+                reason = BROKEN_OFF
             else:
                 await self.ended.wait()
                 self._agent.exit(self.status if self.status is not None else enforce.EXIT_NO_TARGET)
         except _StopError:
             reason = "refused"
+        except BrokenOffError:
+            reason = BROKEN_OFF if self._is_upload or self.from_agent.has_ended else "the target broke off"
+            if self._agent.is_behind:
+                self._agent.abort()
+            else:
+                self._agent.end_with(f"sealgate: {reason} inside a file\n".encode())
         except ProtocolError as error:
             reason = "the scp stream cannot be read"
             unread = Undecodable(f"{error.what}: {error.why}")
@@ -104,7 +110,7 @@ class ScpRelay(FlowSink):
                         await self._to_sink(part.data)
             await self._drain()
         if not source.is_between_files:
-            raise ProtocolError("the scp stream ends inside a file", why=f"{self._offset} bytes of it came")
+            raise BrokenOffError
         if self._is_upload and self._target is not None:
             self._target.write_eof()
 
@@ -204,6 +210,8 @@ class ScpRelay(FlowSink):
             elif self._target is not None:
                 self._target.write(data)
         if not self._is_upload and self._target is not None:
+            if self._file is not None or self._agent.is_behind:
+                raise BrokenOffError  # it answers nothing more, and may not read either: do not wait until it does
             self._target.write_eof()
 
     def deliver_error(self, data: bytes) -> None:

@@ -22,7 +22,7 @@ from gateway.protocols.ssh import enforce, sftp
 from gateway.protocols.ssh.events import FileRequest, Undecodable
 from gateway.protocols.ssh.sftp import Request, SftpReader
 from gateway.refusal import refuse_unreadable
-from gateway.serve.ssh.byte_queue import FlowSink
+from gateway.serve.ssh.byte_queue import BROKEN_OFF, BrokenOffError, FlowSink
 from gateway.serve.ssh.channel import AgentChannel, TargetChannel
 from gateway.serve.ssh.conversation import Conversation, open_target
 from gateway.serve.ssh.files import FindingsError, OpenFile, open_file, read_file_limit
@@ -69,7 +69,7 @@ class SftpRelay(FlowSink):
         try:
             await asyncio.wait([*tasks, gone], return_when=asyncio.FIRST_COMPLETED)
             if gone.done() and not tasks[0].done():
-                reason = "the agent left"
+                reason = BROKEN_OFF
             # The client said good-bye: what is under way at the target still gets its answer.
             if tasks[0].done() and tasks[0].exception() is None and not gone.done():
                 self._target.write_eof()
@@ -77,7 +77,13 @@ class SftpRelay(FlowSink):
             for task in tasks:
                 if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                     raise error
+            # A killed client ends its input in order too, but it had closed none of its files.
+            if gone.done() or self._files or self._pending:
+                reason = BROKEN_OFF
             self._agent.exit(self.status or 0)
+        except BrokenOffError:
+            reason = BROKEN_OFF
+            self._agent.end_with(b"sealgate: the sftp stream cannot be read on: it ends inside a packet\n", enforce.EXIT_REFUSED)
         except ProtocolError as error:
             reason = "the sftp stream cannot be read"
             await self._refuse_stream(error)
@@ -124,7 +130,7 @@ class SftpRelay(FlowSink):
             if self._target is not None:
                 await self._target.drain()
         if reader.held_bytes:
-            raise ProtocolError("the sftp stream ends inside a packet", why=f"{reader.held_bytes} bytes of it came")
+            raise BrokenOffError
 
     async def _take(self, packet: bytes) -> None:
         request = sftp.parse_request(packet)

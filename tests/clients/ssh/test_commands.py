@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from gateway.policy.bundle import write_manifest
-from gateway.serve import ssh_session
 from gateway.testing.policy import add_topic
 from gateway.testing.waiting import wait_until
 

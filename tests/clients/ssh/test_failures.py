@@ -111,22 +111,55 @@ def test_garbage_instead_of_sftp_is_refused(agent):
         assert b"cannot be read" in done.stderr or b"refused" in done.stderr
 
 
-def test_a_transfer_that_breaks_off_says_how_far_it_came(make_ssh_gateway, make_client, place, tmp_path):
-    (tmp_path / "big").write_bytes(os.urandom(8_000_000))
-    arrived = place / tmp_path.name
+@pytest.mark.parametrize("direction", ["up", "down"])
+@pytest.mark.parametrize("protocol", [[], ["-O"]], ids=["sftp", "scp"])
+def test_a_transfer_that_breaks_off_says_so_and_how_far_it_came(
+    make_ssh_gateway, make_client, place, tmp_path, protocol, direction
+):
+    here, there = tmp_path / "here", place / tmp_path.name
+    source, arrived = (here, there) if direction == "up" else (there, here)
+    source.write_bytes(os.urandom(30_000_000))
+    words = [str(here), f"web-1:{there}"] if direction == "up" else [f"web-1:{there}", str(here)]
     with make_ssh_gateway(tmp_path / "gateway") as running:
         client = make_client(running)
-        process = subprocess.Popen(
-            ["scp", "-F", str(client.config), "-l", "20000", str(tmp_path / "big"), f"web-1:{arrived}"], stderr=subprocess.DEVNULL
-        )
+        command = ["scp", "-F", str(client.config), *protocol, "-l", "20000", *words]
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         wait_until(lambda: arrived.exists() and arrived.stat().st_size > 200_000)
         process.kill()
         process.wait()
         wait_until(lambda: not running.session_count)
-    broken = [record for record in read_records(running, "outcome") if record.get("tag") == "broken off"]
-    assert len(broken) == 1
-    assert broken[0]["status"] == "unknown"
-    assert broken[0]["stream"]["write_bytes"] >= 200_000
+    outcomes = read_records(running, "outcome")
+    (broken,) = [record for record in outcomes if record.get("tag") == "broken off"]
+    assert broken["status"] == "unknown"
+    assert broken["stream"]["write_bytes" if direction == "up" else "read_bytes"] >= 200_000
+    (whole,) = [record for record in outcomes if record.get("tag", "").endswith("the connection broke off")]
+    assert whole["status"] == "unknown"
+    assert "refused" not in {record["status"] for record in outcomes}
+
+
+def test_an_sftp_session_whose_connection_drops_broke_off_and_one_that_ended_did_not(
+    make_ssh_gateway, mint_token, place, tmp_path
+):
+    (place / "kept").write_text("x")
+
+    async def use(running, *, drops):
+        connection = await connect(running, mint_token())
+        client = await connection.start_sftp_client()
+        assert await client.exists(str(place / "kept"))
+        if drops:
+            connection.abort()
+        else:
+            client.exit()
+            await client.wait_closed()
+            connection.close()
+        await connection.wait_closed()
+
+    for drops, expected in ((True, ("unknown", "the connection broke off")), (False, ("completed", "the client ended it"))):
+        with make_ssh_gateway(tmp_path / str(drops)) as running:
+            asyncio.run(use(running, drops=drops))
+            wait_until(lambda running=running: not running.session_count)
+        (whole,) = [record for record in read_records(running, "outcome") if "operations, " in record.get("tag", "")]
+        assert (whole["status"], whole["tag"].partition(", ")[2]) == expected
 
 
 def test_a_command_whose_agent_leaves_is_of_unknown_outcome(make_ssh_gateway, make_client, place, tmp_path):
