@@ -93,6 +93,12 @@ class TargetError(SealgateError):
     code = "target.unavailable"
 
 
+class TargetUnprovenError(TargetError):
+    """The target does not prove that it is the machine it should be: somebody else may answer there."""
+
+    code = "target.unproven"
+
+
 class EvidenceUnavailableError(SealgateError):
     """The record of an action cannot be made durable, so the action must not happen."""
 

@@ -14,7 +14,7 @@ from typing import Final
 import asyncssh
 
 from gateway.action import Subject
-from gateway.errors import EvidenceUnavailableError, ProtocolError, TargetError
+from gateway.errors import EvidenceUnavailableError, ProtocolError, TargetError, TargetUnprovenError
 from gateway.messages import Outcome, Refusal
 from gateway.pipeline import Pipeline, PipelineSession, Ruling
 from gateway.protocols.ssh import enforce
@@ -214,14 +214,10 @@ class TargetSession:
         except TargetError as error:
             self.session.finish(ruling, Outcome("failed", tag=error.what[:200], error_code=error.code))
             logger.warning("connection %s: %s", self.connection.name, error)
-            refusal = Refusal(
-                "target",
-                error.code,
-                f"{error.what}",
-                "",
-                "try again later, or tell the operators the decision id",
-                ruling.decision_id,
-            )
+            fix = "try again later, or tell the operators the decision id"
+            if isinstance(error, TargetUnprovenError):
+                fix = "do not try again: the gateway's operators must look who answers there; tell them the decision id"
+            refusal = Refusal("target", error.code, error.what, "", fix, ruling.decision_id)
             agent.end_with(enforce.refuse(refusal), enforce.EXIT_NO_TARGET)
         else:
             self.session.finish(ruling, outcome)

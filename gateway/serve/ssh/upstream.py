@@ -17,7 +17,7 @@ import asyncssh
 from asyncssh.connection import SSHClientConnection
 
 from gateway.action import Subject
-from gateway.errors import ConfigError, SecretError, TargetError
+from gateway.errors import ConfigError, SecretError, TargetError, TargetUnprovenError
 from gateway.secrets import SecretResolver
 from gateway.serve.ssh.keys import certify_login, load_private_key
 from gateway.serve.ssh.wire import KEY_EXCHANGES, MACS, TARGET_CIPHERS, supported
@@ -196,9 +196,8 @@ def _refuse(endpoint: SshEndpoint, error: BaseException) -> TargetError:
     """What is wrong with the way to a target, without the address and without anything it said about the credential."""
     if isinstance(error, asyncssh.HostKeyNotVerifiable):
         why = f"{endpoint.host}:{endpoint.port} shows a host key that {endpoint.known_hosts.name} does not hold"
-        return TargetError(
-            "the target's host key is not the one that is known", why=why, fix="check who answers there before anything else"
-        )
+        what = "the target could not be proven to be the right machine: its host key is not the one that is known"
+        return TargetUnprovenError(what, why=why, fix="check who answers there before anything else")
     if isinstance(error, asyncssh.PermissionDenied):
         return TargetError(
             "the target does not accept the gateway's login",

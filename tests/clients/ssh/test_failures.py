@@ -49,10 +49,14 @@ def test_a_target_with_another_host_key_gets_no_login(make_ssh_gateway, make_ssh
     with make_ssh_gateway(tmp_path / "gateway", connections=[make_ssh_connection(target=target)]) as running:
         done = make_client(running).ssh("web-1", "uptime")
     assert done.returncode == 255
-    assert b"the target's host key is not the one that is known" in done.stderr
+    assert b"the target could not be proven to be the right machine" in done.stderr
+    assert b"the gateway's operators must look" in done.stderr
+    assert b"later" not in done.stderr
+    for secret in (value.encode(), str(sshd.port).encode(), b"SHA256", b"known_hosts"):
+        assert secret not in done.stderr
     assert sshd.log.read_text().count("Accepted publickey") == before
     (outcome,) = read_records(running, "outcome")
-    assert (outcome["status"], outcome["error_code"]) == ("failed", "target.unavailable")
+    assert (outcome["status"], outcome["error_code"]) == ("failed", "target.unproven")
 
 
 def test_a_target_that_is_down(make_ssh_gateway, make_ssh_connection, make_client, sshd, tmp_path):
