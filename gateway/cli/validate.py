@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from gateway.cli.output import config_option, emit, json_option
-from gateway.config import find_warnings, load_config, resolved_view, summarize
+from gateway.config import Config, SshConnectionConfig, find_warnings, load_config, place_problems, resolved_view, summarize
+from gateway.errors import ConfigError
 from gateway.policy.bundle import load_bundle
 
 
@@ -17,11 +18,27 @@ from gateway.policy.bundle import load_bundle
 def command(config_path: Path, as_json: bool) -> None:
     """Check a configuration and its policy bundle, and show what they mean.
 
-    Nothing is contacted and no secret is read; `sealgate doctor` does that. Exit codes: 0 valid, 2 problems in the file, 3 problems in the
+    Nothing is contacted and no secret is read; `sealgate doctor` does that. known_hosts files are read where they are there. Exit codes: 0 valid, 2 problems in the file, 3 problems in the
     policy bundle.
     """
     config = load_config(config_path)
+    _check_ssh_targets(config, config_path)
     bundle = load_bundle(config.policy.bundle)
     document = {**resolved_view(config), "policy": {"digest": bundle.digest, "rules": len(bundle.rules)}}
     warnings = [f"warning: {text}" for text in find_warnings(config)]
     emit(document, [f"{config_path} is valid", *summarize(config, rules=len(bundle.rules)), *warnings], as_json=as_json)
+
+
+def _check_ssh_targets(config: Config, path: Path) -> None:
+    """Raise ConfigError for SSH targets that no key could ever prove, as `sealgate serve` would."""
+    if not any(isinstance(item, SshConnectionConfig) for item in config.connections):
+        return
+    from gateway.serve.ssh.known_hosts import find_unproven_targets  # noqa: PLC0415 - loads asyncssh, which few configurations need
+
+    found = find_unproven_targets(config)
+    if found:
+        problems = place_problems(
+            path, {("connections", number, "target", "known_hosts"): text for number, text in found.items()}
+        )
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        raise ConfigError(f"{path} has {count}", problems=problems, fix="add the host's key, or its authority")

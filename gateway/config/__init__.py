@@ -31,7 +31,15 @@ from gateway.config.http_connections import (
     QueryCredential,
 )
 from gateway.config.listeners import HttpCaConfig, HttpListenerConfig, ListenerConfig, TlsConfig
-from gateway.config.load import CONNECTION_TYPES, Config, ConnectionConfig, find_warnings, load_config, parse_config
+from gateway.config.load import (
+    CONNECTION_TYPES,
+    Config,
+    ConnectionConfig,
+    find_warnings,
+    load_config,
+    parse_config,
+    place_problems,
+)
 from gateway.config.reference import json_schema, render_reference
 from gateway.config.sections import (
     DETECTORS,
@@ -102,6 +110,7 @@ __all__ = [
     "json_schema",
     "load_config",
     "parse_config",
+    "place_problems",
     "render_reference",
     "resolved_view",
     "summarize",

@@ -298,6 +298,13 @@ def _find_repeats(source: Source, location: Location, member: str, title: str) -
         first.setdefault(value, line)
 
 
+def place_problems(path: Path, found: Mapping[Location, str]) -> list[str]:
+    """What is wrong with settings of a file that was read already, each as "line N, path: text". Raises OSError."""
+    source = read_source(path.read_bytes())
+    problems = [_problem(source, location, text) for location, text in found.items()]
+    return [str(problem) for problem in sorted(problems, key=lambda problem: problem.line)]
+
+
 def find_warnings(config: Config) -> tuple[str, ...]:
     """What is allowed but weak, for `validate`, `doctor` and the log at start."""
     checks: Iterable[tuple[bool, str]] = (

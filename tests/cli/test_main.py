@@ -27,6 +27,7 @@ from gateway.testing.oidc import DevelopmentIssuer
 
 ROOT = Path(__file__).parents[2]
 MINIMAL = (ROOT / "tests/vectors/config/minimal.txt").read_text().partition("-----\n")[0]
+SSH = (ROOT / "tests/vectors/config/ssh-minimal.txt").read_text().partition("-----\n")[0]
 BROKEN = (ROOT / "tests/vectors/config/many-at-once.txt").read_text().partition("-----\n")[0]
 
 
@@ -122,6 +123,31 @@ def test_validate_shows_what_a_configuration_means(config, tmp_path):
     document = json.loads(run("validate", "-c", config, "--json").stdout)
     assert document["policy"]["rules"] > 0
     assert document["settings"]["connections"][0]["name"] == "payments"
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("other.example.com ssh-ed25519 KEY", "known_hosts has no line for web-1.example.com:22"),
+        ("[web-1.example.com]:2222 ssh-ed25519 KEY", "known_hosts has no line for web-1.example.com:22"),
+        ("web-1.example.com ssh-ed25519 nonsense", "known_hosts has no line for web-1.example.com:22"),
+        ("web-1.example.com ssh-ed25519 KEY", None),
+        ("@cert-authority *.example.com ssh-ed25519 KEY", None),
+        (None, None),
+    ],
+)
+def test_validate_says_which_ssh_target_nothing_could_prove(config, tmp_path, line, answer):
+    key = "AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
+    if line is not None:
+        (tmp_path / "known_hosts").write_text(line.replace("KEY", key) + "\n")
+    config.write_text(SSH)
+    done = run("validate", "-c", config)
+    if answer is None:  # then the policy bundle is what is missing
+        assert (done.exit_code, "known_hosts" in done.stderr) == (3, False)
+        return
+    number = next(number for number, text in enumerate(SSH.splitlines(), 1) if "known_hosts:" in text)
+    assert done.exit_code == 2
+    assert f"line {number}, connections[0].target.known_hosts: {answer}" in done.stderr
 
 
 def test_the_configuration_may_come_from_the_environment(config):

@@ -7,8 +7,6 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-import asyncssh
-
 from gateway.action import Resource, Subject
 from gateway.config import SshConnectionConfig, SshListenerConfig
 from gateway.errors import ConfigError
@@ -16,6 +14,7 @@ from gateway.pipeline import SessionSettings
 from gateway.serve.hosts import Parts
 from gateway.serve.ssh.conversation import SshConnection
 from gateway.serve.ssh.keys import HostKeys, UserAuthority, load_private_key
+from gateway.serve.ssh.known_hosts import check_known_hosts
 from gateway.serve.ssh.listener import SshHost
 from gateway.serve.ssh.servers import HostLimits
 from gateway.serve.ssh.upstream import SshCredentials, SshEndpoint, TargetPool
@@ -137,15 +136,7 @@ def _limit(parts: Parts, listener: SshListenerConfig) -> HostLimits:
 
 def _make_connection(parts: Parts, item: SshConnectionConfig) -> SshConnection:
     target, credential = item.target, item.credential
-    try:
-        known = asyncssh.read_known_hosts(str(target.known_hosts))
-    except (OSError, ValueError) as error:
-        fix = "write it with `ssh-keyscan`, and check the key by another way"
-        raise ConfigError(f"connections[{item.name}].target.known_hosts cannot be read", why=str(error), fix=fix) from error
-    trusted, authorities, *_ = known.match(target.host, "", None if target.port == 22 else target.port)  # noqa: PLR2004 - known_hosts names no port for 22
-    if not trusted and not authorities:
-        why = f"{target.known_hosts.name} has no line for {target.host}:{target.port}"
-        raise ConfigError(f"connection {item.name} could never be used", why=why, fix="add the host's key, or its authority")
+    check_known_hosts(item)
     return SshConnection(
         name=item.name,
         hosts=item.asked_for,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.policy.bundle import write_manifest
+from gateway.serve.ssh import session
 from gateway.testing.policy import add_topic
 from gateway.testing.waiting import wait_until
 
@@ -84,7 +85,7 @@ def test_longer_code_than_can_be_judged_is_refused(agent):
 
 
 def test_code_that_never_ends_is_not_waited_for_for_ever(agent, monkeypatch, target):
-    monkeypatch.setattr(ssh_session, "SCRIPT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(session, "SCRIPT_TIMEOUT_S", 0.5)
     for command in ("bash -s", "/bin/sh -c 'python3 - && sleep 0'"):
         process = agent.start(*target, command)
         process.stdin.write(b"echo ran\n")
