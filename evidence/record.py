@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal, NotRequired, TypedDict
 
@@ -207,6 +208,11 @@ def half_year(now_ns: int) -> str:
     """The half-year a log belongs to, for example 2026h2: the middle part of an origin."""
     moment = dt.datetime.fromtimestamp(now_ns // 1_000_000_000, tz=dt.UTC)
     return f"{moment.year}h{1 if moment.month <= 6 else 2}"  # noqa: PLR2004 - June ends the first half
+
+
+def is_origin_of(origin: str, gateway: str) -> bool:
+    """Whether a name is one that `make_origin` gives a log of this gateway."""
+    return re.fullmatch(re.escape(gateway) + r"/[0-9]{4}h[12]/w[0-9]+", origin) is not None
 
 
 def make_origin(gateway: str, now_ns: int, worker: int) -> str:

@@ -19,8 +19,11 @@ from evidence.sessions import neutralise
 from evidence.store import LogReader
 from evidence.verify_log import find_logs
 from evidence.verify_records import POLICY_FOLDER, Recompute
+from gateway.cli.output import config_option, emit, json_option
+from gateway.config import load_config
 from gateway.errors import ConfigError
 from gateway.policy.verdicts import VerdictRecomputer
+from gateway.secrets import SecretResolver
 
 EFFECTS = ("allow", "mask", "block", "require_approval")
 POLL_S = 0.5  # how often `tail --follow` looks for new records; the log publishes about once a second
@@ -54,6 +57,21 @@ def verify_command(context: click.Context, engine: str | None, arguments: tuple[
             archives = [path for log in find_logs(options.directory) for path in (log / POLICY_FOLDER).glob("*.tar.gz")]
             recompute = stack.enter_context(VerdictRecomputer(archives))
         context.exit(verifier.run(options, recompute))
+
+
+@command.command("vkey")
+@config_option()
+@json_option
+def vkey_command(config_path: Path, as_json: bool) -> None:
+    """The verifier key of each log of a gateway, one a line: what an auditor pins with --log-vkey.
+
+    Run it on the gateway's machine: it reads evidence.log_key. Hand the lines over by a way that does not lead through the evidence.
+    """
+    from gateway.serve.evidence import read_verifier_keys  # noqa: PLC0415 - loads what only a running gateway needs otherwise
+
+    config = load_config(config_path)
+    keys = read_verifier_keys(config, SecretResolver(age_identity=config.gateway.age_identity))
+    emit({"log_vkeys": list(keys)}, keys, as_json=as_json)
 
 
 def _query_options(function: Any) -> Any:

@@ -27,8 +27,10 @@ from evidence.drafts import Drafts
 from evidence.errors import EvidenceError
 from evidence.keyless import KeylessSigner
 from evidence.log import Log, LogSettings
-from evidence.record import TranscriptMode, make_origin
+from evidence.note import encode_verifier_key
+from evidence.record import TranscriptMode, is_origin_of, make_origin
 from evidence.session import SessionLog
+from evidence.store import EvidenceStore
 from evidence.transcript import HEAD_BYTES, Transcript
 from evidence.trust import IdentityRule, SigstoreTrust
 from evidence.verify_records import POLICY_FOLDER
@@ -275,6 +277,24 @@ def keep_bundle(log: Path, bundle: Path, digest: str) -> str:
         fix = "check space and health of the evidence store"
         raise EvidenceUnavailableError("the policy bundle cannot be kept beside the log", why=str(error), fix=fix) from error
     return hashlib.sha256(packed.getvalue()).hexdigest()
+
+
+def read_verifier_keys(config: Config, secrets: SecretResolver) -> tuple[str, ...]:
+    """The verifier keys an auditor pins: of every log of this gateway that is kept, or of the one it would begin now.
+
+    The names come from the evidence, which proves nothing by them: each line holds the configured key, and no other key can have signed
+    a log that verifies with it. A log that is not there is not named, because evidence without a log that is pinned counts as incomplete.
+
+    Raises:
+        ConfigError: the key cannot be used.
+        gateway.errors.SecretError: it cannot be read.
+    """
+    key = _load_key(secrets.resolve(config.evidence.log_key)).public_key()
+    store = EvidenceStore(config.evidence.store)
+    kept = store.list_origins() if config.evidence.store.is_dir() else []
+    name = config.gateway.name
+    origins = [origin for origin in kept if is_origin_of(origin, name)] or [make_origin(name, time.time_ns(), 0)]
+    return tuple(encode_verifier_key(origin, key) for origin in origins)
 
 
 def _load_key(pem: bytes) -> Ed25519PrivateKey:

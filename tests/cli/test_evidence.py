@@ -1,25 +1,36 @@
 """`sealgate evidence` and `sealgate sessions` are thin: they pass options on and print what comes back."""
 
 import json
+import re
+import time
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from evidence.note import encode_verifier_key
+from evidence.note import VerifierKey, encode_verifier_key
+from evidence.record import make_origin
 from gateway.cli import main
 from gateway.testing.evidence import GATEWAY, EvidenceBuilder
 from gateway.testing.sigstore import DEFAULT_ISSUER, DevelopmentSigstore
+
+ROOT = Path(__file__).parents[2]
+ORIGIN = "gw/2025h1/w0"
+MINIMAL = (ROOT / "tests/vectors/config/minimal.txt").read_text().partition("-----\n")[0]
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     directory = tmp_path_factory.mktemp("made")
     with DevelopmentSigstore(directory / "sigstore") as service:
-        builder = EvidenceBuilder(directory / "evidence", service).open()
+        builder = EvidenceBuilder(directory / "evidence", service, origin=ORIGIN).open()
         sid = builder.write_session()
         builder.close()
         (directory / "trust.json").write_text(service.trust_config)
     (directory / "log.vkey").write_text(encode_verifier_key(builder.origin, builder.log_key.public_key()) + "\n")
+    pem = builder.log_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (directory / "log-key.pem").write_bytes(pem)
     (directory / "age.key").write_text(f"{builder.age}\n")
     return directory, sid
 
@@ -39,6 +50,39 @@ def test_verify_gives_the_verifiers_exit_codes(made):
     assert verify(directory).exit_code == 3
     assert run("evidence", "verify", directory / "evidence").exit_code == 4
     assert verify(directory, "--development-ok", "--engine", "opa").exit_code == 4
+
+
+@pytest.fixture
+def config(made, tmp_path):
+    """The configuration of the gateway that wrote the evidence, with its key beside it."""
+    directory, _ = made
+    path = tmp_path / "sealgate.yaml"
+    text = MINIMAL.replace("name: gw-a.example.com", f"name: {ORIGIN.partition('/')[0]}")
+    path.write_text(text.replace("store: evidence", f"store: {directory / 'evidence'}"))
+    (tmp_path / "log-key.pem").touch(mode=0o600)
+    (tmp_path / "log-key.pem").write_bytes((directory / "log-key.pem").read_bytes())
+    return path
+
+
+def test_what_vkey_prints_is_what_verify_wants(made, config, tmp_path):
+    directory, _ = made
+    printed = run("evidence", "vkey", "-c", config)
+    assert printed.exit_code == 0, printed.stderr
+    assert printed.stdout == (directory / "log.vkey").read_text()
+    assert json.loads(run("evidence", "vkey", "-c", config, "--json").stdout) == {"log_vkeys": printed.stdout.splitlines()}
+    (tmp_path / "printed.vkey").write_text(printed.stdout)
+    pins = ("--trust-config", directory / "trust.json", "--log-vkey", tmp_path / "printed.vkey", "--identity", GATEWAY)
+    assert run("evidence", "verify", directory / "evidence", *pins, "--issuer", DEFAULT_ISSUER, "--development-ok").exit_code == 0
+
+
+def test_vkey_before_there_is_evidence_and_without_a_key(config, tmp_path):
+    config.write_text(re.sub(r"(?m)^  store: .*", "  store: none-yet", config.read_text()))
+    done = run("evidence", "vkey", "-c", config)
+    assert VerifierKey.parse(done.stdout).name == make_origin("gw", time.time_ns(), 0), done.stderr
+    (tmp_path / "log-key.pem").write_text("no key")
+    assert run("evidence", "vkey", "-c", config).exit_code == 2
+    (tmp_path / "log-key.pem").unlink()
+    assert run("evidence", "vkey", "-c", config).exit_code == 2
 
 
 def test_the_help_of_verify_names_what_only_it_can_do():

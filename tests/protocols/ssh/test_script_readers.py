@@ -93,10 +93,10 @@ def test_programs_that_would_not(line):
 @pytest.mark.parametrize(
     "line",
     [
-        "/bin/sh -c '/usr/bin/python3 /root/.ansible/tmp/a-1.5-9/AnsiballZ_ping.py && sleep 0'",
+        "/bin/sh -c '/usr/bin/python3 /srv/a/.ansible/tmp/a-1.5-9/AnsiballZ_ping.py && sleep 0'",
         "/bin/sh -c 'echo PLATFORM; uname; echo FOUND; command -v '\"'\"'python3.13'\"'\"'; command -v python3; echo END && sleep 0'",
         "/bin/sh -c 'sudo -H -S -n  -u root /bin/sh -c '\"'\"'echo OK ; /usr/bin/python3 /tmp/x.py'\"'\"' && sleep 0'",
-        "/bin/sh -c 'chmod u+x /root/.ansible/tmp/a/ /root/.ansible/tmp/a/AnsiballZ_ping.py && sleep 0'",
+        "/bin/sh -c 'chmod u+x /srv/a/.ansible/tmp/a/ /srv/a/.ansible/tmp/a/AnsiballZ_ping.py && sleep 0'",
         "cd /srv/app && python3 manage.py check",
         "python3 x.py || echo failed",
         "python3 -c 'print(1)';",
