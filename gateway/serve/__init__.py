@@ -7,6 +7,7 @@ memory.py                gives unused memory back to the system
 tls.py                   certificates toward agents, verification toward targets
 budgets.py               what sessions and runs may still do
 evidence.py              the log of one worker, as the pipeline writes it
+memory.py                memory back to the system once sessions are silent
 admin.py                 health, metrics, and whatever routes others mount
 run.py                   builds everything from the configuration and runs it
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.policy.bundle import write_manifest
-from gateway.serve.ssh.listener import session
+from gateway.serve.ssh import session
 from gateway.testing.policy import add_topic
 from gateway.testing.waiting import wait_until
 
