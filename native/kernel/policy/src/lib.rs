@@ -90,6 +90,8 @@ impl std::error::Error for Failure {}
 pub struct Policy {
     /// Prepared once; each evaluation works on a copy (copy on write, well below a microsecond).
     prepared: Mutex<Engine>,
+    /// The rule to evaluate.
+    entrypoint: String,
 }
 
 impl Policy {
@@ -123,9 +125,9 @@ impl Policy {
             engine
                 .compile_with_entrypoint(&entrypoint.into())
                 .map_err(|error| refuse(&error))?;
-            add_settling_modules(&mut engine, entrypoint)?;
+            let entrypoint = settle(&mut engine, entrypoint)?;
             engine
-                .compile_with_entrypoint(&SETTLED_ENTRYPOINT.into())
+                .compile_with_entrypoint(&entrypoint.clone().into())
                 .map_err(|error| refuse(&error))?;
             engine.set_execution_timer_config(ExecutionTimerConfig {
                 limit: time_limit.max(MIN_TIME_LIMIT),
@@ -133,6 +135,7 @@ impl Policy {
             });
             Ok(Self {
                 prepared: Mutex::new(engine),
+                entrypoint,
             })
         })
     }
@@ -151,19 +154,17 @@ impl Policy {
             engine.set_gather_prints(true);
             engine.set_input(input);
             engine
-                .eval_rule(SETTLED_ENTRYPOINT.to_owned())
+                .eval_rule(self.entrypoint.clone())
                 .map_err(|error| classify(&error.to_string()))
         })
     }
 }
 
-/// What is evaluated in place of the entry point: the same value, after the data documents were read once.
-const SETTLED_ENTRYPOINT: &str = "data.sealgate_settled.answer";
-
-/// Makes a look at a data document cheap. The engine walks every module at each `data.site.…`, nine microseconds with the shipped
-/// library, until a module of that very name was evaluated. So each document gets a module without rules, which the entry point
-/// reads first; it adds no value and changes none. The product's own documents are looked at once at most, which is as dear.
-fn add_settling_modules(engine: &mut Engine, entrypoint: &str) -> Result<(), Failure> {
+/// Makes a look at a data document cheap, and names the rule to evaluate in place of the entry point. The engine walks every module
+/// at each `data.site.…`, nine microseconds with the shipped library, until a module of that very name was evaluated. So each
+/// document gets a module without rules, and a rule beside the entry point reads them first; none adds or changes a value. The
+/// product's own documents are looked at once at most, which is as dear.
+fn settle(engine: &mut Engine, entrypoint: &str) -> Result<String, Failure> {
     let packages = engine.get_packages().map_err(|error| refuse(&error))?;
     let data = engine.get_data();
     let mut reads = String::new();
@@ -184,15 +185,19 @@ fn add_settling_modules(engine: &mut Engine, entrypoint: &str) -> Result<(), Fai
         engine
             .add_policy(format!("settled/{name}.rego"), format!("package {name}\n"))
             .map_err(|error| refuse(&error))?;
-        reads.push_str(&format!("read contains \"{name}\" if {path}\n"));
+        reads.push_str(&format!("settled_read__ contains \"{name}\" if {path}\n"));
     }
+    let Some((path, rule)) = entrypoint.rsplit_once('.').filter(|_| !reads.is_empty()) else {
+        return Ok(entrypoint.to_owned());
+    };
+    let package = path.strip_prefix("data.").unwrap_or(path);
     let text = format!(
-        "package sealgate_settled\n{reads}read contains \"\"\nanswer := value if {{\n\tread\n\tvalue := {entrypoint}\n}}\n"
+        "package {package}\n{reads}settled_answer__ := value if {{\n\tsettled_read__\n\tvalue := {rule}\n}}\n"
     );
     engine
         .add_policy("settled.rego".to_owned(), text)
         .map_err(|error| refuse(&error))?;
-    Ok(())
+    Ok(format!("{path}.settled_answer__"))
 }
 
 /// What the engine says against a module or the data.

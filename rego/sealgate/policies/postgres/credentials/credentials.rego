@@ -5,8 +5,6 @@
 #   - input: schema.postgres.request
 package sealgate.policies.postgres.credentials
 
-import data.sealgate.lib.postgres as lib
-
 # METADATA
 # title: Reset passwords
 # description: A statement that assigns a credential column can lock people out or let others in, one or many at once.
@@ -24,21 +22,27 @@ approve contains {
 	"scope": "action",
 } if {
 	input.phase == "request"
-	some statement in input.postgres.facts.statements
-	some name in (lib.assigned_columns(statement) | _viewed_columns(statement))
+	some name in _named
 	lower(name) in data.site.postgres.credential_columns
 }
 
 # METADATA
-# title: Viewed columns
-# description: Columns a new view shows, through which they could be assigned under another name.
+# title: Named columns
+# description: |
+#   Columns that are assigned, or shown by a new view, through which they could be assigned under another name.
 # custom:
-#   id: postgres.credentials.viewed_columns
+#   id: postgres.credentials.named
 #   severity: low
 #   controls: [NIST-AC-3]
 #   failure_msg: Not a rule of its own.
 #   solution: See postgres.credentials.reset.
-_viewed_columns(statement) := {column.name |
+_named contains column.name if {
+	some statement in input.postgres.facts.statements
+	some column in statement.assigned
+}
+
+_named contains column.name if {
+	some statement in input.postgres.facts.statements
 	statement.verb == "create_view"
 	some column in statement.columns
 }

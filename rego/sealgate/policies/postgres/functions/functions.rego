@@ -39,9 +39,7 @@ deny contains {
 	"controls": ["FFIEC-AIO-VI.B", "NIST-AC-3", "NIST-CM-5"],
 } if {
 	input.phase == "request"
-	some statement in input.postgres.facts.statements
-	some called in statement.functions
-	not _is_harmless(called)
+	some called in _with_effects
 	name := sprintf("%v.%v", [object.get(called, "schema", "?"), called.name])
 	not name in data.site.postgres.allowed_functions
 	message := sprintf("function %v is not on the allow-list, so what it does cannot be judged", [name])
@@ -63,6 +61,7 @@ deny contains {
 	"controls": ["FFIEC-AIO-VI.B", "NIST-AC-3", "NIST-AC-4"],
 } if {
 	input.phase == "request"
+	count(_with_effects) > 0
 	some statement in input.postgres.facts.statements
 	some called in statement.functions
 	not _is_harmless(called)
@@ -283,6 +282,21 @@ _is_unsafe_hook(hook) if hook.reads_sensitive
 _is_unsafe_hook(hook) if {
 	hook.changes
 	hook.kind in {"policy", "view"}
+}
+
+# METADATA
+# title: Functions with effects
+# description: What any statement calls that is not known as harmless.
+# custom:
+#   id: postgres.functions.with_effects
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.functions.unknown.
+_with_effects contains called if {
+	some statement in input.postgres.facts.statements
+	some called in statement.functions
+	not _is_harmless(called)
 }
 
 # METADATA

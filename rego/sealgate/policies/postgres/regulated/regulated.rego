@@ -21,6 +21,7 @@ deny contains {
 	"controls": ["FFIEC-AIO-VI.B", "GLBA-501b", "NIST-AC-4"],
 } if {
 	input.phase == "request"
+	"predicate" in _sensitive_uses
 	some statement in input.postgres.facts.statements
 	some name in lib.sensitive_columns(statement, {"predicate"})
 	message := sprintf("column %v is sensitive and may not be used to search, sort or group", [name])
@@ -87,6 +88,7 @@ deny contains {
 	"controls": ["FFIEC-AIO-VI.B", "GLBA-501b", "NIST-AC-4"],
 } if {
 	input.phase == "request"
+	"other" in _sensitive_uses
 	data.site.postgres.derived == "refuse"
 	some statement in input.postgres.facts.statements
 	some name in lib.sensitive_columns(statement, {"other"})
@@ -194,8 +196,22 @@ obligations contains {
 	"per": "run",
 } if {
 	input.phase == "request"
+	"other" in _sensitive_uses
+}
+
+# METADATA
+# title: Uses of regulated data
+# description: How the statements use sensitive columns; asked first, because most use none.
+# custom:
+#   id: postgres.regulated.sensitive_uses
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.regulated.predicate.
+_sensitive_uses contains column.use if {
 	some statement in input.postgres.facts.statements
-	count(lib.sensitive_columns(statement, {"other"})) > 0
+	some column in statement.columns
+	column.sensitive == true
 }
 
 # METADATA
