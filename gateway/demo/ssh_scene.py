@@ -83,10 +83,15 @@ class Attempt:
     decision_id: str | None
 
 
+def write_access(admin: str, token: str, folder: Path) -> Path:
+    """What `sealgate ssh-cert` makes, in a new folder; returns the ssh_config."""
+    access = request_certificate(f"http://{admin}", token, make_client_key(folder / "id_ed25519"))
+    return write_ssh_files(folder, access, address="127.0.0.1")
+
+
 def play_ssh(target: SshTarget, admin: str, token: str, folder: Path) -> Iterator[Attempt]:
     """What the agent does over SSH, with a certificate made from its token."""
-    access = request_certificate(f"http://{admin}", token, make_client_key(folder / "id_ed25519"))
-    config = write_ssh_files(folder, access, address="127.0.0.1")
+    config = write_access(admin, token, folder)
     orders = target.files / "orders.txt"
     yield _try(config, "allowed: a command that looks", "one line", ["ssh", HOST, "uptime"], 0, "load average")
     yield _try(

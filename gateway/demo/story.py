@@ -18,6 +18,7 @@ import gateway
 from gateway.demo.http_scenes import play_http
 from gateway.demo.proof import dump_line, prove, summarise
 from gateway.demo.scenes import Stage, Step, close, play, relative
+from gateway.demo.ssh_scene import HOST, write_access
 from gateway.demo.world import AGENT, PRINCIPAL, REVIEWER, World, open_world
 from gateway.errors import ConfigError
 
@@ -111,14 +112,23 @@ class _Narrator:
         )
 
     def keep(self, world: World) -> None:
-        agent = world.agent_environment(world.token(PRINCIPAL, groups=("agents",), act={"sub": AGENT}))
+        token = world.token(PRINCIPAL, groups=("agents",), act={"sub": AGENT})
+        agent = world.agent_environment(token)
+        ssh: list[str] = []
+        if world.ssh is not None:
+            config = write_access(world.addresses["admin"], token, world.directory / "keep-ssh")
+            ssh = ["ssh", "-F", str(config), HOST, "uptime"]
         reviewer = world.reviewer_environment(REVIEWER, groups=REVIEWER_GROUPS)
         if self._as_json:
-            reach = {"environment": agent, "reviewer": reviewer, "admin": world.addresses["admin"]}
+            reach = {"environment": agent, "reviewer": reviewer, "admin": world.addresses["admin"]} | (
+                {"ssh": ssh} if ssh else {}
+            )
             print(dump_line({"step": "keep", **reach}), flush=True)  # noqa: T201 - as above
             return
         self._console.print("\n[bold]Everything keeps running.[/bold] As the agent:")
         self._console.print(f"  env {escape(_assign(agent))} psql")
+        if ssh:
+            self._console.print(f"  {escape(shlex.join(ssh))}   [dim]# the certificate lasts an hour[/dim]")
         self._console.print("As the reviewer (an approval is for one exact action, once):")
         self._console.print(f"  env {escape(_assign(reviewer))} sealgate approvals list")
         self._console.print(f"The admin listener is http://{world.addresses['admin']}. Interrupt (Ctrl-C) to stop everything.")

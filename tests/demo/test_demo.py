@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import ssl
 import subprocess
@@ -92,6 +93,14 @@ def test_the_verifier_recomputes_the_verdicts(summary):
 def test_the_agent_can_go_on(kept):
     done = run(["psql", "-XAtc", "SELECT name, ssn FROM customers WHERE id = 1"], **kept["environment"])
     assert done.stdout == "Ada Lovelace|[redacted]\n", done.stderr
+
+
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="no stock ssh")
+def test_the_agent_can_go_on_over_ssh(kept):
+    done = run(kept["ssh"])
+    assert "load average" in done.stdout, done.stderr
+    blocked = run([*kept["ssh"][:-1], "rm", "-rf", "/tmp/nothing-of-the-kind"])
+    assert (blocked.returncode, "ssh.destructive.program" in blocked.stderr) == (126, True)
 
 
 def test_drivers_accept_the_certificate(kept):
