@@ -42,6 +42,19 @@ obligations contains {"rule": "test.strict", "kind": "withhold_findings"} if inp
 obligations contains {"rule": "test.small", "kind": "file_limit", "bytes": 50000} if input.resource.labels.files == "strict"
 """
 
+OPEN = """
+# METADATA
+# title: Everything
+# description: What a site may write that trusts a group with everything.
+# custom:
+#   id: test.everything
+#   severity: high
+#   controls: [GLBA]
+#   failure_msg: Not a denial.
+#   solution: None.
+allow contains {"rule": "test.everything", "effects": ["execute", "unknown", "read", "write"]} if input.phase == "request"
+"""
+
 
 @pytest.fixture(scope="session")
 def sshd(tmp_path_factory):
@@ -75,6 +88,17 @@ def ssh_bundle(tmp_path_factory, place):
     (folder / "site").mkdir()
     (folder / "site/data.json").write_text(json.dumps({name: site[name] for name in ("exceptions", "ssh", "git")}))
     add_topic(folder, "ssh/strict", STRICT)
+    write_manifest(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def open_bundle(ssh_bundle, tmp_path_factory):
+    """The library and a topic that allows everything."""
+    folder = tmp_path_factory.mktemp("open") / "bundle"
+    shutil.copytree(ssh_bundle, folder)
+    for protocol in ("ssh", "git"):
+        add_topic(folder, f"{protocol}/everything", OPEN.replace("test", f"test.{protocol}"))
     write_manifest(folder)
     return folder
 

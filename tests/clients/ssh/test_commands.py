@@ -1,16 +1,13 @@
 """Stock ssh: commands that run, commands that are refused, and what each leaves behind."""
 
 import os
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from gateway.policy.bundle import write_manifest
 from gateway.serve.ssh import session
-from gateway.testing.policy import add_topic
 from gateway.testing.waiting import wait_until
 
 
@@ -225,31 +222,6 @@ def test_other_subsystems_are_refused(agent):
     done = agent.ssh("-s", "web-1", "netconf")
     assert done.returncode == 126
     assert b"default.deny.unknown" in done.stderr
-
-
-OPEN = """
-# METADATA
-# title: Everything
-# description: What a site may write that trusts a group with everything.
-# custom:
-#   id: test.everything
-#   severity: high
-#   controls: [GLBA]
-#   failure_msg: Not a denial.
-#   solution: None.
-allow contains {"rule": "test.everything", "effects": ["execute", "unknown", "read", "write"]} if input.phase == "request"
-"""
-
-
-@pytest.fixture(scope="module")
-def open_bundle(ssh_bundle, tmp_path_factory):
-    """The library and a topic that allows everything."""
-    folder = tmp_path_factory.mktemp("open") / "bundle"
-    shutil.copytree(ssh_bundle, folder)
-    for protocol in ("ssh", "git"):
-        add_topic(folder, f"{protocol}/everything", OPEN.replace("test", f"test.{protocol}"))
-    write_manifest(folder)
-    return folder
 
 
 def test_a_list_whose_interpreter_has_its_file_runs_while_input_stays_open(

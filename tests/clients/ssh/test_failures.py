@@ -115,6 +115,51 @@ def test_garbage_instead_of_sftp_is_refused(agent):
         assert b"cannot be read" in done.stderr or b"refused" in done.stderr
 
 
+START = b"\0\0\0\5\1\0\0\0\3"
+"""INIT of sftp version 3."""
+
+NONSENSE = b"\xc8\0\0\0\7\0\0\0\x10nonsense@example"
+"""An extended request with the number 7, of a kind that nobody knows."""
+
+
+@pytest.mark.parametrize(
+    ("words", "data", "reason"),
+    [
+        (["-s", "web-1", "sftp"], b"\xff" * 1_000, b"sftp"),
+        (["-s", "web-1", "sftp"], START + b"\0\0\0\5\3\0\0\0\1", b"sftp"),
+        (["web-1", "scp -t {file}"], b"touch me\n", b"the scp stream cannot be read: an unknown announcement"),
+        (["web-1", "scp -t {file}"], b"C0644 3 file\nabcX", b"the scp stream cannot be read: no status after a file"),
+        (["web-1", "scp -t {file}"], b"E\n", b"a folder ends that never began"),
+    ],
+)
+def test_streams_that_cannot_be_read_are_refused_even_where_policy_allows_it(
+    make_ssh_gateway, make_client, open_bundle, place, tmp_path, words, data, reason
+):
+    file = place / tmp_path.name
+    with make_ssh_gateway(tmp_path / "gateway", policy={"bundle": str(open_bundle)}) as running:
+        done = make_client(running).ssh(*(word.format(file=file) for word in words), data=data)
+    assert done.returncode == 126
+    assert reason in done.stderr
+    assert b"protocol.malformed: no policy can allow what was not read" in done.stderr
+    (code,) = [record["error_code"] for record in read_records(running, "outcome") if record["status"] == "refused"]
+    assert code in {"protocol.malformed", "limit.exceeded"}
+    assert not file.exists() or file.read_bytes() in {b"", b"abc"}
+
+
+def test_an_sftp_operation_nobody_knows_is_refused_even_where_policy_allows_it(
+    make_ssh_gateway, make_client, open_bundle, tmp_path
+):
+    with make_ssh_gateway(tmp_path / "gateway", policy={"bundle": str(open_bundle)}) as running:
+        done = make_client(running).ssh("-s", "web-1", "sftp", data=START + len(NONSENSE).to_bytes(4) + NONSENSE)
+    assert done.returncode == 0
+    assert b"the request cannot be read: the operation is not known" in done.stderr
+    # STATUS, the number of the request, OP_UNSUPPORTED, and the gateway's own words: the target was never asked.
+    assert b"\x65\0\0\0\7\0\0\0\x08" in done.stdout
+    assert b"no policy can allow what was not read" in done.stdout
+    (refused,) = [record for record in read_records(running, "outcome") if record["status"] == "refused"]
+    assert refused["error_code"] == "protocol.malformed"
+
+
 @pytest.mark.parametrize("direction", ["up", "down"])
 @pytest.mark.parametrize("protocol", [[], ["-O"]], ids=["sftp", "scp"])
 def test_a_transfer_that_breaks_off_says_so_and_how_far_it_came(
