@@ -189,12 +189,12 @@ def test_a_transfer_that_breaks_off_says_so_and_how_far_it_came(
 def test_an_sftp_session_whose_connection_drops_broke_off_and_one_that_ended_did_not(
     make_ssh_gateway, mint_token, place, tmp_path
 ):
-    (place / "kept").write_text("x")
+    (place / "dropped").write_text("x")
 
     async def use(running, *, drops):
         connection = await connect(running, mint_token())
         client = await connection.start_sftp_client()
-        assert await client.exists(str(place / "kept"))
+        assert await client.exists(str(place / "dropped"))
         if drops:
             connection.abort()
         else:
