@@ -116,8 +116,7 @@ class LogPass:
 
     def _pinpoint(self, index: int, hashes: Sequence[bytes], width: int = TILE_WIDTH) -> None:
         """Name the records whose hash is not the one the tile has."""
-        path = self._path / tile_path(0, index, width)
-        stored = path.read_bytes() if path.is_file() else b""
+        stored = self._read_tile(0, index, width)[1] or b""
         for place, leaf_hash in enumerate(hashes):
             if stored[place * HASH_BYTES : (place + 1) * HASH_BYTES] not in (leaf_hash, b""):
                 where = f"{self._origin}#{index * TILE_WIDTH + place}"
@@ -149,17 +148,27 @@ class LogPass:
         self._edge = before
 
     def _compare_tile(self, level: int, index: int, hashes: Sequence[bytes], width: int = TILE_WIDTH) -> bool:
-        path = self._path / tile_path(level, index, width)
+        path, stored = self._read_tile(level, index, width)
         where = f"{self._origin}/{path.relative_to(self._path)}"
-        try:
-            stored = path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+        if stored is None:
             self._report.add("incomplete", "tile.missing", where, "the tile is missing")
             return True
         if stored != b"".join(hashes[:width]):
             self._report.add("tampered", "tile.changed", where, "the tile is not what the records give")
             return False
         return True
+
+    def _read_tile(self, level: int, index: int, width: int) -> tuple[Path, bytes | None]:
+        """A tile's file and bytes, None where it is missing. A full tile replaces its partial forms before the next checkpoint."""
+        path = self._path / tile_path(level, index, width)
+        for form in dict.fromkeys((width, TILE_WIDTH)):
+            candidate = self._path / tile_path(level, index, form)
+            try:
+                stored = candidate.read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            return candidate, stored if form == width else stored[: width * HASH_BYTES]
+        return path, None
 
     def _compare_partial_entries(self, index: int, leaves: Sequence[bytes]) -> None:
         """Every stored width of the last entry bundle, left from earlier checkpoints, must be a prefix of it."""

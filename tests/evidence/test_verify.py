@@ -362,6 +362,27 @@ def test_a_missing_file_is_incomplete(sample, kind):
     assert code in codes(report)
 
 
+def fill_tile(sample, change):
+    """The leaf tile as it is between two checkpoints: full, its partial forms dropped."""
+    newest = max(sample.log.glob("tile/0/000.p/*"), key=lambda path: int(path.name))
+    hashes = change(newest.read_bytes())
+    shutil.rmtree(newest.parent)
+    (sample.log / "tile/0/000").write_bytes(hashes + bytes(256 * 32 - len(hashes)))
+
+
+def test_a_full_tile_stands_for_its_partial_forms(sample):
+    fill_tile(sample, lambda hashes: hashes)
+    report = sample.verify()
+    assert (report.exit_code, codes(report) & {"tile.missing", "tile.changed"}) == (0, set())
+
+
+def test_a_full_tile_that_contradicts_the_records_is_found(sample):
+    fill_tile(sample, lambda hashes: bytes([hashes[0] ^ 1]) + hashes[1:])
+    report = sample.verify()
+    assert report.exit_code == EXIT_TAMPERED
+    assert {"tile.changed", "record.changed"} <= codes(report)
+
+
 def test_without_its_newest_bundle_the_tail_is_unattested(sample):
     statements.list_bundles(sample.log)[-1][1].unlink()
     report = sample.verify()
