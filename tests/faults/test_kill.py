@@ -175,6 +175,7 @@ def test_killed_in_every_phase_of_a_start_and_while_stopping(serve, mint, verify
         assert codes(report) <= ADMITTED, report.findings
         assert reader.read_checkpoint().size >= size
     gateway.start()
+    wait_until(lambda: list(reader.path.glob("attest/*.sigstore.json")))
     before = signed(reader.path)
     gateway.process.terminate()
     wait_until(lambda: signed(reader.path) != before)
