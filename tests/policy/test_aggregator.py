@@ -14,12 +14,12 @@ FOLDER = Path(__file__).resolve().parents[2] / "rego/sealgate/main"
 
 def test_every_protocol_and_kind_is_collected() -> None:
     text = (FOLDER / "topics.rego").read_text()
-    assert set(re.findall(r"data\.sealgate\.policies\.(\w+)$|data\.sealgate\.policies\.(\w+) if", text, re.MULTILINE)) == {
-        ("any", ""),
-        *(("", protocol) for protocol in PROTOCOLS),
-    }
-    (kinds,) = re.findall(r"^_kinds := \{(.*)\}$", text, re.MULTILINE)
-    assert set(re.findall(r'"(\w+)"', kinds)) == CONTRIBUTIONS
+    own = re.findall(r'input\.protocol == "(\w+)"\n\ttopics := data\.sealgate\.policies\.(\w+)$', text, re.MULTILINE)
+    assert own == [(name, name) for name, _ in own]
+    assert {name for name, _ in own} == set(PROTOCOLS)
+    kinds = re.findall(r"kind in \[(.*)\]$", text, re.MULTILINE)
+    assert [set(re.findall(r'"(\w+)"', each)) for each in kinds] == [CONTRIBUTIONS] * 2
+    assert len(re.findall(r"some topic in (_own|data\.sealgate\.policies\.any)$", text, re.MULTILINE)) == len(kinds)
     judged = (FOLDER / "contributions.rego").read_text()
     assert set(re.findall(r'some \["(\w+)", items\] in _collected', judged)) == CONTRIBUTIONS
 

@@ -118,7 +118,7 @@ _is_deny(item) if {
 	is_string(item.rule)
 	item.rule != ""
 	is_string(item.message)
-	item.severity in {"low", "medium", "high", "critical"}
+	item.severity in ["low", "medium", "high", "critical"]
 	_is_names(item.controls)
 }
 
@@ -138,8 +138,8 @@ _is_mask(item) if {
 	item.rule != ""
 	is_object(item.selector)
 	count(item.selector) > 0
-	item.strategy in {"drop", "null", "redact", "tokenize", "hash", "partial"}
-	item.apply in {"delivered", "record", "both"}
+	item.strategy in ["drop", "null", "redact", "tokenize", "hash", "partial"]
+	item.apply in ["delivered", "record", "both"]
 	is_object(object.get(item, "params", {}))
 }
 
@@ -216,7 +216,7 @@ _is_names(values) if {
 #   controls: [NIST-AC-3]
 #   failure_msg: The action is not allowed.
 #   solution: Read the reasons of the decision.
-_is_collection(values) if type_name(values) in {"array", "set"}
+_is_collection(values) if type_name(values) in ["array", "set"]
 
 # METADATA
 # title: Positive

@@ -173,8 +173,8 @@ _denial(rule_id, message) := {
 #   solution: Read the reasons of the decision.
 _is_judgeable if {
 	input.schema == "sealgate.input/1"
-	input.phase in {"session", "request", "response"}
-	input.protocol in {"postgres", "ssh", "git", "kubernetes", "registry", "aws", "http"}
+	input.phase in ["session", "request", "response"]
+	input.protocol in ["postgres", "ssh", "git", "kubernetes", "registry", "aws", "http"]
 	is_string(input.resource.connection)
 	is_number(input.context.now_ns)
 	is_array(input.action.effects)

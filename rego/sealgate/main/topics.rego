@@ -13,114 +13,34 @@ package sealgate.main
 #   controls: [NIST-AC-3]
 #   failure_msg: No topic of this protocol contributes.
 #   solution: Load a bundle with topics for the protocol.
-default _own := {}
-
-# METADATA
-# title: Topics of postgres
-# description: The topics that judge postgres actions.
-# custom:
-#   id: main.own.postgres
-#   severity: low
-#   controls: [NIST-AC-3]
-#   failure_msg: No topic of this protocol contributes.
-#   solution: Load a bundle with topics for the protocol.
-_own := data.sealgate.policies.postgres if input.protocol == "postgres"
-
-# METADATA
-# title: Topics of ssh
-# description: The topics that judge ssh actions.
-# custom:
-#   id: main.own.ssh
-#   severity: low
-#   controls: [NIST-AC-3]
-#   failure_msg: No topic of this protocol contributes.
-#   solution: Load a bundle with topics for the protocol.
-_own := data.sealgate.policies.ssh if input.protocol == "ssh"
-
-# METADATA
-# title: Topics of git
-# description: The topics that judge git actions.
-# custom:
-#   id: main.own.git
-#   severity: low
-#   controls: [NIST-AC-3]
-#   failure_msg: No topic of this protocol contributes.
-#   solution: Load a bundle with topics for the protocol.
-_own := data.sealgate.policies.git if input.protocol == "git"
-
-# METADATA
-# title: Topics of kubernetes
-# description: The topics that judge kubernetes actions.
-# custom:
-#   id: main.own.kubernetes
-#   severity: low
-#   controls: [NIST-AC-3]
-#   failure_msg: No topic of this protocol contributes.
-#   solution: Load a bundle with topics for the protocol.
-_own := data.sealgate.policies.kubernetes if input.protocol == "kubernetes"
-
-# METADATA
-# title: Topics of registry
-# description: The topics that judge registry actions.
-# custom:
-#   id: main.own.registry
-#   severity: low
-#   controls: [NIST-AC-3]
-#   failure_msg: No topic of this protocol contributes.
-#   solution: Load a bundle with topics for the protocol.
-_own := data.sealgate.policies.registry if input.protocol == "registry"
-
-# METADATA
-# title: Topics of aws
-# description: The topics that judge aws actions.
-# custom:
-#   id: main.own.aws
-#   severity: low
-#   controls: [NIST-AC-3]
-#   failure_msg: No topic of this protocol contributes.
-#   solution: Load a bundle with topics for the protocol.
-_own := data.sealgate.policies.aws if input.protocol == "aws"
-
-# METADATA
-# title: Topics of http
-# description: The topics that judge http actions.
-# custom:
-#   id: main.own.http
-#   severity: low
-#   controls: [NIST-AC-3]
-#   failure_msg: No topic of this protocol contributes.
-#   solution: Load a bundle with topics for the protocol.
-_own := data.sealgate.policies.http if input.protocol == "http"
-
-# METADATA
-# title: Shared topics
-# description: The topics that judge actions of every protocol; none when the bundle has none.
-# custom:
-#   id: main.shared
-#   severity: low
-#   controls: [NIST-AC-3]
-#   failure_msg: No topic of this protocol contributes.
-#   solution: Load a bundle with topics for the protocol.
-default _shared := {}
-
-_shared := data.sealgate.policies.any
-
-# METADATA
-# title: Kinds
-# description: What a topic may contribute; whatever else it defines is its own affair.
-# custom:
-#   id: main.kinds
-#   severity: low
-#   controls: [NIST-AC-3]
-#   failure_msg: No topic of this protocol contributes.
-#   solution: Load a bundle with topics for the protocol.
-_kinds := {"allow", "approve", "deny", "masks", "obligations", "warn"}
+_own := topics if {
+	input.protocol == "postgres"
+	topics := data.sealgate.policies.postgres
+} else := topics if {
+	input.protocol == "ssh"
+	topics := data.sealgate.policies.ssh
+} else := topics if {
+	input.protocol == "git"
+	topics := data.sealgate.policies.git
+} else := topics if {
+	input.protocol == "kubernetes"
+	topics := data.sealgate.policies.kubernetes
+} else := topics if {
+	input.protocol == "registry"
+	topics := data.sealgate.policies.registry
+} else := topics if {
+	input.protocol == "aws"
+	topics := data.sealgate.policies.aws
+} else := topics if {
+	input.protocol == "http"
+	topics := data.sealgate.policies.http
+}
 
 # METADATA
 # title: Collected
 # description: |
 #   What the topics that judge this action contribute, as pairs of kind and value; the value is a set when well-formed.
-#   Empty sets are left out: most topics have nothing to say about most actions.
+#   Empty sets are left out: most topics have nothing to say about most actions. Topics of `any` judge every protocol.
 # custom:
 #   id: main.collected
 #   severity: low
@@ -128,9 +48,15 @@ _kinds := {"allow", "approve", "deny", "masks", "obligations", "warn"}
 #   failure_msg: No topic of this protocol contributes.
 #   solution: Load a bundle with topics for the protocol.
 _collected contains [kind, items] if {
-	some topics in [_own, _shared]
-	some topic in topics
+	some topic in _own
 	some kind, items in topic
 	items != set()
-	kind in _kinds
+	kind in ["allow", "approve", "deny", "masks", "obligations", "warn"]
+}
+
+_collected contains [kind, items] if {
+	some topic in data.sealgate.policies.any
+	some kind, items in topic
+	items != set()
+	kind in ["allow", "approve", "deny", "masks", "obligations", "warn"]
 }

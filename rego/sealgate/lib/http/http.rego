@@ -42,5 +42,5 @@ has_label(facts, wanted) if {
 #   solution: See the rule that uses this helper.
 changes(effects) if {
 	some effect in effects
-	not effect in {"read", "export"}
+	not effect in ["read", "export"]
 }

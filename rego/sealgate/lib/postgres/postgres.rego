@@ -101,3 +101,49 @@ in_groups(groups, wanted) if {
 	some group in groups
 	group in wanted
 }
+
+# METADATA
+# title: Row verbs
+# description: Statements that change or lock rows; VACUUM, REINDEX and other maintenance are not among them.
+# custom:
+#   id: lib.postgres.row_verbs
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.access.write.
+row_verbs := {"insert", "update", "delete", "merge", "select", "copy", "explain", "create_table_as"}
+
+# METADATA
+# title: Transaction verbs
+# description: Statements that only mark the borders of a transaction or of a prepared statement.
+# custom:
+#   id: lib.postgres.transaction_verbs
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.access.transaction.
+transaction_verbs := {
+	"begin",
+	"commit",
+	"rollback",
+	"savepoint",
+	"release",
+	"rollback_to",
+	"deallocate",
+	"close",
+	"set",
+	"reset",
+	"discard",
+	"unlisten",
+}
+
+# METADATA
+# title: Verbs that give or use a name
+# description: Cursors and prepared statements, judged as what their names stand for.
+# custom:
+#   id: lib.postgres.name_verbs
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.sessions.untracked.
+name_verbs := {"declare_cursor", "fetch", "move", "prepare"}

@@ -52,8 +52,8 @@ allow contains {"rule": "postgres.access.write", "effects": ["write", "lock"]} i
 	input.phase == "request"
 	input.context.parse.status == "ok"
 	lib.in_groups(input.subject.groups, data.site.postgres.groups.writers)
-	lib.every_effect_by(input.postgres.facts.statements, "write", _row_verbs | _name_verbs)
-	lib.every_effect_by(input.postgres.facts.statements, "lock", _row_verbs | _name_verbs)
+	lib.every_effect_by(input.postgres.facts.statements, "write", lib.row_verbs | lib.name_verbs)
+	lib.every_effect_by(input.postgres.facts.statements, "lock", lib.row_verbs | lib.name_verbs)
 }
 
 # METADATA
@@ -106,7 +106,8 @@ allow contains {"rule": "postgres.access.transaction", "effects": ["session", "r
 	input.phase == "request"
 	input.context.parse.status == "ok"
 	lib.in_groups(input.subject.groups, data.site.postgres.groups.readers)
-	lib.every_effect_by(input.postgres.facts.statements, "session", ((_transaction_verbs | _name_verbs) | _row_verbs))
+	verbs := (lib.transaction_verbs | lib.name_verbs) | lib.row_verbs
+	lib.every_effect_by(input.postgres.facts.statements, "session", verbs)
 }
 
 # METADATA
@@ -126,49 +127,3 @@ allow contains {"rule": "postgres.access.reset", "effects": ["privilege"]} if {
 	count(lib.with_verb(input.postgres.facts.statements, {"discard"})) > 0
 	lib.every_effect_by(input.postgres.facts.statements, "privilege", {"discard"})
 }
-
-# METADATA
-# title: Row verbs
-# description: Statements that change or lock rows; VACUUM, REINDEX and other maintenance are not among them.
-# custom:
-#   id: postgres.access.row_verbs
-#   severity: low
-#   controls: [NIST-AC-3]
-#   failure_msg: Not a rule of its own.
-#   solution: See postgres.access.write.
-_row_verbs := {"insert", "update", "delete", "merge", "select", "copy", "explain", "create_table_as"}
-
-# METADATA
-# title: Transaction verbs
-# description: Statements that only mark the borders of a transaction or of a prepared statement.
-# custom:
-#   id: postgres.access.transaction_verbs
-#   severity: low
-#   controls: [NIST-AC-3]
-#   failure_msg: Not a rule of its own.
-#   solution: See postgres.access.transaction.
-_transaction_verbs := {
-	"begin",
-	"commit",
-	"rollback",
-	"savepoint",
-	"release",
-	"rollback_to",
-	"deallocate",
-	"close",
-	"set",
-	"reset",
-	"discard",
-	"unlisten",
-}
-
-# METADATA
-# title: Verbs that give or use a name
-# description: Cursors and prepared statements, judged as what their names stand for.
-# custom:
-#   id: postgres.access.name_verbs
-#   severity: low
-#   controls: [NIST-AC-3]
-#   failure_msg: Not a rule of its own.
-#   solution: See postgres.sessions.untracked.
-_name_verbs := {"declare_cursor", "fetch", "move", "prepare"}

@@ -62,7 +62,7 @@ deny contains {
 } if {
 	input.phase == "request"
 	some statement in input.postgres.facts.statements
-	some flag in {"unfiltered_write", "where_without_column"}
+	some flag in ["unfiltered_write", "where_without_column"]
 	flag in statement.flags
 }
 
@@ -82,7 +82,7 @@ deny contains {
 	"controls": ["FFIEC-AIO-VI.B", "NIST-AC-3", "NIST-CM-5"],
 } if {
 	input.phase == "request"
-	some effect in {"file", "program", "network"}
+	some effect in ["file", "program", "network"]
 	effect in input.action.effects
 	message := sprintf("the statement reaches a %v of the server; use COPY TO STDOUT or FROM STDIN", [effect])
 }
@@ -124,28 +124,17 @@ deny contains {
 } if {
 	input.phase == "request"
 	some statement in input.postgres.facts.statements
-	statement.verb in _server_verbs
+	statement.verb in [
+		"create_extension",
+		"alter_extension",
+		"create_database",
+		"alter_database",
+		"create_access_method",
+		"create_publication",
+		"alter_publication",
+		"alter_tablespace",
+		"checkpoint",
+	]
 	verb := replace(upper(statement.verb), "_", " ")
 	message := sprintf("%v changes the server or what leaves it; database administrators do that", [verb])
-}
-
-# METADATA
-# title: Server verbs
-# description: Statements about the server rather than a schema.
-# custom:
-#   id: postgres.destructive.server_verbs
-#   severity: low
-#   controls: [NIST-AC-3]
-#   failure_msg: Not a rule of its own.
-#   solution: See postgres.destructive.server.
-_server_verbs := {
-	"create_extension",
-	"alter_extension",
-	"create_database",
-	"alter_database",
-	"create_access_method",
-	"create_publication",
-	"alter_publication",
-	"alter_tablespace",
-	"checkpoint",
 }

@@ -87,7 +87,7 @@ deny contains {
 } if {
 	input.phase == "request"
 	some statement in input.postgres.facts.statements
-	statement.verb in {"do", "call"}
+	statement.verb in ["do", "call"]
 	message := sprintf("%v runs code that cannot be judged; send the statements themselves", [upper(statement.verb)])
 }
 
@@ -237,33 +237,22 @@ approve contains {
 } if {
 	input.phase == "request"
 	some statement in input.postgres.facts.statements
-	statement.verb in _code_verbs
-}
-
-# METADATA
-# title: Code verbs
-# description: Statements that define something which runs code later.
-# custom:
-#   id: postgres.functions.code_verbs
-#   severity: low
-#   controls: [NIST-AC-3]
-#   failure_msg: Not a rule of its own.
-#   solution: See postgres.functions.code.
-_code_verbs := {
-	"create_function",
-	"create_procedure",
-	"create_trigger",
-	"create_rule",
-	"create_object",
-	"create_cast",
-	"create_conversion",
-	"create_transform",
-	"create_operator_class",
-	"create_operator_family",
-	"alter_operator_family",
-	"alter_operator",
-	"alter_text_search",
-	"alter_depends",
+	statement.verb in [
+		"create_function",
+		"create_procedure",
+		"create_trigger",
+		"create_rule",
+		"create_object",
+		"create_cast",
+		"create_conversion",
+		"create_transform",
+		"create_operator_class",
+		"create_operator_family",
+		"alter_operator_family",
+		"alter_operator",
+		"alter_text_search",
+		"alter_depends",
+	]
 }
 
 # METADATA
@@ -281,7 +270,7 @@ _is_unsafe_hook(hook) if hook.reads_sensitive
 
 _is_unsafe_hook(hook) if {
 	hook.changes
-	hook.kind in {"policy", "view"}
+	hook.kind in ["policy", "view"]
 }
 
 # METADATA

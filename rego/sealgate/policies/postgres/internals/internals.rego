@@ -23,8 +23,8 @@ deny contains {
 	input.phase == "request"
 	some statement in input.postgres.facts.statements
 	some table in statement.tables
-	table.access in {"write", "define"}
-	table.schema in {"pg_catalog", "information_schema"}
+	table.access in ["write", "define"]
+	table.schema in ["pg_catalog", "information_schema"]
 	message := sprintf("%v is the server's own; it changes by CREATE, ALTER and GRANT only", [table.name])
 }
 

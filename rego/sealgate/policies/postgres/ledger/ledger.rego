@@ -63,7 +63,7 @@ obligations contains {"rule": "postgres.ledger.hold", "kind": "hold_commit"} if 
 
 # METADATA
 # title: Changes the ledger
-# description: Whether a statement writes a ledger table.
+# description: Whether a statement writes a ledger table, defines it anew, or puts a view or rule over it.
 # custom:
 #   id: postgres.ledger.changes_ledger
 #   severity: low
@@ -73,19 +73,26 @@ obligations contains {"rule": "postgres.ledger.hold", "kind": "hold_commit"} if 
 _changes_ledger if {
 	some statement in input.postgres.facts.statements
 	some table in statement.tables
-	_is_touched(statement, table)
-	sprintf("%v.%v", [object.get(table, "schema", "?"), table.name]) in data.site.postgres.ledger_tables
+	table.access in ["write", "define"]
+	_is_ledger(table)
+}
+
+_changes_ledger if {
+	some statement in input.postgres.facts.statements
+	statement.verb in ["create_view", "create_rule"]
+	some table in statement.tables
+	_is_ledger(table)
 }
 
 # METADATA
-# title: Touched table
-# description: Whether a statement writes a table, defines it anew, or puts a view or rule over it.
+# title: Ledger table
+# description: Whether the site names a table as part of the ledger.
 # custom:
-#   id: postgres.ledger.is_touched
+#   id: postgres.ledger.is_ledger
 #   severity: low
 #   controls: [NIST-AC-3]
 #   failure_msg: Not a rule of its own.
 #   solution: See postgres.ledger.change.
-_is_touched(_, table) if table.access in {"write", "define"}
-
-_is_touched(statement, _) if statement.verb in {"create_view", "create_rule"}
+_is_ledger(table) if {
+	sprintf("%v.%v", [object.get(table, "schema", "?"), table.name]) in data.site.postgres.ledger_tables
+}

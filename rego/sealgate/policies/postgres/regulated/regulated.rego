@@ -43,7 +43,7 @@ deny contains {
 	"controls": ["FFIEC-AIO-VI.B", "GLBA-501b", "NIST-AC-4"],
 } if {
 	input.phase == "request"
-	some effect in {"write", "define"}
+	some effect in ["write", "define"]
 	effect in input.action.effects
 	some statement in input.postgres.facts.statements
 	some name in lib.sensitive_columns(statement, {"output", "other"})
@@ -224,7 +224,7 @@ _sensitive_uses contains column.use if {
 #   failure_msg: Not a rule of its own.
 #   solution: See postgres.regulated.copied.
 _only_returns(statement) if {
-	statement.verb in {"insert", "update", "delete"}
+	statement.verb in ["insert", "update", "delete"]
 	every table in statement.tables {
 		table.access != "read"
 	}
@@ -306,5 +306,5 @@ _reshaped(statement) := {table.name |
 	table.access == "define"
 	table.sensitive == true
 } | {statement.object |
-	statement.object in {"schema", "database"}
+	statement.object in ["schema", "database"]
 }

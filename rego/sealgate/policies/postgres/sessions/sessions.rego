@@ -69,8 +69,9 @@ deny contains {
 	some statement in input.postgres.facts.statements
 
 	# An EXECUTE is judged as what it names, but not inside another statement.
-	some verb_name in (({statement.verb} - {"execute"}) | {object.get(statement, "nested", "")})
-	verb_name in {"listen", "notify", "load", "execute"}
+	some place, verb_name in [statement.verb, object.get(statement, "nested", "")]
+	verb_name in ["listen", "notify", "load", "execute"]
+	[place, verb_name] != [0, "execute"]
 	message := sprintf("%v leaves or uses something in the session that cannot be judged", [upper(verb_name)])
 }
 
@@ -118,4 +119,4 @@ _only_resets(statements) if {
 #   controls: [NIST-AC-3]
 #   failure_msg: Not a rule of its own.
 #   solution: See postgres.sessions.setting.
-_restores_all(statement, "all") if statement.verb in {"reset", "discard"}
+_restores_all(statement, "all") if statement.verb in ["reset", "discard"]

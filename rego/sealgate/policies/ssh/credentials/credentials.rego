@@ -56,7 +56,7 @@ deny contains {
 #   controls: [NIST-AC-3]
 #   failure_msg: Not a rule of its own.
 #   solution: See the rule that uses this helper.
-_shows_environment(command) if command.program in {"printenv", "export"}
+_shows_environment(command) if command.program in ["printenv", "export"]
 
 _shows_environment(command) if {
 	command.argv0 == "env"

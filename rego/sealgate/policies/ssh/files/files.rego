@@ -36,7 +36,7 @@ allow contains {"rule": "ssh.files.session", "effects": ["read"]} if {
 allow contains {"rule": "ssh.files.read", "effects": ["read"]} if {
 	input.phase == "request"
 	input.context.parse.status == "ok"
-	input.ssh.facts.kind in {"sftp", "scp"}
+	input.ssh.facts.kind in ["sftp", "scp"]
 	lib.in_groups(input.subject.groups, data.site.ssh.groups.readers)
 	_all_below(data.site.ssh.folders.read)
 }
@@ -53,8 +53,8 @@ allow contains {"rule": "ssh.files.read", "effects": ["read"]} if {
 allow contains {"rule": "ssh.files.look", "effects": ["read"]} if {
 	input.phase == "request"
 	input.context.parse.status == "ok"
-	input.ssh.facts.kind in {"sftp", "scp"}
-	input.ssh.facts.sftp.op in {"stat", "realpath", "statvfs"}
+	input.ssh.facts.kind in ["sftp", "scp"]
+	input.ssh.facts.sftp.op in ["stat", "realpath", "statvfs"]
 	lib.in_groups(input.subject.groups, data.site.ssh.groups.readers)
 }
 
@@ -70,7 +70,7 @@ allow contains {"rule": "ssh.files.look", "effects": ["read"]} if {
 allow contains {"rule": "ssh.files.write", "effects": ["write"]} if {
 	input.phase == "request"
 	input.context.parse.status == "ok"
-	input.ssh.facts.kind in {"sftp", "scp"}
+	input.ssh.facts.kind in ["sftp", "scp"]
 	lib.in_groups(input.subject.groups, data.site.ssh.groups.writers)
 	_all_below(data.site.ssh.folders.write)
 }
@@ -87,7 +87,7 @@ allow contains {"rule": "ssh.files.write", "effects": ["write"]} if {
 allow contains {"rule": "ssh.files.transfer", "effects": ["read", "write"]} if {
 	input.phase == "request"
 	input.context.parse.status == "ok"
-	input.ssh.facts.transfer.program in {"scp", "git"}
+	input.ssh.facts.transfer.program in ["scp", "git"]
 	lib.in_groups(input.subject.groups, data.site.ssh.groups.readers)
 }
 
