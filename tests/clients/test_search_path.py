@@ -31,6 +31,7 @@ def schemas(server):
 
 def test_the_same_text_is_masked_by_what_it_means(connect):
     other, own = connect(options="-c search_path=bank,public"), connect()
+    own.execute("create table decoy.news (id int)")  # what passes through the gateway makes it read the catalogue again
     for _ in range(3):  # learned statements too
         assert other.execute("select ssn from customers where id = 1").fetchone() == ("a word",)
         assert own.execute("select ssn from customers where id = 1").fetchone() != ("001-12-0001",)
