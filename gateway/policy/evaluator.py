@@ -16,12 +16,14 @@ The program reads no file, opens no socket and inherits no environment beyond wh
 from __future__ import annotations
 
 import os
+import re
 import resource
 import select
 import socket
 import struct
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -43,6 +45,13 @@ STACK_BYTES: Final = 128 << 20
 within the loader's rule limit could end the process."""
 
 RECEIVE_BYTES: Final = 256 << 10
+
+_ASIDES: Final = re.compile(r'"(?:[^"\\\n]|\\.)*"|`[^`]*`|#.*$', re.MULTILINE)
+_PACKAGE: Final = re.compile(r"^package\s+\S+", re.MULTILINE)
+_TOPIC: Final = re.compile(r"^package\s+sealgate\.policies\.(\w+)\.", re.MULTILINE)
+_MAIN: Final = re.compile(r"^package\s+sealgate\.main\s*$", re.MULTILINE)
+_TELLS_TOPICS: Final = re.compile(r"\bpolicies\b|\bdata\b(?!\.(?!sealgate\b)\w|\.sealgate\.(?:lib|main)\b)")
+"""A reference that could lead to the topics of other protocols: by name, by index, or to a whole that holds them."""
 
 
 class _Peer:
@@ -79,29 +88,69 @@ class _Peer:
         return taken
 
 
-def _load(peer: _Peer) -> tuple[str, native.CompiledPolicy] | None:
+class Policies:
+    """A compiled bundle, and for each protocol that is asked about the same without the topics of the others.
+
+    `sealgate.main` asks the topics of the input's protocol and those of `any`, so leaving the others out changes no decision; the engine
+    looks through every module at each reference to `data`, so it is faster with fewer. Where a module refers to topics in a way of its
+    own, the whole bundle answers.
+    """
+
+    def __init__(self, modules: Sequence[tuple[str, str]], data: Mapping[str, Any], entrypoint: str, time_limit_ms: int) -> None:
+        self._modules = [(path, text) for path, text in modules]
+        self._data = orjson.dumps(data).decode()
+        self._entrypoint, self._time_limit_ms = entrypoint, time_limit_ms
+        self._whole = self._compile(self._modules)
+        self._of_protocols: dict[str, native.CompiledPolicy] = {}
+        for protocol in {topics_of(text) for _, text in self._modules} - {None, "any"}:
+            kept = select_modules(self._modules, str(protocol))
+            if kept is not None and len(kept) < len(self._modules):
+                self._of_protocols[str(protocol)] = self._compile(kept)
+
+    def eval(self, document: Any) -> Any:
+        """The value of the entry point for one input; raises EvaluationError."""
+        protocol = document.get("protocol") if isinstance(document, dict) else None
+        found = self._of_protocols.get(protocol) if isinstance(protocol, str) else None
+        return (found or self._whole).eval(document)
+
+    def _compile(self, modules: list[tuple[str, str]]) -> native.CompiledPolicy:
+        return native.CompiledPolicy(modules, self._data, self._entrypoint, time_limit_ms=self._time_limit_ms)
+
+
+def topics_of(text: str) -> str | None:
+    """The protocol whose topics a module belongs to, "any" for those of all, None for main and libraries."""
+    found = _TOPIC.search(text)
+    return found[1] if found else None
+
+
+def select_modules(modules: list[tuple[str, str]], protocol: str) -> list[tuple[str, str]] | None:
+    """The modules that can take part in decisions about one protocol; None where that cannot be told."""
+    kept = [(path, text) for path, text in modules if topics_of(text) in {None, "any", protocol}]
+    for _, text in kept:
+        body = _PACKAGE.sub("", _ASIDES.sub("", text), count=1)
+        if not _MAIN.search(text) and _TELLS_TOPICS.search(body):
+            return None
+    return kept
+
+
+def _load(peer: _Peer) -> tuple[str, Policies] | None:
     message = peer.receive()
     if message is None:
         return None
     try:
-        policy = native.CompiledPolicy(
-            [(path, text) for path, text in message["modules"]],
-            orjson.dumps(message["data"]).decode(),
-            message["entrypoint"],
-            time_limit_ms=message["time_limit_ms"],
-        )
+        policies = Policies(message["modules"], message["data"], message["entrypoint"], message["time_limit_ms"])
     except native.EvaluationError as error:
         peer.send({"refused": str(error)})
         return None
     peer.send({"ready": message["bundle"]})
-    return message["bundle"], policy
+    return message["bundle"], policies
 
 
-def _answer(policy: native.CompiledPolicy, digest: str, request: dict[str, Any]) -> dict[str, Any]:
+def _answer(policies: Policies, digest: str, request: dict[str, Any]) -> dict[str, Any]:
     if request["bundle"] != digest:
         return {"id": request["id"], "kind": "digest", "message": "the evaluator holds another bundle"}
     try:
-        value = policy.eval(request["input"])
+        value = policies.eval(request["input"])
     except native.EvaluationError as error:
         return {"id": request["id"], "kind": error.kind, "message": str(error)}
     if value is native.UNDEFINED:
@@ -122,9 +171,9 @@ def _serve(channel: socket.socket) -> None:
     try:
         loaded = _load(peer)
         if loaded is not None:
-            digest, policy = loaded
+            digest, policies = loaded
             while (request := peer.receive()) is not None:
-                peer.send(_answer(policy, digest, request))
+                peer.send(_answer(policies, digest, request))
     finally:
         os._exit(0)  # the main thread sits in poll and has nothing to clean up
 

@@ -23,6 +23,7 @@ from gateway.action import EFFECTS
 from gateway.decision import EFFECT_ORDER, STRATEGY_ORDER, check
 from gateway.policy.bundle import Bundle, read_tree
 from gateway.policy.engine import ENTRYPOINT, canonical
+from gateway.policy.evaluator import Policies
 from gateway.policy.heads import engine_modules
 from gateway.policy.opa import Opa
 from gateway.testing.policy import EVERYTHING, OpaServer, add_topic, make_document
@@ -69,7 +70,7 @@ def told_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def decide(told_bundle: Bundle) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """The embedded engine in this process. r0 may be switched off, r1 may not."""
     data = {**told_bundle.data, "sealgate_rules": {"r0": {"overridable": True}, "r1": {"overridable": False}}}
-    policy = native.CompiledPolicy(engine_modules(told_bundle), json.dumps(data), ENTRYPOINT)
+    policy = Policies(engine_modules(told_bundle), data, ENTRYPOINT, 250)
     return lambda document: canonical(policy.eval(document))
 
 

@@ -18,6 +18,7 @@ from gateway.action import EFFECTS
 from gateway.policy.bundle import Bundle, read_tree
 from gateway.policy.capabilities import CAPABILITIES_PATH, DENIED, allowed_builtins, probe_capabilities
 from gateway.policy.engine import ENTRYPOINT, canonical
+from gateway.policy.evaluator import Policies
 from gateway.policy.heads import engine_modules
 from gateway.policy.opa import Opa
 from gateway.testing.policy import OpaServer, make_document
@@ -31,7 +32,7 @@ Decide = Callable[[dict[str, Any]], Any]
 @pytest.fixture(scope="module", params=["shipped", "small"])
 def engines(request: pytest.FixtureRequest, small_bundle: Bundle, opa_program: str) -> Iterator[tuple[Decide, Decide]]:
     bundle = read_tree(ROOT / "rego") if request.param == "shipped" else small_bundle
-    policy = native.CompiledPolicy(engine_modules(bundle), json.dumps(bundle.data), ENTRYPOINT)
+    policy = Policies(engine_modules(bundle), bundle.data, ENTRYPOINT, 250)
     server = OpaServer(opa_program)
     server.start()
 
