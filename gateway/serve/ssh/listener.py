@@ -231,7 +231,8 @@ class SshHost:
             wire.disconnect(asyncssh.DISC_BY_APPLICATION, "the gateway is shutting down")
         self._pool.close()
         while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            # Not gather: for tasks that have ended already it returns without giving the loop a turn, and they would stay in the set.
+            await asyncio.wait(self._tasks)
 
 
 class _Refused(asyncio.Protocol):

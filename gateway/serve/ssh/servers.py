@@ -54,7 +54,7 @@ class HostLimits:
 
 
 class Host(Protocol):
-    """What the servers ask of the host they belong to; `gateway.serve.ssh.SshHost` is it."""
+    """What the servers ask of the host they belong to; `gateway.serve.ssh.listener.SshHost` is it."""
 
     pipeline: Pipeline
     verify: Verify
