@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from gateway.serve.ssh.channel import AgentChannel, TargetChannel
+
 HIGH_BYTES: Final = 1 << 20
 """Unread bytes at which the sender is not read any more."""
 
@@ -69,9 +71,14 @@ class ByteQueue:
 
 
 class FlowSink:
-    """What both halves of a channel call back, for relays that work through two queues. Subclasses say what an end means."""
+    """What both halves of a channel call back, for relays that work through two queues. A sender whose bytes are not read waits.
 
-    def __init__(self) -> None:
+    Subclasses open `_target`, the target's half, and say what an end means.
+    """
+
+    def __init__(self, agent: AgentChannel) -> None:
+        self._agent = agent
+        self._target: TargetChannel | None = None
         self.from_agent = ByteQueue(self._hold_agent, self._release_agent)
         self.from_target = ByteQueue(self._hold_target, self._release_target)
         self.ended = asyncio.Event()
@@ -126,13 +133,15 @@ class FlowSink:
         """The target reads again."""
 
     def _hold_agent(self) -> None:
-        raise NotImplementedError
+        self._agent.pause_reading()
 
     def _release_agent(self) -> None:
-        raise NotImplementedError
+        self._agent.resume_reading()
 
     def _hold_target(self) -> None:
-        raise NotImplementedError
+        if self._target is not None:
+            self._target.pause_reading()
 
     def _release_target(self) -> None:
-        raise NotImplementedError
+        if self._target is not None:
+            self._target.resume_reading()

@@ -21,7 +21,7 @@ from gateway.protocols.ssh.events import Exec
 from gateway.protocols.ssh.parse import Transfer
 from gateway.refusal import refuse_unreadable
 from gateway.serve.ssh.byte_queue import FlowSink
-from gateway.serve.ssh.channel import AgentChannel, TargetChannel
+from gateway.serve.ssh.channel import AgentChannel
 from gateway.serve.ssh.conversation import Conversation, open_target
 
 
@@ -74,14 +74,12 @@ class _GitRelay(FlowSink):
     """One fetch or push."""
 
     def __init__(self, conversation: Conversation, agent: AgentChannel, door: GitDoor, transfer: Transfer) -> None:
-        super().__init__()
+        super().__init__(agent)
         self._conversation = conversation
         self._session = conversation.session
-        self._agent = agent
         self._door = door
         self._repository = transfer.paths[0]
         self._service = transfer.service or "upload-pack"
-        self._target: TargetChannel | None = None
         self._inner: Ruling | None = None
         self._bytes_in = 0
         self._bytes_out = 0
@@ -216,17 +214,3 @@ class _GitRelay(FlowSink):
         detectors = self._conversation.masking.find_detectors(self._conversation.masking.always)
         if not self._is_refused:
             self._agent.write(data if detectors is None else detectors.mask(data)[0], is_error=True)
-
-    def _hold_agent(self) -> None:
-        self._agent.pause_reading()
-
-    def _release_agent(self) -> None:
-        self._agent.resume_reading()
-
-    def _hold_target(self) -> None:
-        if self._target is not None:
-            self._target.pause_reading()
-
-    def _release_target(self) -> None:
-        if self._target is not None:
-            self._target.resume_reading()

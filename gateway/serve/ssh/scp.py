@@ -16,7 +16,7 @@ from gateway.protocols.ssh.parse import Transfer
 from gateway.protocols.ssh.scp import Announcement, Chunk, Control, ScpSource
 from gateway.refusal import refuse_unreadable
 from gateway.serve.ssh.byte_queue import BROKEN_OFF, BrokenOffError, FlowSink
-from gateway.serve.ssh.channel import AgentChannel, TargetChannel
+from gateway.serve.ssh.channel import AgentChannel
 from gateway.serve.ssh.conversation import Conversation, open_target
 from gateway.serve.ssh.files import FindingsError, OpenFile, open_file
 
@@ -29,12 +29,10 @@ class ScpRelay(FlowSink):
     """One transfer. The source is the agent for `scp -t`, the target for `scp -f`."""
 
     def __init__(self, conversation: Conversation, agent: AgentChannel, transfer: Transfer) -> None:
-        super().__init__()
+        super().__init__(agent)
         self._conversation = conversation
         self._session = conversation.session
-        self._agent = agent
         self._transfer = transfer
-        self._target: TargetChannel | None = None
         self._file: OpenFile | None = None
         self._offset = 0
         self._held = b""
@@ -218,17 +216,3 @@ class ScpRelay(FlowSink):
         """What scp at the target complains about."""
         detectors = self._conversation.masking.find_detectors(self._conversation.masking.always)
         self._agent.write(data if detectors is None else detectors.mask(data)[0], is_error=True)
-
-    def _hold_agent(self) -> None:
-        self._agent.pause_reading()
-
-    def _release_agent(self) -> None:
-        self._agent.resume_reading()
-
-    def _hold_target(self) -> None:
-        if self._target is not None:
-            self._target.pause_reading()
-
-    def _release_target(self) -> None:
-        if self._target is not None:
-            self._target.resume_reading()

@@ -23,7 +23,7 @@ from gateway.protocols.ssh.events import FileRequest, Undecodable
 from gateway.protocols.ssh.sftp import Request, SftpReader
 from gateway.refusal import refuse_unreadable
 from gateway.serve.ssh.byte_queue import BROKEN_OFF, BrokenOffError, FlowSink
-from gateway.serve.ssh.channel import AgentChannel, TargetChannel
+from gateway.serve.ssh.channel import AgentChannel
 from gateway.serve.ssh.conversation import Conversation, open_target
 from gateway.serve.ssh.files import FindingsError, OpenFile, open_file, read_file_limit
 
@@ -48,11 +48,9 @@ class SftpRelay(FlowSink):
     """One sftp session."""
 
     def __init__(self, conversation: Conversation, agent: AgentChannel) -> None:
-        super().__init__()
+        super().__init__(agent)
         self._conversation = conversation
         self._session = conversation.session
-        self._agent = agent
-        self._target: TargetChannel | None = None
         self._pending: dict[int, _Pending] = {}
         self._files: dict[bytes, OpenFile] = {}
         self._folders: set[bytes] = set()
@@ -291,20 +289,6 @@ class SftpRelay(FlowSink):
     def deliver_error(self, data: bytes) -> None:
         """sftp-server writes nothing there; where it does, it is not shown."""
         logger.debug("%d bytes on standard error of sftp", len(data))
-
-    def _hold_agent(self) -> None:
-        self._agent.pause_reading()
-
-    def _release_agent(self) -> None:
-        self._agent.resume_reading()
-
-    def _hold_target(self) -> None:
-        if self._target is not None:
-            self._target.pause_reading()
-
-    def _release_target(self) -> None:
-        if self._target is not None:
-            self._target.resume_reading()
 
 
 _REPLIES: Final[dict[int, Callable[[SftpRelay, int, bytes, _Pending], bytes]]] = {
