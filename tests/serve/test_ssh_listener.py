@@ -46,12 +46,16 @@ async def test_a_stop_ends_when_the_last_work_has_just_ended():
 
 
 async def test_a_stop_waits_for_what_runs():
-    host, ended = make_host(), []
+    host, may_end, ended = make_host(), asyncio.Event(), []
 
     async def work():
-        await asyncio.sleep(0.05)
+        await may_end.wait()
         ended.append(True)
 
     host.spawn(work())
-    await host.stop(0)
+    stopping = asyncio.create_task(host.stop(0))
+    await asyncio.sleep(0)
+    assert not stopping.done()
+    may_end.set()
+    await stopping
     assert ended == [True]

@@ -211,6 +211,5 @@ class _GitRelay(FlowSink):
 
     def deliver_error(self, data: bytes) -> None:
         """What git and the hooks of the target say."""
-        detectors = self._conversation.masking.find_detectors(self._conversation.masking.always)
         if not self._is_refused:
-            self._agent.write(data if detectors is None else detectors.mask(data)[0], is_error=True)
+            self._agent.write(self._conversation.masking.mask_always(data), is_error=True)

@@ -214,5 +214,4 @@ class ScpRelay(FlowSink):
 
     def deliver_error(self, data: bytes) -> None:
         """What scp at the target complains about."""
-        detectors = self._conversation.masking.find_detectors(self._conversation.masking.always)
-        self._agent.write(data if detectors is None else detectors.mask(data)[0], is_error=True)
+        self._agent.write(self._conversation.masking.mask_always(data), is_error=True)
