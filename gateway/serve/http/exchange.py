@@ -129,7 +129,8 @@ class Exchange:
         self.request = event
         ruling = self._ruling = await session.pipeline.handle(event, self._doorway(), abandoned=self.abandoned)
         if ruling.refusal is not None:
-            return self._refuse(ruling.refusal)
+            # The token may have ended since the head came. Nothing was sent yet: the client is asked for a new one.
+            return self._challenge(ruling.refusal) if ruling.refusal.kind == "identity" else self._refuse(ruling.refusal)
         try:
             self._check_session_bytes(ruling)
             proof = await connection.credential.read()
@@ -375,6 +376,14 @@ class Exchange:
     def _refuse(self, refusal: Refusal, *, status: int | None = None, grpc_status: int | None = None) -> HttpResponse:
         self.close()
         return self._tell(refusal, status=status, grpc_status=grpc_status)
+
+    def _challenge(self, refusal: Refusal) -> HttpResponse:
+        head = self._head
+        if head is not None and enforce.speaks_grpc(head.http_version, head.find_header("content-type")):
+            return self._refuse(refusal)
+        self.close()
+        is_proxy = not self._prefix
+        return enforce.challenge(refusal.what, refusal.why, refusal.fix, refusal.decision_id, is_proxy=is_proxy)
 
     def _tell(self, refusal: Refusal, *, status: int | None = None, grpc_status: int | None = None) -> HttpResponse:
         """A refusal in the words of whoever asked: gRPC's clients know none of HTTP's statuses, and show no body."""

@@ -218,6 +218,24 @@ def test_a_token_that_expires_inside_a_tunnel_stops_it(open_tunnel, mint):
     assert "proxy-authenticate" in head.lower()
 
 
+def test_a_token_that_expires_after_the_head_came_is_asked_for_anew(open_tunnel, mint, monkeypatch):
+    import asyncio  # noqa: PLC0415 - only here
+
+    judge = Exchange.judge
+
+    async def wait(self, body):
+        await asyncio.to_thread(wait_until, lambda: time.time_ns() >= self.subject.expires_ns)
+        return await judge(self, body)
+
+    monkeypatch.setattr(Exchange, "judge", wait)
+    tunnel = open_tunnel(token=mint(ttl_s=3))
+    tunnel.send(GET)
+    status, head, body = tunnel.read_response()
+    assert status == 407
+    assert "proxy-authenticate" in head.lower()
+    assert b"token of this session has expired" in body
+
+
 def test_a_large_upload_is_refused_while_it_comes(open_tunnel):
     tunnel = open_tunnel()
     tunnel.send(POST + b"Content-Length: 999999999\r\n\r\n" + b"x" * 100_000)

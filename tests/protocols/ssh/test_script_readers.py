@@ -1,8 +1,9 @@
 """Which lines take code on standard input: never fewer than a shell would let run it."""
 
 import os
-import re
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -165,10 +166,10 @@ def test_what_is_more_than_a_list_is_not_read(line):
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory):
-    """A folder of programs that write their words down and end as $END says."""
+    """A folder of programs that write their words down, each process in a file of its own, and end as $END says."""
     folder = tmp_path_factory.mktemp("programs")
     for name in ("p", "pp"):
-        (folder / name).write_text('#!/bin/sh\n{ printf "%s\\0" "${0##*/}" "$@"; echo; } >> "$LOG"\nexit $END\n')
+        (folder / name).write_text('#!/bin/sh\nprintf "%s\\0" "${0##*/}" "$@" > "$LOG/$$"\nexit $END\n')
         (folder / name).chmod(0o755)
     return folder
 
@@ -184,17 +185,12 @@ def test_a_shell_runs_the_commands_that_were_read(programs, line):
     if not commands or any(argv[0] not in {"p", "pp"} for argv in commands):
         return
     ran = set()
-    log = programs / "log"
     for end in "01":
-        log.write_bytes(b"")
+        log = Path(tempfile.mkdtemp(dir=programs))
         environment = {"PATH": f"{programs}:{os.environ['PATH']}", "LOG": str(log), "END": end}
         done = subprocess.run(["sh", "-c", line], cwd=programs, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)  # fmt: skip
         assert not done.stderr
-        ran |= {
-            tuple(part.decode() for part in words.split(b"\0")[:-1])
-            for words in re.split(rb"(?<=\0)\n", log.read_bytes())
-            if words
-        }
+        ran |= {tuple(file.read_text().split("\0")[:-1]) for file in log.iterdir()}
     assert ran == set(commands)
 
 
