@@ -54,6 +54,7 @@ from gateway.recording import (
     MAX_RECORDED_INPUT_BYTES,
     describe_outcome,
     fit_facts,
+    is_durable,
     name_effects,
     wait_until_durable,
 )
@@ -255,10 +256,17 @@ class PipelineSession:
         Raises:
             EvidenceUnavailableError: a record could not be made durable, so nothing may be delivered any more.
         """
-        last = self._last
-        if last is not None and not (last.done() and last.exception() is None):
-            self.recorder.hurry()
+        last = self.find_unsettled()
+        if last is not None:
             await wait_until_durable(last)
+
+    def find_unsettled(self) -> asyncio.Future[Receipt] | None:
+        """The newest record of the session while it is not durable, which is hurried then: what an answer has to wait for."""
+        last = self._last
+        if last is None or is_durable(last):
+            return None
+        self.recorder.hurry()
+        return last
 
     def open_transcript(self, ruling: Ruling) -> TranscriptWriter:
         """The transcript of a let-through action that runs for a while; end it before `finish`."""

@@ -46,6 +46,18 @@ def describe_outcome(outcome: Outcome) -> dict[str, Any]:
     return {"status": outcome.status, **{name: value for name, value in optional.items() if value}}
 
 
+def is_durable(record: asyncio.Future[Any]) -> bool:
+    """Whether a queued record is on the disk."""
+    return record.done() and not record.cancelled() and record.exception() is None
+
+
+def describe_loss(error: BaseException | None) -> EvidenceUnavailableError:
+    """What is raised where a queued record cannot be made durable."""
+    fix = "check space and health of the evidence store, then restart the gateway"
+    why = "the wait for it was given up" if error is None else str(error)
+    return EvidenceUnavailableError("the record cannot be made durable", why=why, fix=fix)
+
+
 async def wait_until_durable(future: asyncio.Future[Receipt]) -> None:
     """Wait for a queued record; a cancelled wait leaves it queued. Raises EvidenceUnavailableError."""
     try:
@@ -53,8 +65,4 @@ async def wait_until_durable(future: asyncio.Future[Receipt]) -> None:
     except asyncio.CancelledError:
         raise
     except Exception as error:
-        raise EvidenceUnavailableError(
-            "the record cannot be made durable",
-            why=str(error),
-            fix="check space and health of the evidence store, then restart the gateway",
-        ) from error
+        raise describe_loss(error) from error

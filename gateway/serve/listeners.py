@@ -43,9 +43,13 @@ class Wire(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._size = 0
         self._is_paused = False
+        self._is_reading = False
         self._reader: asyncio.Future[None] | None = None
         self._writers: list[asyncio.Future[None]] = []
-        self._is_write_paused = False
+        self.is_write_paused = False
+        """The peer reads more slowly than we write."""
+        self.receiver: Callable[[bytes], bool] | None = None
+        """Offered each arrival while a reader waits for nothing else; False where it does not take it, and then the reader gets it."""
         self._ended = False
         self._is_woken = False
         self.gone = asyncio.Event()
@@ -59,6 +63,8 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop for each arrival."""
+        if self.receiver is not None and self._is_reading and not self._is_woken and not self._chunks and self.receiver(data):
+            return
         self._chunks.append(data)
         self._size += len(data)
         if self._size > READ_HIGH_BYTES and not self._is_paused and self._transport is not None:
@@ -78,11 +84,11 @@ class Wire(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The peer reads more slowly than we write."""
-        self._is_write_paused = True
+        self.is_write_paused = True
 
     def resume_writing(self) -> None:
         """The peer caught up."""
-        self._is_write_paused = False
+        self.is_write_paused = False
         self._wake_writers()
 
     # --- for hosts
@@ -95,8 +101,12 @@ class Wire(asyncio.Protocol):
 
     async def wait(self) -> None:
         """Wait until bytes have arrived, the peer has left, or someone calls `wake`."""
-        while not self._chunks and not self._ended and not self._is_woken:
-            await self._sleep()
+        self._is_reading = True
+        try:
+            while not self._chunks and not self._ended and not self._is_woken:
+                await self._sleep()
+        finally:
+            self._is_reading = False
         self._is_woken = False
 
     async def wait_for_wake(self) -> None:
@@ -134,7 +144,7 @@ class Wire(asyncio.Protocol):
 
     async def drain(self) -> None:
         """Wait until the peer has caught up, or has left."""
-        while self._is_write_paused and not self._ended:
+        while self.is_write_paused and not self._ended:
             writer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._writers.append(writer)
             await writer

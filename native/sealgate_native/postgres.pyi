@@ -135,6 +135,20 @@ class Session:
     def receive_server(self, data: bytes, now_ns: int = 0, mono_ns: int = 0, may_affect: bool = False) -> None:
         """Takes bytes of the server; the same bound holds while a description waits."""
 
+    def pass_client(
+        self, data: bytes, now_ns: int, mono_ns: int, may_affect: bool
+    ) -> tuple[int, bytes | None, bytes | None, Drafts | None]:
+        """`receive_client`, and what came of it: state, bytes for the server, bytes for the client, records to queue before either.
+
+        State is a sum: 1 `next_client_event` has something, 2 `next_server_event` has, 4 `is_holding`, 8 `is_settled`. While events
+        wait no bytes are given: what is decided about the events comes first.
+        """
+
+    def pass_server(
+        self, data: bytes, now_ns: int, mono_ns: int, may_affect: bool
+    ) -> tuple[int, bytes | None, bytes | None, Drafts | None]:
+        """The same for bytes of the server."""
+
     def set_known(self, salt: bytes, detectors: Detectors, counters: Counters, keeps_transcript: bool) -> None:
         """Lets the session answer by itself what it learns from here on.
 

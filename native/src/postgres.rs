@@ -3,6 +3,7 @@ mod events;
 mod known;
 mod maskers;
 mod messages;
+mod passed;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,6 +23,7 @@ use events::{client_event, server_event};
 use known::{extract_lesson, extract_row_lesson, Checks};
 use maskers::{copy_masker, Masks, Texts};
 use messages::fields_of;
+use passed::{passed, Passed};
 
 /// Below this many bytes the work is shorter than handing the interpreter lock over.
 const DETACH_BYTES: usize = 4096;
@@ -173,6 +175,32 @@ impl Session {
             may_affect,
         };
         self.receive(py, data, gate, KernelSession::receive_server_within)
+    }
+
+    /// An arrival of the client and all that came of it, in one call.
+    fn pass_client<'py>(
+        &self,
+        py: Python<'py>,
+        data: &[u8],
+        now_ns: u64,
+        mono_ns: u64,
+        may_affect: bool,
+    ) -> PyResult<Passed<'py>> {
+        self.receive_client(py, data, now_ns, mono_ns, may_affect)?;
+        passed(py, &mut lock(&self.inner))
+    }
+
+    /// The same for an arrival of the server.
+    fn pass_server<'py>(
+        &self,
+        py: Python<'py>,
+        data: &[u8],
+        now_ns: u64,
+        mono_ns: u64,
+        may_affect: bool,
+    ) -> PyResult<Passed<'py>> {
+        self.receive_server(py, data, now_ns, mono_ns, may_affect)?;
+        passed(py, &mut lock(&self.inner))
     }
 
     /// Lets the session answer by itself what it has learned.

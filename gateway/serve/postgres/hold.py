@@ -57,22 +57,29 @@ class Beside:
         self._size = 0
         self._released = b""
 
-    async def read(self) -> bytes:
-        """What the server said to the session, b"" once it has left. Raises ProtocolViolation."""
+    @property
+    def is_idle(self) -> bool:
+        """Whether what the server says is the session's, and nothing is kept back."""
+        return self._answer is None and not self._released
+
+    async def read(self) -> bytes | None:
+        """What the server said to the session, b"" where it was only woken, None once the server has left. Raises ProtocolViolation."""
         while True:
             if self._released and self._answer is None:  # what the session says next must not fall into an answer
                 data, self._released = self._released, b""
                 return data
             await self._wire.wait()
             data = self._wire.take()
-            if data and self._answer is None:
-                return data
-            if data:
-                self._collect(data)
-            elif self._wire.gone.is_set():
+            if not data and self._wire.gone.is_set():
                 if self._answer is not None and not self._answer.done():
                     self._answer.set_exception(TargetError("the target broke off", why="a statement was held for its approval"))
-                return b""
+                return None
+            if self._answer is None and not self._released:
+                return data
+            if data and self._answer is not None:
+                self._collect(data)
+            elif data:
+                self._released += data
 
     async def ask(self, messages: bytes) -> list[Frame]:
         """The server's answer up to its ReadyForQuery. Raises TargetError when it leaves."""

@@ -2,8 +2,8 @@
 
 Two tasks share the kernel. `_judge` reads the agent: every event that needs a decision goes through the pipeline and is then forwarded
 or refused in its place. `_answer` reads the server: every described result is decided before a row of it is delivered. What
-the agent gets leaves through `_deliver` alone, which takes the bytes first and then waits for the record of everything decided
-so far, so that no byte can overtake its record. What the server gets leaves through `_push`, after `handle` returned.
+either side gets leaves through `Traffic` alone, behind the record of everything it depends on; what needs no decision passes there
+without a task.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ from gateway.serve.postgres.late import LateChecks
 from gateway.serve.postgres.limits import DRAIN_TIMEOUT_S, MIN_GUARD_PAUSE_S, SessionLimits
 from gateway.serve.postgres.lookups import CatalogCache
 from gateway.serve.postgres.outcomes import OpenAction, OpenActions, copy_options, unknown_result
+from gateway.serve.postgres.traffic import Traffic
 from gateway.serve.postgres.upstream import Upstream
 
 logger = logging.getLogger(__name__)
@@ -117,29 +118,31 @@ class PostgresSession:
         self._beside = Beside(upstream, limits.max_message_bytes)
         self._hold = self._door.hold = HeldWork(self._kernel, self._beside, self._is_idle, upstream, self._lose_target)
         self._known = KnownActions(self._kernel, session, self._door, catalog, budget, masking.record_detectors, memory.ask)
+        self._traffic = Traffic(
+            client, upstream.wire, self._kernel, session,
+            open_gate=self._open_gate, may_pass=self._may_pass, lose=self._lose,
+        )  # fmt: skip
         self._actions = OpenActions(limits.max_statements, self._known.adopt)
         self._cursors = CursorRows()
-        self._delivery = asyncio.Lock()
         self._abandoned = asyncio.Event()
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._is_judging = False
         self._is_cancelled = False
-        self._is_in_flight = False
-        self._is_held = False
         self._is_stopping = False
         self._has_defined = False
         self._has_heard_fatal = False
         self._catalog_digest: str | None = None
-        self._unreleased: asyncio.Future[Any] | None = None
-        self._began_at = self._active_at = time.monotonic()
+        self._began_at = time.monotonic()
 
     # --- for the host
 
     async def run(self) -> str:
         """Carry the session to its end and record it; returns the reason."""
         tasks = [asyncio.create_task(self._watch(part)) for part in (self._judge(), self._answer(), self._guard())]
+        self._traffic.open()
         try:
             ending = await self._ending
+            self._traffic.close()
             tasks[0].cancel()
             await self._say_goodbye(ending)
             if ending.agent_left:
@@ -148,6 +151,7 @@ class PostgresSession:
             ending = GATEWAY_STOPPED
             raise
         finally:
+            self._traffic.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -163,7 +167,7 @@ class PostgresSession:
 
     async def cancel(self) -> None:
         """The agent asked to cancel (53.2.8): end a wait for a reviewer, or pass it on to what the server runs."""
-        if self._is_judging and not self._is_in_flight:
+        if self._is_judging and not self._traffic.is_in_flight:
             self._is_cancelled = True
             self._abandoned.set()
             await self._hold.cancel()
@@ -193,28 +197,19 @@ class PostgresSession:
                 if not isinstance(event, CopyInEnd):
                     await self._rule(event)
                 continue
-            await self._push()
+            await self._traffic.push()
             await self._upstream.wire.drain()
-            await self._deliver()
+            await self._traffic.deliver()
             if self._kernel.is_holding:
-                await self._wait_for_server()
-                continue
-            await self._client.wait()
-            data = self._client.take()
+                await self._traffic.wait_for_server()
+                data = b""
+            else:
+                await self._client.wait()
+                data = self._client.take()
             if data:
-                self._active_at = time.monotonic()
-                self._kernel.receive_client(data, *self._open_gate())
-                self._record_known()
+                self._traffic.receive_client(data)
             elif self._client.gone.is_set():
                 raise EndSession(AGENT_LEFT)
-
-    async def _wait_for_server(self) -> None:
-        """The kernel needs a reply before it can read on; until then the agent is not read either."""
-        self._is_held = True
-        await self._client.wait_for_wake()
-        self._is_held = False
-        if self._client.gone.is_set():
-            raise EndSession(AGENT_LEFT)
 
     async def _rule(self, event: JudgedEvent) -> None:
         """One event through the pipeline, then on to the server or back as a refusal."""
@@ -251,7 +246,7 @@ class PostgresSession:
             # The server failed the pipeline meanwhile and would have skipped the message; so did the kernel.
             self._session.finish(self._actions.take(ruling.number).ruling, Outcome("cancelled"))
         if self._hold.has_run:
-            self._send(await self._hold.keep())
+            self._traffic.send(await self._hold.keep())
 
     def _follow_catalog(self) -> None:
         """A changed catalogue can give the same columns another origin, so every kept plan is decided again."""
@@ -262,54 +257,32 @@ class PostgresSession:
             self._kernel.forget_plans()
 
     def _is_idle(self) -> bool:
-        return not self._is_in_flight
+        return not self._traffic.is_in_flight
 
     def _may_hold(self) -> bool:
-        return self._kernel.transaction_status == "I" and not self._is_in_flight
+        return self._kernel.transaction_status == "I" and not self._traffic.is_in_flight
 
     def _open_gate(self) -> tuple[int, int, bool]:
         return CLOSED if self._client.gone.is_set() or self._hold.is_open else self._known.open_gate()
 
-    def _record_known(self) -> None:
-        """Queue the records of what the kernel let through by itself: at once, so that no byte of it can leave before."""
-        drafts = self._kernel.take_drafts()
-        if drafts is not None:
-            durable = self._session.append_drafts(drafts)
-            if drafts.has_effects:
-                self._unreleased = durable
-
-    async def _push(self) -> None:
-        while self._unreleased is not None:  # release point a: the record is durable before the server sees anything
-            awaited = self._unreleased
-            await self._session.release_replies()
-            if self._unreleased is awaited:
-                self._unreleased = None
-        self._send(self._kernel.take_to_server())
-
-    def _send(self, data: bytes) -> None:
-        if data:
-            self._is_in_flight = True
-            self._upstream.wire.write(data)
+    def _may_pass(self) -> bool:
+        return self._beside.is_idle and not self._ending.done()
 
     # --- server to agent
 
     async def _answer(self) -> None:
-        data = self._upstream.rest
+        data: bytes | None = self._upstream.rest
         while True:
             if data:
-                self._active_at = time.monotonic()
-                self._kernel.receive_server(data, *self._open_gate())
-                self._record_known()
+                self._traffic.receive_server(data)
             while (report := self._kernel.next_server_event()) is not None:
                 await self._take(parse_server_event(report))
-            if self._is_in_flight and self._kernel.is_settled:
-                self._is_in_flight = False
-            await self._push()
-            await self._deliver()
-            if self._kernel.has_client_events or (self._is_held and not self._kernel.is_holding):
-                self._client.wake()
+            self._traffic.note_settled()
+            await self._traffic.push()
+            await self._traffic.deliver()
+            self._traffic.wake_judge()
             data = await self._beside.read()
-            if not data:
+            if data is None:
                 raise EndSession(self._lose_target())
 
     async def _take(self, event: ServerEvent) -> None:
@@ -398,15 +371,6 @@ class PostgresSession:
         if self._ending.done() and is_idle:
             raise EndSession(self._ending.result())  # draining: nothing more to learn
 
-    async def _deliver(self) -> None:
-        """The one way to the agent. Bytes are taken before the gate, so that the gate covers every record they depend on."""
-        async with self._delivery:
-            data = self._kernel.take_to_client()
-            if data:
-                await self._session.release_replies()
-                self._client.write(data)
-        await self._client.drain()
-
     # --- beginning and end
 
     async def _guard(self) -> None:
@@ -414,15 +378,16 @@ class PostgresSession:
         while not self._client.gone.is_set():
             now = time.monotonic()
             is_idle = self._kernel.pending == 0 and not self._is_judging
-            if is_idle and now - self._active_at >= self._limits.idle_timeout_s:
+            active_at = self._traffic.active_at
+            if is_idle and now - active_at >= self._limits.idle_timeout_s:
                 raise EndSession(end_idle(self._limits.idle_timeout_s))
             if is_idle and now - self._began_at >= self._limits.max_session_s:
                 raise EndSession(end_overlong(self._limits.max_session_s))
-            due_at = min(self._active_at + self._limits.idle_timeout_s, self._began_at + self._limits.max_session_s)
-            if now - self._active_at >= MAX_AGE_S:
+            due_at = min(active_at + self._limits.idle_timeout_s, self._began_at + self._limits.max_session_s)
+            if now - active_at >= MAX_AGE_S:
                 self._known.forget()
             else:
-                due_at = min(due_at, self._active_at + MAX_AGE_S)
+                due_at = min(due_at, active_at + MAX_AGE_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(due_at - now, MIN_GUARD_PAUSE_S)):
                     await self._client.gone.wait()
@@ -437,11 +402,16 @@ class PostgresSession:
             self._end(end.ending)
         except ProtocolViolation as error:
             self._end(await self._record_violation(error))
-        except EvidenceUnavailableError as error:
-            logger.error("session %s ends: %s", self._session.id, error)  # noqa: TRY400 - the cause is in the message
+        except Exception as error:  # noqa: BLE001 - fail closed: whatever it is ends the session
+            self._lose(error)
+
+    def _lose(self, error: Exception) -> None:
+        """Something went wrong that the session cannot outlive."""
+        if isinstance(error, EvidenceUnavailableError):
+            logger.error("session %s ends: %s", self._session.id, error)
             self._end(EVIDENCE_LOST)
-        except Exception:
-            logger.exception("session %s ends with a fault of the gateway", self._session.id)
+        else:
+            logger.error("session %s ends with a fault of the gateway", self._session.id, exc_info=error)
             self._end(end_faulted(self._session.id))
 
     def _end(self, ending: Ending) -> None:
@@ -470,7 +440,7 @@ class PostgresSession:
         if ending.fields is None:
             return
         with contextlib.suppress(EvidenceUnavailableError, ProtocolViolation):
-            await self._deliver()
+            await self._traffic.deliver()
         # The last words carry nothing of the target's, so they need no gate: where evidence failed they are all that is left to say.
         self._client.write(encode_error(dict(ending.fields)))
 
@@ -479,7 +449,7 @@ class PostgresSession:
         if self._kernel.is_failed or self._kernel.pending == 0 or self._upstream.wire.gone.is_set():
             return
         with contextlib.suppress(EvidenceUnavailableError):
-            await self._push()
+            await self._traffic.push()
         await self._upstream.cancel()
         await asyncio.wait([answer], timeout=DRAIN_TIMEOUT_S)
 

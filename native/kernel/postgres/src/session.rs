@@ -287,6 +287,11 @@ impl Session {
         !self.client_events.is_empty()
     }
 
+    /// Whether `next_server_event` has something to say.
+    pub fn has_server_events(&self) -> bool {
+        !self.server_events.is_empty()
+    }
+
     /// Whether the client's first message waits for replies of the server, not for the host.
     pub fn is_holding(&self) -> bool {
         self.is_holding
