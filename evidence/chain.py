@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from evidence.record import FINAL_STATUSES, expects_outcome
+from evidence.drafts import Prepared
+from evidence.record import FINAL_STATUSES, VERSION, expects_outcome
 
 
 @dataclass(slots=True)
@@ -15,7 +16,7 @@ class Chain:
 
     Attributes:
         sseq: number of the next record in the session.
-        sprev: leaf hash of the last one, hex; empty before the first.
+        tip: the last one: its leaf hash, hex, empty before the first; or what it was prepared as, whose bytes may not be made yet.
         pending: decisions that released an action and have no final outcome yet.
         transcript: transcript mode of the session; empty for the log's own chain.
         last_chunk: number of the last transcript chunk that a record names; -1 before the first.
@@ -23,16 +24,41 @@ class Chain:
 
     sid: str
     sseq: int = 0
-    sprev: str = ""
+    tip: str | Prepared = ""
     pending: dict[str, None] = field(default_factory=dict)
     transcript: str = ""
     last_chunk: int = -1
     closed: bool = False
 
+    @property
+    def sprev(self) -> str:
+        """Leaf hash of the last record, hex; empty before the first. Raises ValueError where a prepared one cannot be made."""
+        if not isinstance(self.tip, str):
+            self.tip = self.tip.last_hash()
+        return self.tip
+
+    def envelop(self, kind: str, fields: Mapping[str, Any], seq: int, ts: str, mono_us: int) -> dict[str, Any]:
+        """The whole record that goes next; `follow` takes it into account once it is queued."""
+        document = {
+            **fields,
+            "v": VERSION,
+            "type": kind,
+            "seq": seq,
+            "sid": self.sid,
+            "sseq": self.sseq,
+            "ts": ts,
+            "mono_us": mono_us,
+        }
+        if previous := self.sprev:
+            document["sprev"] = previous
+        if kind == "session.close":
+            document["records"] = self.sseq + 1
+        return document
+
     def follow(self, kind: str, fields: Mapping[str, Any], leaf_hash: str) -> None:
         """Take one record into account. Never fails on fields that passed `record.check`: the record is queued by then."""
         self.sseq += 1
-        self.sprev = leaf_hash
+        self.tip = leaf_hash
         if kind == "decision":
             if expects_outcome(fields):
                 self.pending[fields["decision_id"]] = None
@@ -46,12 +72,13 @@ class Chain:
         elif kind == "session.close":
             self.closed = True
 
-    def follow_drafts(self, count: int, leaf_hash: str, opened: Iterable[str], closed: Iterable[str]) -> None:
-        """Take prepared records into account: how many, the last one's hash, decisions that now owe an outcome, and those that do not."""
-        self.sseq += count
-        self.sprev = leaf_hash
-        self.pending.update(dict.fromkeys(opened))
-        for decision_id in closed:
+    def follow_prepared(self, prepared: Prepared) -> None:
+        """Take prepared records into account."""
+        self.sseq += prepared.records
+        self.tip = prepared
+        for decision_id in prepared.opened:
+            self.pending[decision_id] = None
+        for decision_id in prepared.closed:
             self.pending.pop(decision_id, None)
 
     def as_state(self) -> dict[str, Any]:

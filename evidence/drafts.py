@@ -1,13 +1,13 @@
 """Records made ready elsewhere, that lack only their place in the log.
 
-Whoever writes the same record many times over may prepare it in a faster way than a dictionary for each: the log then asks for the
-finished bytes once it knows the place. What the log stores is the same either way, and so is what it promises: the record and every
+Whoever writes the same record many times over may prepare it in a faster way than a dictionary for each: the log gives it its place, and
+has the bytes made when it writes them. What the log stores is the same either way, and so is what it promises: the record and every
 chunk it names are durable together. `docs/evidence-format.md`, sections 3, 4 and 7.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from evidence.record import VERSION
@@ -26,9 +26,45 @@ class Sealer(Protocol):
 SealerFactory = Callable[[bytes, str, str], Sealer]
 """(data key, origin, session id) -> what seals that session's chunks."""
 
-Finished = tuple[bytes, list[bytes], list[bytes], list[tuple[int, bytes]], list[str], list[str]]
-"""Items for the write-ahead log, records, their leaf hashes, chunks by number, decisions that released an action, and decisions
-whose outcome is among the records."""
+
+class Prepared(Protocol):
+    """Records of one session at their place, and the chunks they name.
+
+    Their bytes are made when they are first needed: mostly by whoever writes them, so that nobody waits for that. Records of a
+    session are made in its order, whoever asks first.
+    """
+
+    @property
+    def records(self) -> int:
+        """How many; at least one."""
+
+    @property
+    def chunks(self) -> int:
+        """Chunks they name, numbered one after the other."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of their items, at most."""
+
+    @property
+    def opened(self) -> Sequence[str]:
+        """Decisions that released an action."""
+
+    @property
+    def closed(self) -> Sequence[str]:
+        """Decisions whose outcome is among the records."""
+
+    def last_hash(self) -> str:
+        """Leaf hash of the last record, hexadecimal. Raises ValueError where it cannot be made: then the log cannot go on."""
+
+    def cancel(self) -> None:
+        """Give the place up again: they will not be written, and nothing was put behind them."""
+
+    def items(self) -> bytes:
+        """Items for the write-ahead log, each chunk before the record that names it. Raises ValueError."""
+
+    def take(self) -> tuple[Sequence[bytes], Sequence[bytes], Sequence[tuple[int, bytes]]]:
+        """Records, their leaf hashes, and chunks by number; once, when they are written. Raises ValueError."""
 
 
 class Drafts(Protocol):
@@ -38,21 +74,21 @@ class Drafts(Protocol):
     def has_effects(self) -> bool:
         """Whether one of them lets another effect than reading through."""
 
-    def finish(self, sealer: Any, sid: str, seq: int, sseq: int, previous: str, chunk: int, ts: str, mono_us: int, /) -> Finished:
-        """The records at their place.
+    def place(self, sealer: Any, sid: str, seq: int, sseq: int, previous: Any, chunk: int, ts: str, mono_us: int, /) -> Prepared:
+        """Give the records their place, once.
 
         Args:
             sealer: what the session's chunks are sealed with.
             sid: the session.
             seq: index of the first record in the log.
             sseq: its number in the session.
-            previous: leaf hash of the session's record before, hexadecimal.
+            previous: the session's record before: its leaf hash, hexadecimal, or what it was prepared as.
             chunk: number of the session's next chunk.
             ts: time of the records.
             mono_us: microseconds since the log was opened.
 
         Raises:
-            ValueError: a record cannot be made; none of them may be used.
+            ValueError: a record could turn out too large; none of them has a place then.
         """
 
 

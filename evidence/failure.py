@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 
+from evidence.canonical import encode_leaf
 from evidence.chain import Chain
 from evidence.errors import EvidenceWriteError
-from evidence.wal import Entry, count_records
+from evidence.merkle import hash_leaf
+from evidence.wal import LEAF, Entry, count_records, encode_item
+
+LAST_WORDS_BYTES: Final = 64 << 10
+"""Size of the segment that takes the records written after a failure."""
 
 _DETAIL_CHARACTERS: Final = 512
 """How much of the error text the last record keeps: enough for a path and an errno, little enough for a full disk."""
@@ -39,3 +44,11 @@ def chain_before(chain: Chain, unwritten: Sequence[Entry]) -> Chain:
         if fields["sid"] == chain.sid:
             return Chain(chain.sid, fields["sseq"], fields.get("sprev", ""))
     return chain
+
+
+def make_last_word(chain: Chain, kind: str, fields: Mapping[str, Any], document: dict[str, Any]) -> Entry:
+    """The entry of one last record, which the chain then follows; nobody waits for it."""
+    leaf = encode_leaf(document)
+    digest = hash_leaf(leaf)
+    chain.follow(kind, fields, digest.hex())
+    return Entry(encode_item(LEAF, leaf), len(leaf), leaf, digest)

@@ -30,19 +30,30 @@ from evidence.chain import Chain
 from evidence.disk import Disk
 from evidence.drafts import Drafts, Sealer, SealerFactory
 from evidence.errors import DataKeyError, EvidenceBusyError, EvidenceWriteError, RecordError
-from evidence.failure import chain_before, describe_failure, describe_loss
+from evidence.failure import LAST_WORDS_BYTES, chain_before, describe_failure, describe_loss, make_last_word
 from evidence.keys import ChunkSealer, destroy_keys, parse_recipients
 from evidence.merkle import hash_leaf
 from evidence.note import NoteSigner
 from evidence.publish import MAX_BACKLOG_BYTES, Publisher, Subscriber
-from evidence.record import LOG_SID, VERSION, TranscriptMode, check, format_time
+from evidence.record import LOG_SID, TranscriptMode, check, format_time
 from evidence.recover import Recovered, ensure_ballast, lock_log, recover, settle
 from evidence.session import SessionLog, make_session_id
 from evidence.settings import LogSettings
 from evidence.tiles import TileWriter
 from evidence.transcript import FLUSH_S
 from evidence.waiters import Receipt, complete, refuse
-from evidence.wal import LEAF, STATE, Entry, SegmentHeader, Wal, encode_item, make_chunk_entry, make_entry, make_record_entry
+from evidence.wal import (
+    STATE,
+    Attachment,
+    Entry,
+    SegmentFileFactory,
+    SegmentHeader,
+    Wal,
+    encode_item,
+    make_chunk_entry,
+    make_prepared_entry,
+    make_record_entry,
+)
 
 _ORIGIN: Final = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
 
@@ -52,9 +63,6 @@ _LOGGER: Final = logging.getLogger("sealgate.evidence")
 
 MAX_DELAY_S: Final = 0.02
 """How long the record of a harmless read may wait for company while nobody waits for it."""
-
-LAST_WORDS_BYTES: Final = 64 << 10
-"""Size of the segment that takes the records written after a failure."""
 
 
 class Log:
@@ -73,6 +81,7 @@ class Log:
         clock: Callable[[], int],
         lock_descriptor: int,
         make_sealer: SealerFactory,
+        open_segment_file: SegmentFileFactory | None,
     ) -> None:
         self.path = path
         self.make_sealer = make_sealer
@@ -119,6 +128,7 @@ class Log:
             segment_bytes=settings.segment_bytes,
             on_durable=self._acknowledge,
             on_failure=self._give_up,
+            open_file=open_segment_file,
         )
 
     @classmethod
@@ -134,6 +144,7 @@ class Log:
         clock: Callable[[], int] = time.time_ns,
         disk: Disk | None = None,
         make_sealer: SealerFactory = ChunkSealer,
+        open_segment_file: SegmentFileFactory | None = None,
     ) -> Log:
         """Open the log `directory/origin`, recovering what a crash left; blocks until the opening record is signed.
 
@@ -147,6 +158,7 @@ class Log:
             clock: nanoseconds since the epoch, for `ts`.
             disk: the file operations; tests give one that fails.
             make_sealer: makes what seals a session's chunks; prepared records (`evidence.drafts`) are sealed with the same.
+            open_segment_file: makes what appends to a segment in place of `disk`.
 
         Raises:
             LogLockedError: another process has this log open.
@@ -180,6 +192,7 @@ class Log:
                 clock=clock,
                 lock_descriptor=descriptor,
                 make_sealer=make_sealer,
+                open_segment_file=open_segment_file,
             )
         except OSError as error:
             os.close(descriptor)
@@ -215,7 +228,7 @@ class Log:
         return session
 
     def append_to(
-        self, chain: Chain, kind: str, fields: Mapping[str, Any], attachments: tuple[tuple[int, str, int, bytes], ...] = ()
+        self, chain: Chain, kind: str, fields: Mapping[str, Any], attachments: tuple[Attachment, ...] = ()
     ) -> asyncio.Future[Receipt]:
         """Append to a chain from a coroutine; used by `SessionLog`."""
         loop = asyncio.get_running_loop()
@@ -224,7 +237,7 @@ class Log:
         return future
 
     def submit_to(
-        self, chain: Chain, kind: str, fields: Mapping[str, Any], attachments: tuple[tuple[int, str, int, bytes], ...] = ()
+        self, chain: Chain, kind: str, fields: Mapping[str, Any], attachments: tuple[Attachment, ...] = ()
     ) -> Future[Receipt]:
         """Append to a chain from a thread; used by `SessionLog`."""
         future: Future[Receipt] = Future()
@@ -238,23 +251,25 @@ class Log:
         future: asyncio.Future[Receipt] = loop.create_future()
         with self._wal.lock:
             self._check_open(chain, "prepared")
-            ts, mono_us = format_time(self._clock()), (time.monotonic_ns() - self._started_ns) // 1000
-            items, leaves, hashes, chunks, opened, closed = drafts.finish(
-                sealer, chain.sid, self._size, chain.sseq, chain.sprev, chunk, ts, mono_us
-            )
-            count, last = len(leaves), len(leaves) - 1
-            receipt = Receipt(self._size + last, hashes[-1], chain.sseq + last)
-            entry = make_entry(chain.sid, items, leaves, hashes, chunks, receipt, future, loop)
-            entry.may_wait = bool(opened) and not closed and not drafts.has_effects
-            self._enqueue(entry)
-            self._size += count
-            chain.follow_drafts(count, hashes[-1].hex(), opened, closed)
+            ts, mono_us = self._read_clocks()
+            prepared = drafts.place(sealer, chain.sid, self._size, chain.sseq, chain.tip, chunk, ts, mono_us)
+            last = prepared.records - 1
+            receipt = Receipt(self._size + last, b"", chain.sseq + last)
+            entry = make_prepared_entry(chain.sid, prepared, receipt, future, loop)
+            entry.may_wait = bool(prepared.opened) and not prepared.closed and not drafts.has_effects
+            try:
+                self._enqueue(entry)
+            except BaseException:
+                prepared.cancel()
+                raise
+            self._size += prepared.records
+            chain.follow_prepared(prepared)
         now_s = self._last_record_s = time.monotonic()
         if entry.may_wait and now_s >= self._delay_ends_s:
             # The answer's records will most likely come first, and take this one along under their sync.
             self._delay_ends_s = now_s + MAX_DELAY_S
             loop.call_later(MAX_DELAY_S, self.hurry)
-        return future, len(chunks)
+        return future, prepared.chunks
 
     def hurry(self) -> None:
         """Write what is queued now: somebody waits for a record that was in no hurry, or it has waited long enough."""
@@ -290,7 +305,7 @@ class Log:
         fields: Mapping[str, Any],
         waiter: Any,
         loop: Any,
-        attachments: tuple[tuple[int, str, int, bytes], ...] = (),
+        attachments: tuple[Attachment, ...] = (),
     ) -> Receipt:
         check(kind, fields)
         with self._wal.lock:
@@ -305,21 +320,11 @@ class Log:
         return receipt
 
     def _envelop(self, chain: Chain, kind: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-        document = {
-            **fields,
-            "v": VERSION,
-            "type": kind,
-            "seq": self._size,
-            "sid": chain.sid,
-            "sseq": chain.sseq,
-            "ts": format_time(self._clock()),
-            "mono_us": (time.monotonic_ns() - self._started_ns) // 1000,
-        }
-        if chain.sprev:
-            document["sprev"] = chain.sprev
-        if kind == "session.close":
-            document["records"] = chain.sseq + 1
-        return document
+        ts, mono_us = self._read_clocks()
+        return chain.envelop(kind, fields, self._size, ts, mono_us)
+
+    def _read_clocks(self) -> tuple[str, int]:
+        return format_time(self._clock()), (time.monotonic_ns() - self._started_ns) // 1000
 
     def _enqueue(self, entry: Entry) -> None:
         if self._publisher.backlog_bytes > MAX_BACKLOG_BYTES:
@@ -469,17 +474,12 @@ class Log:
         """Record the failure in a fresh segment: the old one is in an unknown state, and the ballast makes room."""
         (self.path / "ballast").unlink(missing_ok=True)
         chain = chain_before(self._log_chain, unwritten)
-        size = self._size = self._wal.durable_size
+        self._size = self._wal.durable_size
         entries = []
         for kind, fields in describe_loss(self._failure, unwritten):
-            leaf = encode_leaf(self._envelop(chain, kind, fields))
-            digest = hash_leaf(leaf)
-            chain.follow(kind, fields, digest.hex())
+            entries.append(make_last_word(chain, kind, fields, self._envelop(chain, kind, fields)))
             self._size += 1
-            entries.append(Entry(encode_item(LEAF, leaf), len(leaf), leaf, digest))
-        body = b"".join(part for entry in entries for part in entry.parts)
-        self._wal.open_segment(size, LAST_WORDS_BYTES).append(body, size, len(entries))
-        self._wal.durable_size += len(entries)
+        self._wal.write_last_words(entries, LAST_WORDS_BYTES)
         self._publisher.put(entries)
         self._publisher.request()
 

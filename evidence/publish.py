@@ -162,12 +162,10 @@ class Publisher:
             for entry in batch:
                 self._segment_number += entry.starts_segment
                 size += entry.size
-                for kind, name, number, data in entry.attachments:
-                    self._attach(kind, name, number, data)
-                if entry.leaf is not None:
-                    self._tiles.add(entry.leaf, entry.leaf_hash)
-                    leaves.append(entry.leaf)
-                for leaf, leaf_hash in entry.more:
+                records, attachments = entry.publish()
+                for attachment in attachments:
+                    self._attach(*attachment)
+                for leaf, leaf_hash in records:
                     self._tiles.add(leaf, leaf_hash)
                     leaves.append(leaf)
         self._chunks.flush()

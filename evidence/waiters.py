@@ -29,6 +29,7 @@ def complete(entries: Iterable[Entry]) -> None:
         if entry.loop is not None:
             loops.setdefault(entry.loop, []).append(entry)
         elif entry.waiter is not None:
+            entry.settle()
             entry.waiter.set_result(entry.receipt)
     for loop, own in loops.items():
         _call(loop, _complete_all, own)
@@ -46,6 +47,7 @@ def refuse(entries: Iterable[Entry], error: Exception) -> None:
 def _complete_all(entries: list[Entry]) -> None:
     for entry in entries:
         if not entry.waiter.done():
+            entry.settle()
             entry.waiter.set_result(entry.receipt)
 
 

@@ -16,13 +16,14 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from evidence.disk import Disk
+from evidence.drafts import Prepared
 from evidence.errors import EvidenceBusyError
 
 MAX_BATCH_ENTRIES: Final = 256
@@ -72,17 +73,25 @@ def decode_named(body: bytes) -> tuple[str, int, bytes]:
     return body[2:end].decode(), int.from_bytes(body[end : end + 8]), body[end + 8 :]
 
 
+Part = bytes | Prepared
+"""Items of an entry, or records that make them."""
+
+Attachment = tuple[int, str, int, bytes]
+"""A CHUNK or FILE item for whoever publishes it: kind, name, number, data."""
+
+
 class Entry:
     """One request to the log on its way to disk: items, and who waits for them.
 
     Attributes:
-        parts: items as they go to disk. Parts share their bytes with `leaf` and `attachments`: an entry
+        parts: items as they go to disk, or what makes them. Parts share their bytes with `leaf` and `attachments`: an entry
             is held until it is published, and at full speed copies would cost more than encoding.
-        size: bytes of all parts.
-        leaf: the record's bytes, or None for an entry that only carries chunks, files or state.
-        more: further records behind the first, as (bytes, leaf hash); `receipt` is the last one's.
+        size: bytes of all parts, at most.
+        leaf: the record's bytes, or None for an entry that only carries chunks, files or state, or whose records are `prepared`.
+        prepared: records of the session `name` whose bytes are made when they are written; `receipt` is the last one's.
+        records: how many there are.
         waiter: a future to complete with `receipt`; `loop` is its event loop, or None for a `concurrent.futures.Future`.
-        attachments: CHUNK and FILE items for whoever publishes them, as (kind, name, number, data).
+        attachments: what travels with the record.
         starts_segment: this entry must be the first of a new segment.
         may_wait: nobody waits for it yet, so it need not wake the writer; see `Wal.ring`.
     """
@@ -93,9 +102,11 @@ class Entry:
         "leaf_hash",
         "loop",
         "may_wait",
-        "more",
+        "name",
         "parts",
+        "prepared",
         "receipt",
+        "records",
         "size",
         "starts_segment",
         "waiter",
@@ -103,16 +114,15 @@ class Entry:
 
     def __init__(
         self,
-        parts: tuple[bytes, ...],
+        parts: tuple[Part, ...],
         size: int,
         leaf: bytes | None = None,
         leaf_hash: bytes = b"",
         receipt: Any = None,
         waiter: Any = None,
         loop: Any = None,
-        attachments: tuple[tuple[int, str, int, bytes], ...] = (),
+        attachments: tuple[Attachment, ...] = (),
         *,
-        more: tuple[tuple[bytes, bytes], ...] = (),
         starts_segment: bool = False,
     ) -> None:
         self.parts = parts
@@ -123,9 +133,23 @@ class Entry:
         self.waiter = waiter
         self.loop = loop
         self.attachments = attachments
-        self.more = more
+        self.prepared: Prepared | None = None
+        self.name = ""
+        self.records = 0 if leaf is None else 1
         self.may_wait = False
         self.starts_segment = starts_segment
+
+    def settle(self) -> None:
+        """Complete the receipt of records that have been written."""
+        if self.prepared is not None:
+            self.receipt.leaf_hash = bytes.fromhex(self.prepared.last_hash())
+
+    def publish(self) -> tuple[Iterable[tuple[bytes, bytes]], Iterable[Attachment]]:
+        """The records as (bytes, leaf hash) and the attachments, for whoever publishes them; once. Raises ValueError."""
+        if self.prepared is None:
+            return () if self.leaf is None else ((self.leaf, self.leaf_hash),), self.attachments
+        leaves, hashes, chunks = self.prepared.take()
+        return zip(leaves, hashes, strict=True), [(CHUNK, self.name, number, data) for number, data in chunks]
 
 
 def make_chunk_entry(kind: int, name: str, number: int, data: bytes) -> Entry:
@@ -135,7 +159,7 @@ def make_chunk_entry(kind: int, name: str, number: int, data: bytes) -> Entry:
 
 
 def make_record_entry(
-    leaf: bytes, leaf_hash: bytes, receipt: Any, waiter: Any, loop: Any, attachments: tuple[tuple[int, str, int, bytes], ...] = ()
+    leaf: bytes, leaf_hash: bytes, receipt: Any, waiter: Any, loop: Any, attachments: tuple[Attachment, ...] = ()
 ) -> Entry:
     """One entry for a record and what travels with it."""
     parts: tuple[bytes, ...] = encode_item(LEAF, leaf)
@@ -146,25 +170,16 @@ def make_record_entry(
     return Entry(parts, size, leaf, leaf_hash, receipt, waiter, loop, attachments)
 
 
-def make_entry(
-    sid: str,
-    items: bytes,
-    leaves: list[bytes],
-    hashes: list[bytes],
-    chunks: list[tuple[int, bytes]],
-    receipt: Any,
-    waiter: Any,
-    loop: Any,
-) -> Entry:
-    """One entry for prepared records of a session, laid out already as `items`; `receipt` is the last record's."""
-    sealed = tuple([(CHUNK, sid, number, data) for number, data in chunks])
-    more = tuple(zip(leaves[1:], hashes[1:], strict=True))
-    return Entry((items,), len(items), leaves[0], hashes[0], receipt, waiter, loop, sealed, more=more)
+def make_prepared_entry(sid: str, prepared: Prepared, receipt: Any, waiter: Any, loop: Any) -> Entry:
+    """One entry for prepared records of a session; `receipt` is the last record's."""
+    entry = Entry((prepared,), prepared.size, receipt=receipt, waiter=waiter, loop=loop)
+    entry.prepared, entry.name, entry.records = prepared, sid, prepared.records
+    return entry
 
 
 def count_records(entries: Iterable[Entry]) -> int:
     """How many records some entries hold."""
-    return sum([1 + len(entry.more) for entry in entries if entry.leaf is not None])
+    return sum([entry.records for entry in entries])
 
 
 @dataclass(slots=True)
@@ -180,6 +195,17 @@ class Counters:
     refused: int = 0
 
 
+class SegmentFile(Protocol):
+    """Appends batches to one segment in a faster way than the plain one."""
+
+    def append(self, parts: Sequence[Any], number: int, first_index: int, records: int, offset: int, /) -> int:
+        """Write one batch and make it durable; the bytes it takes. Raises OSError, and ValueError where a record cannot be made."""
+
+
+SegmentFileFactory = Callable[[Path], SegmentFile]
+"""A segment that exists -> what appends to it."""
+
+
 @dataclass(frozen=True, slots=True)
 class SegmentHeader:
     """Where a segment stands in the log."""
@@ -192,7 +218,15 @@ class SegmentHeader:
 class SegmentWriter:
     """Writes batches into one segment. Owned by the writer thread."""
 
-    def __init__(self, directory: Path, disk: Disk, origin: str, header: SegmentHeader, size: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        disk: Disk,
+        origin: str,
+        header: SegmentHeader,
+        size: int,
+        open_file: SegmentFileFactory | None = None,
+    ) -> None:
         self._disk = disk
         self.header = header
         self.path = segment_path(directory, header.number)
@@ -204,6 +238,7 @@ class SegmentWriter:
             disk.sync(self._descriptor)
             disk.replace(temporary, self.path)
             disk.sync_directory(directory)
+            self._file = None if open_file is None else open_file(self.path)
         except OSError:
             os.close(self._descriptor)
             temporary.unlink(missing_ok=True)
@@ -211,13 +246,19 @@ class SegmentWriter:
         self._offset = HEADER_BYTES
         self._batch = header.first_batch
 
-    def append(self, body: bytes, first_index: int, leaf_count: int) -> None:
-        """Write one batch and make it durable. After an error the segment must not be used again."""
-        data = encode_batch(self._batch, first_index, leaf_count, body)
-        self._disk.write_all(self._descriptor, data, self._offset)
-        self._disk.sync_data(self._descriptor)
-        self._offset += len(data)
+    def append(self, parts: Sequence[Part], first_index: int, records: int) -> int:
+        """Write one batch and make it durable; the bytes it takes. After an error the segment must not be used again."""
+        if self._file is not None:
+            length = self._file.append(parts, self._batch, first_index, records, self._offset)
+        else:
+            body = b"".join([part if isinstance(part, bytes) else part.items() for part in parts])
+            data = encode_batch(self._batch, first_index, records, body)
+            length = len(data)
+            self._disk.write_all(self._descriptor, data, self._offset)
+            self._disk.sync_data(self._descriptor)
+        self._offset += length
         self._batch += 1
+        return length
 
     @property
     def next_batch(self) -> int:
@@ -246,6 +287,7 @@ class Wal:
         segment_bytes: int = SEGMENT_BYTES,
         on_durable: Callable[[list[Entry]], None],
         on_failure: Callable[[BaseException, list[Entry]], None],
+        open_file: SegmentFileFactory | None = None,
     ) -> None:
         self.lock = threading.Lock()
         self.counters = Counters()
@@ -255,6 +297,7 @@ class Wal:
         self._origin = origin
         self._disk = disk
         self._segment_bytes = segment_bytes
+        self._open_file = open_file
         self._on_durable = on_durable
         self._on_failure = on_failure
         self._queue: list[Entry] = []
@@ -303,7 +346,7 @@ class Wal:
         self._planned += size
         self._queue.append(entry)
         self._queue_bytes += size
-        if entry.leaf is not None and not entry.may_wait:
+        if entry.records and not entry.may_wait:
             self.ring()
 
     def ring(self) -> None:
@@ -370,18 +413,19 @@ class Wal:
         return queue[:count]
 
     def _commit(self, batch: list[Entry]) -> None:
-        body = b"".join([part for entry in batch for part in entry.parts])
-        leaf_count = count_records(batch)
+        parts = [part for entry in batch for part in entry.parts]
+        records = count_records(batch)
         if batch[0].starts_segment:
-            self.open_segment(self.durable_size, max(self._segment_bytes, HEADER_BYTES + BATCH_OVERHEAD + len(body)))
+            size = HEADER_BYTES + BATCH_OVERHEAD + sum([entry.size for entry in batch])
+            self.open_segment(self.durable_size, max(self._segment_bytes, size))
         assert self._segment is not None  # noqa: S101 - the first entry of all starts a segment
         counters = self.counters
         started_ns = time.monotonic_ns()
-        self._segment.append(body, self.durable_size, leaf_count)
+        length = self._segment.append(parts, self.durable_size, records)
         counters.sync_ns += time.monotonic_ns() - started_ns
-        self.durable_size += leaf_count
-        counters.records += leaf_count
-        counters.bytes += len(body)
+        self.durable_size += records
+        counters.records += records
+        counters.bytes += length - BATCH_OVERHEAD
         counters.syncs += 1
         counters.queue = len(self._queue)
         self._on_durable(batch)
@@ -390,6 +434,13 @@ class Wal:
         """Counters for monitoring."""
         return {**asdict(self.counters), "size": self.durable_size}
 
+    def write_last_words(self, entries: list[Entry], size: int) -> None:
+        """Write records into a segment of their own after a failure. Writer thread only. Raises OSError."""
+        first = self.durable_size
+        parts = [part for entry in entries for part in entry.parts]
+        self.open_segment(first, size).append(parts, first, len(entries))
+        self.durable_size += len(entries)
+
     def open_segment(self, first_index: int, size: int) -> SegmentWriter:
         """Start the next segment; the one before ends here, whatever bytes may follow in it. Writer thread only."""
         if self._segment is not None:
@@ -397,7 +448,7 @@ class Wal:
             self._segment.close()
             self._segment = None
         header = SegmentHeader(self._next_number, first_index, self._next_batch)
-        self._segment = SegmentWriter(self._directory, self._disk, self._origin, header, size)
+        self._segment = SegmentWriter(self._directory, self._disk, self._origin, header, size, self._open_file)
         self._next_number += 1
         self.counters.segments += 1
         return self._segment

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -71,6 +71,27 @@ class Budgets:
         return SessionBudget(usage, self._clock_s)
 
 
+class RowBound:
+    """Bounds on the rows of a session and its run."""
+
+    __slots__ = ("_bounds",)
+
+    def __init__(self, bounds: Sequence[tuple[int, _Usage]]) -> None:
+        self._bounds = bounds
+
+    @property
+    def left(self) -> int:
+        """How many rows may still be delivered: the least of all bounds."""
+        least = -1
+        for bound, usage in self._bounds:
+            left = bound - usage.rows
+            if left <= 0:
+                return 0
+            if least < 0 or left < least:
+                least = left
+        return least
+
+
 class SessionBudget:
     """What one session, and the run it belongs to, may still do."""
 
@@ -93,8 +114,13 @@ class SessionBudget:
 
     def find_row_limit(self, obligations: Iterable[Obligation]) -> int | None:
         """How many rows may still be delivered, the least of all bounds; None without one. Raises UncountableError."""
+        bound = self.bind_rows(obligations)
+        return None if bound is None else bound.left
+
+    def bind_rows(self, obligations: Iterable[Obligation]) -> RowBound | None:
+        """The bounds on rows, to be asked again and again; None without one. Raises UncountableError."""
         bounds = [item for item in obligations if item.kind == "volume_limit"]
-        return min((max(0, _count(item, "rows") - self._usage[_scope(item)].rows) for item in bounds), default=None)
+        return RowBound([(_count(item, "rows"), self._usage[_scope(item)]) for item in bounds]) if bounds else None
 
     def count_rows(self, ruling: Ruling | None, rows: int) -> None:
         """Rows that were delivered, where the ruling bounds their volume."""

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, cast
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from sealgate_native.record import Sealer
+from sealgate_native.record import Sealer, SegmentFile
 
 from evidence.attest import Attestor, LogSource
 from evidence.disk import Disk
@@ -232,6 +232,7 @@ def _open(config: Config, secrets: SecretResolver, worker: int) -> Evidence:
         openings_recipients=section.openings_recipients,
         settings=settings,
         make_sealer=Sealer,
+        open_segment_file=SegmentFile,
     )
     end_development: Callable[[], None] | None = None
     try:

@@ -1,5 +1,7 @@
 """Records of evidence made from templates, and what seals their chunks."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import final
 
 @final
@@ -27,6 +29,34 @@ class Drafts:
     def has_effects(self) -> bool:
         """Whether one of them lets another effect than reading through, so that it must be durable before the server sees it."""
 
-    def finish(
-        self, sealer: Sealer, sid: str, seq: int, sseq: int, previous: str, chunk: int, ts: str, mono_us: int, /
-    ) -> tuple[bytes, list[bytes], list[bytes], list[tuple[int, bytes]], list[str], list[str]]: ...
+    def place(
+        self, sealer: Sealer, sid: str, seq: int, sseq: int, previous: str | Prepared, chunk: int, ts: str, mono_us: int, /
+    ) -> Prepared:
+        """Gives the records their place, once. Raises ValueError where one of them could turn out too large; nothing has changed then."""
+
+@final
+class Prepared:
+    """Records of one session at their place, whose bytes are made when they are first needed (`evidence.drafts.Prepared`)."""
+
+    @property
+    def records(self) -> int: ...
+    @property
+    def chunks(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def opened(self) -> list[str]: ...
+    @property
+    def closed(self) -> list[str]: ...
+    def last_hash(self) -> str: ...
+    def cancel(self) -> None: ...
+    def items(self) -> bytes: ...
+    def take(self) -> tuple[list[bytes], list[bytes], list[tuple[int, bytes]]]: ...
+
+@final
+class SegmentFile:
+    """One segment of the write-ahead log, appended to without the interpreter (`evidence.wal.SegmentFile`)."""
+
+    def __new__(cls, path: Path, /) -> SegmentFile: ...
+    def append(self, parts: Sequence[bytes | Prepared], number: int, first_index: int, records: int, offset: int, /) -> int:
+        """Writes one batch and makes it durable; the bytes it takes. Raises OSError, and ValueError where a record cannot be made."""

@@ -279,7 +279,7 @@ impl Session {
     /// Records made since the last call.
     fn take_drafts(&self) -> Option<Drafts> {
         let (inner, has_effects) = lock(&self.inner).known()?.take_drafts()?;
-        Some(Drafts { inner, has_effects })
+        Some(Drafts::new(inner, has_effects))
     }
 
     fn next_client_event<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {

@@ -1,12 +1,16 @@
 //! Python face of `sealgate-record`: sealing, and records that wait for their place in the log.
-use pyo3::exceptions::PyValueError;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use sealgate_postgres::Counters as KernelCounters;
 use sealgate_record::{
-    Drafts as KernelDrafts, Place, SealError, Sealer as KernelSealer, Slot, Template,
+    BatchPlace, Drafts as KernelDrafts, Prepared as KernelPrepared, SealError,
+    Sealer as KernelSealer, Seat, SegmentFile as KernelSegment, Slot, Template,
 };
-use std::sync::Arc;
 
 /// Below this many bytes the work is shorter than handing the interpreter lock over.
 const DETACH_BYTES: usize = 16 << 10;
@@ -18,7 +22,7 @@ fn raise(error: &SealError) -> PyErr {
 /// Seals the chunks of one session.
 #[pyclass(frozen, module = "sealgate_native.record")]
 pub struct Sealer {
-    inner: KernelSealer,
+    inner: Arc<KernelSealer>,
 }
 
 #[pymethods]
@@ -26,7 +30,9 @@ impl Sealer {
     #[new]
     fn new(data_key: &[u8], origin: &str, sid: &str) -> PyResult<Sealer> {
         let inner = KernelSealer::new(data_key, origin, sid).map_err(|error| raise(&error))?;
-        Ok(Sealer { inner })
+        Ok(Sealer {
+            inner: Arc::new(inner),
+        })
     }
 
     fn seal<'py>(
@@ -76,63 +82,202 @@ impl Counters {
 /// Records of one session that lack only their place.
 #[pyclass(frozen, module = "sealgate_native.record")]
 pub struct Drafts {
-    pub inner: KernelDrafts,
+    inner: Mutex<Option<KernelDrafts>>,
     #[pyo3(get)]
-    pub has_effects: bool,
+    has_effects: bool,
 }
 
-type Finished<'py> = (
-    Bound<'py, PyBytes>,
+impl Drafts {
+    /// Records as a session made them.
+    pub fn new(inner: KernelDrafts, has_effects: bool) -> Drafts {
+        Drafts {
+            inner: Mutex::new(Some(inner)),
+            has_effects,
+        }
+    }
+}
+
+/// Leaves, their hashes, chunks by number.
+type Records<'py> = (
     Vec<Bound<'py, PyBytes>>,
     Vec<Bound<'py, PyBytes>>,
     Vec<(u64, Bound<'py, PyBytes>)>,
-    Vec<String>,
-    Vec<String>,
 );
+
+/// The leaf hash of the session's record before, or what is behind it.
+#[derive(FromPyObject)]
+enum Before<'py> {
+    Hash(String),
+    Prepared(Bound<'py, Prepared>),
+}
 
 #[pymethods]
 impl Drafts {
+    /// Gives the records their place, once; their bytes are made later.
     #[allow(clippy::too_many_arguments)] // a place in the log is that many things
-    fn finish<'py>(
+    fn place(
         &self,
-        py: Python<'py>,
         sealer: &Sealer,
-        sid: &str,
+        sid: String,
         seq: u64,
         sseq: u64,
-        previous: String,
+        previous: Before<'_>,
         chunk: u64,
-        ts: &str,
+        ts: String,
         mono_us: u64,
-    ) -> PyResult<Finished<'py>> {
-        let place = Place {
+    ) -> PyResult<Prepared> {
+        let mut waiting = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = || PyValueError::new_err("records get their place once");
+        let measure = waiting.as_ref().ok_or_else(taken)?.measure();
+        let measure = measure.map_err(|error| raise(&error))?;
+        let drafts = waiting.take().ok_or_else(taken)?;
+        let seat = Seat {
+            sealer: Arc::clone(&sealer.inner),
             sid,
             seq,
             sseq,
-            previous,
             chunk,
             ts,
             mono_us,
         };
-        let done = self
-            .inner
-            .finish(place, &sealer.inner)
-            .map_err(|error| raise(&error))?;
+        let inner = match previous {
+            Before::Hash(hash) => KernelPrepared::after_hash(hash, drafts, seat),
+            Before::Prepared(before) => before.get().inner.before(drafts, seat),
+        };
+        Ok(Prepared {
+            inner,
+            records: measure.records,
+            chunks: measure.chunks,
+            size: measure.bytes,
+            opened: measure.opened,
+            closed: measure.closed,
+        })
+    }
+}
+
+/// Records at their place, whose bytes are made when they are written.
+#[pyclass(frozen, module = "sealgate_native.record")]
+pub struct Prepared {
+    pub inner: KernelPrepared,
+    #[pyo3(get)]
+    records: u64,
+    #[pyo3(get)]
+    chunks: u64,
+    #[pyo3(get)]
+    size: usize,
+    #[pyo3(get)]
+    opened: Vec<String>,
+    #[pyo3(get)]
+    closed: Vec<String>,
+}
+
+#[pymethods]
+impl Prepared {
+    fn last_hash(&self) -> PyResult<String> {
+        self.inner.last_hash().map_err(|error| raise(&error))
+    }
+
+    fn cancel(&self) {
+        self.inner.cancel();
+    }
+
+    fn items<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let mut items = Vec::new();
+        let written = self.inner.write_items(&mut items);
+        written.map_err(|error| raise(&error))?;
+        Ok(PyBytes::new(py, &items))
+    }
+
+    fn take<'py>(&self, py: Python<'py>) -> PyResult<Records<'py>> {
+        let done = self.inner.take().map_err(|error| raise(&error))?;
         let bytes = |data: &Vec<u8>| PyBytes::new(py, data);
+        let hash = |hash: &[u8; 32]| PyBytes::new(py, hash);
+        let chunk = |(number, data): &(u64, Vec<u8>)| (*number, PyBytes::new(py, data));
         Ok((
-            PyBytes::new(py, &done.items),
             done.leaves.iter().map(bytes).collect(),
-            done.hashes
-                .iter()
-                .map(|hash| PyBytes::new(py, hash))
-                .collect(),
-            done.chunks
-                .iter()
-                .map(|(number, data)| (*number, PyBytes::new(py, data)))
-                .collect(),
-            done.opened,
-            done.closed,
+            done.hashes.iter().map(hash).collect(),
+            done.chunks.iter().map(chunk).collect(),
         ))
+    }
+}
+
+/// A part of a batch.
+#[derive(FromPyObject)]
+enum Part {
+    Bytes(PyBackedBytes),
+    Prepared(Py<Prepared>),
+}
+
+/// What stops an append.
+enum AppendError {
+    Disk(std::io::Error),
+    Records(SealError),
+}
+
+impl From<std::io::Error> for AppendError {
+    fn from(error: std::io::Error) -> AppendError {
+        AppendError::Disk(error)
+    }
+}
+
+impl From<AppendError> for PyErr {
+    fn from(error: AppendError) -> PyErr {
+        match error {
+            AppendError::Disk(error) => {
+                PyOSError::new_err((error.raw_os_error().unwrap_or_default(), error.to_string()))
+            }
+            AppendError::Records(error) => raise(&error),
+        }
+    }
+}
+
+/// One segment of the write-ahead log, appended to without the interpreter.
+#[pyclass(frozen, module = "sealgate_native.record")]
+pub struct SegmentFile {
+    inner: KernelSegment,
+}
+
+#[pymethods]
+impl SegmentFile {
+    #[new]
+    fn new(path: PathBuf) -> PyResult<SegmentFile> {
+        let inner = KernelSegment::open(&path).map_err(AppendError::Disk)?;
+        Ok(SegmentFile { inner })
+    }
+
+    /// Writes one batch and makes it durable; the bytes it takes.
+    fn append(
+        &self,
+        py: Python<'_>,
+        parts: Vec<Part>,
+        number: u64,
+        first_index: u64,
+        records: u32,
+        offset: u64,
+    ) -> PyResult<u64> {
+        let place = BatchPlace {
+            number,
+            first_index,
+            records,
+            offset,
+        };
+        let room = 4096 * parts.len();
+        let write = || {
+            self.inner.append(place, room, |out| {
+                for part in &parts {
+                    match part {
+                        Part::Bytes(bytes) => out.extend_from_slice(bytes),
+                        Part::Prepared(prepared) => prepared
+                            .get()
+                            .inner
+                            .write_items(out)
+                            .map_err(AppendError::Records)?,
+                    }
+                }
+                Ok::<_, AppendError>(())
+            })
+        };
+        Ok(py.detach(write)?)
     }
 }
 
@@ -158,6 +303,8 @@ pub fn register(py: Python<'_>, parent: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Sealer>()?;
     module.add_class::<Counters>()?;
     module.add_class::<Drafts>()?;
+    module.add_class::<Prepared>()?;
+    module.add_class::<SegmentFile>()?;
     parent.add_submodule(&module)?;
     py.import("sys")?
         .getattr("modules")?

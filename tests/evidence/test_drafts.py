@@ -26,24 +26,47 @@ class Outcomes:
 
     has_effects = False
 
-    def __init__(self, *decisions, opened=()):
+    def __init__(self, *decisions, opened=(), closed=None):
         self.decisions, self.opened = decisions, list(opened)
+        self.closed = list(decisions if closed is None else closed)
 
-    def finish(self, sealer, sid, seq, sseq, previous, chunk, ts, mono_us):
-        items, leaves, hashes, chunks = b"", [], [], []
-        for number, decision in enumerate(self.decisions):
+    def place(self, sealer, sid, seq, sseq, previous, chunk, ts, mono_us):
+        if not isinstance(previous, str):
+            previous = previous.last_hash()
+        return Placed(self, sealer, sid, seq, sseq, previous, chunk, ts, mono_us)
+
+
+class Placed:
+    """The same at their place (`evidence.drafts.Prepared`)."""
+
+    def __init__(self, drafts, sealer, sid, seq, sseq, previous, chunk, ts, mono_us):
+        self.opened, self.closed = drafts.opened, drafts.closed
+        self.records = self.chunks = len(drafts.decisions)
+        self._items, self._leaves, self._chunks = b"", [], []
+        for number, decision in enumerate(drafts.decisions):
             sealed = sealer.seal(chunk + number, decision.encode())
             reference = {"n": chunk + number, "sha256": hashlib.sha256(sealed).hexdigest(), "bytes": len(decision)}
             fields = {"decision_id": decision, "status": "completed", "transcript": reference}
             place = {"seq": seq + number, "sseq": sseq + number, "sprev": previous, "ts": ts, "mono_us": mono_us}
             leaf = encode_leaf({**envelop("outcome", fields, sid), **place})
             head = len(sid).to_bytes(2) + sid.encode() + (chunk + number).to_bytes(8)
-            items += b"\2" + (len(head) + len(sealed)).to_bytes(4) + head + sealed + b"\1" + len(leaf).to_bytes(4) + leaf
+            self._items += b"\2" + (len(head) + len(sealed)).to_bytes(4) + head + sealed + b"\1" + len(leaf).to_bytes(4) + leaf
             previous = hash_leaf(leaf).hex()
-            leaves.append(leaf)
-            hashes.append(hash_leaf(leaf))
-            chunks.append((chunk + number, sealed))
-        return items, leaves, hashes, chunks, self.opened, list(self.decisions)
+            self._leaves.append(leaf)
+            self._chunks.append((chunk + number, sealed))
+        self.size = len(self._items)
+
+    def last_hash(self):
+        return hash_leaf(self._leaves[-1]).hex()
+
+    def cancel(self):
+        pass
+
+    def items(self):
+        return self._items
+
+    def take(self):
+        return self._leaves, [hash_leaf(leaf) for leaf in self._leaves], self._chunks
 
 
 @pytest.fixture
@@ -115,14 +138,9 @@ def test_prepared_records_survive_a_crash(open_log, tmp_path):
 def test_a_record_nobody_waits_for_is_written_soon(open_log):
     log, _ = open_log()
 
-    class Decided(Outcomes):
-        def finish(self, *place):
-            *rest, _ = super().finish(*place)
-            return (*rest, [])
-
     async def write():
         session = log.open_session({"subject": {"id": "a"}})
-        await session.append_drafts(Decided("d1", opened=["d1"]))  # nobody calls hurry: the delay ends by itself
+        await session.append_drafts(Outcomes("d1", opened=["d1"], closed=[]))  # nobody calls hurry: the delay ends by itself
 
     asyncio.run(write())
 

@@ -1,11 +1,14 @@
 """The write-ahead log's format: what is read back is what was synced, and damage is told apart from a torn write."""
 
+import errno
 import itertools
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sealgate_native.record import SegmentFile
 
 from evidence import wal as wal_module
 from evidence.disk import Disk
@@ -30,11 +33,11 @@ ORIGIN = "gw-a/2026h2/w0"
 SIZE = 64 << 10
 
 
-def make_segment(directory, bodies, number=3, first_index=10, first_batch=7):
-    segment = SegmentWriter(directory, Disk(), ORIGIN, SegmentHeader(number, first_index, first_batch), SIZE)
+def make_segment(directory, bodies, number=3, first_index=10, first_batch=7, open_file=None):
+    segment = SegmentWriter(directory, Disk(), ORIGIN, SegmentHeader(number, first_index, first_batch), SIZE, open_file)
     index = first_index
     for leaves in bodies:
-        segment.append(b"".join(part for leaf in leaves for part in encode_item(LEAF, leaf)), index, len(leaves))
+        segment.append([part for leaf in leaves for part in encode_item(LEAF, leaf)], index, len(leaves))
         index += len(leaves)
     segment.close()
     return segment.path
@@ -53,6 +56,24 @@ def test_what_was_synced_is_read_back(tmp_path_factory, bodies):
     assert scanned.end_index == 10 + sum(map(len, bodies))
     assert scanned.end_batch == 7 + len(bodies)
     assert scanned.torn == b""
+
+
+@settings(max_examples=30)
+@given(st.lists(st.lists(st.binary(min_size=1, max_size=50), max_size=5), max_size=6))
+def test_the_native_writer_leaves_the_same_bytes(tmp_path_factory, bodies):
+    plain = make_segment(tmp_path_factory.mktemp("wal"), bodies)
+    native = make_segment(tmp_path_factory.mktemp("wal"), bodies, open_file=SegmentFile)
+    assert native.read_bytes() == plain.read_bytes()
+
+
+def test_the_native_writer_says_what_the_disk_says():
+    segment = SegmentFile(Path("/dev/full"))
+    with pytest.raises(OSError, match="No space left") as caught:
+        segment.append([b"x"], 0, 0, 1, 0)
+    assert caught.value.errno == errno.ENOSPC
+    with pytest.raises(OSError, match="No such file") as caught:
+        SegmentFile(Path("/nowhere/0.wal"))
+    assert caught.value.errno == errno.ENOENT
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), st.integers(0, 2**64 - 1), st.binary(max_size=100))

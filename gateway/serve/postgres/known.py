@@ -23,7 +23,7 @@ from gateway.pipeline import PipelineSession, Ruling
 from gateway.protocols.postgres import enforce
 from gateway.protocols.postgres.events import Execute, JudgedEvent, Parse, Query
 from gateway.protocols.postgres.parse import parse_client_event
-from gateway.serve.budgets import SessionBudget
+from gateway.serve.budgets import RowBound, SessionBudget
 from gateway.serve.postgres.door import PostgresDoor
 from gateway.serve.postgres.lookups import CatalogCache
 from gateway.serve.postgres.outcomes import OpenAction
@@ -81,6 +81,7 @@ class KnownActions:
         self._budget = budget
         self._on_forget = on_forget
         self._bounds: dict[tuple[str, str], Obligation] = {}
+        self._bound: RowBound | None = None
         self._point: DecisionPoint = session.pipeline.decision_point
         self._snapshot: object = None
         self._is_used = detectors is not None
@@ -103,24 +104,25 @@ class KnownActions:
             return CLOSED
         recorder, subject = session.recorder, session.subject
         now_ns = session.pipeline.clock_ns()
+        may_affect = recorder.is_ready(for_effects=True)
         if (
-            not recorder.is_ready(for_effects=False)
+            not (may_affect or recorder.is_ready(for_effects=False))
             or (subject.expires_ns and now_ns >= subject.expires_ns)
             or not self._point.may_ask(subject.id)
         ):
             return CLOSED
-        if self._bounds:
+        if self._bound is not None:
             self.count_rows()
-            left = self._budget.find_row_limit(self._bounds.values())
+            left = self._bound.left
             if not left:
                 return CLOSED  # the ordinary way refuses, and says so
             self._kernel.allow_rows(left)
-        return now_ns, time.monotonic_ns(), recorder.is_ready(for_effects=True)
+        return now_ns, time.monotonic_ns(), may_affect
 
     def count_rows(self) -> None:
         """Count what the kernel delivered by itself against the bounds on rows; those of an action taken back count twice."""
         used = self._kernel.take_rows_used()
-        if used and self._bounds:
+        if used and self._bound is not None:
             self._budget.add_rows(used)
 
     def forget(self) -> None:
@@ -165,6 +167,7 @@ class KnownActions:
         for item in ruling.decision.obligations:
             if item.kind == "volume_limit":
                 self._bounds[item.rule, str(item.params.get("per"))] = item
+                self._bound = self._budget.bind_rows(self._bounds.values())
 
     def cut_rows(self, opened: OpenAction, ruling: Ruling) -> tuple[int, dict[str, Any]] | None:
         """What the kernel is to learn of the decision about a result, together with its plan."""

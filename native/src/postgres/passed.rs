@@ -17,7 +17,7 @@ pub(super) type Passed<'py> = (
 /// What an arrival left behind. While events wait, bytes stay where they are: what is decided about the events comes first.
 pub(super) fn passed<'py>(py: Python<'py>, session: &mut KernelSession) -> PyResult<Passed<'py>> {
     let drafts = session.known().and_then(|known| known.take_drafts());
-    let drafts = drafts.map(|(inner, has_effects)| Drafts { inner, has_effects });
+    let drafts = drafts.map(|(inner, has_effects)| Drafts::new(inner, has_effects));
     let has_events = [session.has_client_events(), session.has_server_events()];
     let flags = [
         has_events[0],

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::json::{push_hex, push_number, push_string};
-use crate::seal::{sha256, SealError, Sealer};
+use crate::seal::{check_size, sha256, SealError, Sealer};
 use crate::template::{Slot, Template, Value, Values};
 
 /// Kinds of items in the write-ahead log (`docs/evidence-format.md`, section 7).
@@ -12,6 +12,12 @@ const CHUNK: u8 = 2;
 
 /// A log entry is stored behind a 16-bit length.
 const MAX_LEAF_BYTES: usize = 65_535;
+
+/// What the slots of a record can hold beyond the room a template counts for each.
+const FILLED_BYTES: usize = 512;
+
+/// What a sealed chunk and its item take beyond the plain text: names and numbers, the tag, zstd's worst case for a small text.
+const CHUNK_OVERHEAD_BYTES: usize = 256;
 
 /// RFC 6962, section 2.1: what is hashed before a leaf.
 const LEAF_PREFIX: [u8; 1] = [0];
@@ -100,6 +106,30 @@ pub struct Finished {
     pub closed: Vec<String>,
 }
 
+impl Finished {
+    /// Leaf hash of the last record, hexadecimal; empty where there is none.
+    pub fn last_hash(&self) -> String {
+        self.hashes
+            .last()
+            .map_or_else(String::new, |hash| hex(hash))
+    }
+}
+
+/// What prepared records will take, before they are made.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Measure {
+    /// Records.
+    pub records: u64,
+    /// Chunks they name.
+    pub chunks: u64,
+    /// Bytes in the write-ahead log, at most.
+    pub bytes: usize,
+    /// Decisions that release an action.
+    pub opened: Vec<String>,
+    /// Decisions whose outcome is among them.
+    pub closed: Vec<String>,
+}
+
 /// Records of one session in their order.
 #[derive(Debug, Default)]
 pub struct Drafts {
@@ -142,6 +172,47 @@ impl Drafts {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.drafts.is_empty()
+    }
+
+    /// What the records will take. An error where one of them could turn out too large to be kept.
+    pub fn measure(&self) -> Result<Measure, SealError> {
+        let mut measure = Measure::default();
+        for draft in &self.drafts {
+            let (leaf, blob) = match draft {
+                Draft::Decision {
+                    leaf,
+                    decision_id,
+                    request_id,
+                    input,
+                    ..
+                } => {
+                    if request_id.is_none() {
+                        measure.opened.push(decision_id.clone());
+                    }
+                    (leaf.weight() + FILLED_BYTES, Some(input))
+                }
+                Draft::Outcome {
+                    decision_id,
+                    outcome,
+                } => {
+                    measure.closed.push(decision_id.clone());
+                    (bound_outcome(outcome), outcome.transcript.as_ref())
+                }
+            };
+            if leaf > MAX_LEAF_BYTES {
+                return Err(SealError(format!(
+                    "a record of up to {leaf} bytes does not fit a log entry"
+                )));
+            }
+            measure.records += 1;
+            measure.bytes += leaf;
+            if let Some(Blob(plain)) = blob {
+                check_size(plain)?;
+                measure.chunks += 1;
+                measure.bytes += plain.len() + plain.len() / 128 + CHUNK_OVERHEAD_BYTES;
+            }
+        }
+        Ok(measure)
     }
 
     /// Gives every record its place, seals the chunks, and lays everything out.
@@ -249,6 +320,13 @@ fn hex(bytes: &[u8]) -> String {
     let mut out = Vec::with_capacity(2 * bytes.len());
     push_hex(&mut out, bytes);
     out.iter().map(|byte| char::from(*byte)).collect()
+}
+
+/// Bytes of an `outcome` record, at most: a character of a text takes six as an escape.
+fn bound_outcome(outcome: &Outcome) -> usize {
+    let counts = outcome.masked.keys().chain(outcome.detected.keys());
+    let names: usize = counts.map(|name| 6 * name.len() + 24).sum();
+    1_024 + 6 * outcome.tag.len() + names
 }
 
 /// An `outcome` record, members in the order of their names.

@@ -9,13 +9,17 @@
 mod draft;
 mod ids;
 mod json;
+mod prepared;
 mod seal;
+mod segment;
 mod template;
 mod time;
 
-pub use draft::{Blob, Draft, Drafts, Finished, Outcome, Place};
+pub use draft::{Blob, Draft, Drafts, Finished, Measure, Outcome, Place};
 pub use ids::Ids;
 pub use json::{push_hex, push_string};
+pub use prepared::{Prepared, Seat};
 pub use seal::{commit, sha256, SealError, Sealer};
+pub use segment::{BatchPlace, SegmentFile};
 pub use template::{Slot, Template, Value, Values};
 pub use time::push_time;

@@ -54,12 +54,7 @@ impl Sealer {
 
     /// The ciphertext of chunk `number`.
     pub fn seal(&self, number: u64, plain: &[u8]) -> Result<Vec<u8>, SealError> {
-        if plain.len() > MAX_BLOB_BYTES {
-            return Err(SealError(format!(
-                "a chunk of {} bytes is too large; the limit is {MAX_BLOB_BYTES}",
-                plain.len()
-            )));
-        }
+        check_size(plain)?;
         let packed = compress(plain)?;
         let (nonce, bound) = self.binding(number);
         let payload = Payload {
@@ -78,6 +73,17 @@ impl Sealer {
         push_number(&mut bound, number);
         (nonce.into(), bound)
     }
+}
+
+/// Whether a plain text can be one chunk.
+pub(crate) fn check_size(plain: &[u8]) -> Result<(), SealError> {
+    if plain.len() > MAX_BLOB_BYTES {
+        return Err(SealError(format!(
+            "a chunk of {} bytes is too large; the limit is {MAX_BLOB_BYTES}",
+            plain.len()
+        )));
+    }
+    Ok(())
 }
 
 fn compress(plain: &[u8]) -> Result<Vec<u8>, SealError> {
