@@ -9,6 +9,9 @@ from typing import Final
 _FILE_MODE: Final = 0o640
 """Readable for the group of auditors, writable for the gateway alone."""
 
+_ZEROS_BYTES: Final = 1 << 20
+"""Zeros written at a time."""
+
 
 class Disk:
     """Durable file operations. A subclass may inject faults; errors are always the kernel's `OSError`."""
@@ -24,6 +27,13 @@ class Disk:
     def allocate(self, descriptor: int, size: int) -> None:
         """Reserve space so that later writes inside it cannot run out of disk."""
         os.posix_fallocate(descriptor, 0, size)
+
+    def zero(self, descriptor: int, size: int, offset: int = 0) -> None:
+        """Write zeros, so that the file's blocks are more than reserved."""
+        piece = memoryview(bytes(min(size, _ZEROS_BYTES)))
+        done = 0
+        while done < size:
+            done += os.pwrite(descriptor, piece[: size - done], offset + done)
 
     def sync_data(self, descriptor: int) -> None:
         """Make a file's bytes durable. After an error the state of the file is unknown: never call it again to be told it is fine."""

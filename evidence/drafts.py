@@ -74,6 +74,14 @@ class Drafts(Protocol):
     def has_effects(self) -> bool:
         """Whether one of them lets another effect than reading through."""
 
+    @property
+    def has_decisions(self) -> bool:
+        """Whether a decision is among them."""
+
+    @property
+    def has_data(self) -> bool:
+        """Whether one of them says what was delivered."""
+
     def place(self, sealer: Any, sid: str, seq: int, sseq: int, previous: Any, chunk: int, ts: str, mono_us: int, /) -> Prepared:
         """Give the records their place, once.
 

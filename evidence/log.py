@@ -37,6 +37,7 @@ from evidence.note import NoteSigner
 from evidence.publish import MAX_BACKLOG_BYTES, Publisher, Subscriber
 from evidence.record import LOG_SID, TranscriptMode, check, format_time
 from evidence.recover import Recovered, ensure_ballast, lock_log, recover, settle
+from evidence.segment import SegmentFileFactory, SegmentHeader
 from evidence.session import SessionLog, make_session_id
 from evidence.settings import LogSettings
 from evidence.tiles import TileWriter
@@ -46,8 +47,6 @@ from evidence.wal import (
     STATE,
     Attachment,
     Entry,
-    SegmentFileFactory,
-    SegmentHeader,
     Wal,
     encode_item,
     make_chunk_entry,
@@ -62,7 +61,7 @@ __all__ = ["LAST_WORDS_BYTES", "Log", "LogSettings", "Receipt"]
 _LOGGER: Final = logging.getLogger("sealgate.evidence")
 
 MAX_DELAY_S: Final = 0.02
-"""How long the record of a harmless read may wait for company while nobody waits for it."""
+"""How long a record may wait for company while nobody waits for it: of a harmless read, or of an end that delivered nothing."""
 
 
 class Log:
@@ -256,7 +255,7 @@ class Log:
             last = prepared.records - 1
             receipt = Receipt(self._size + last, b"", chain.sseq + last)
             entry = make_prepared_entry(chain.sid, prepared, receipt, future, loop)
-            entry.may_wait = bool(prepared.opened) and not prepared.closed and not drafts.has_effects
+            entry.may_wait = not (drafts.has_effects or drafts.has_data)
             try:
                 self._enqueue(entry)
             except BaseException:

@@ -25,10 +25,11 @@ from evidence.merkle import TILE_WIDTH, RightEdge, hash_leaf, root_at
 from evidence.note import Checkpoint, VerifierKey, parse_checkpoint, verify_checkpoint
 from evidence.publish import CHECKPOINT_NAME, LAST_SIGNED_NAME
 from evidence.record import LOG_SID
+from evidence.segment import list_segments
 from evidence.tiles import TileChecker, TileReader
 from evidence.transcript import FLUSH_BYTES, FLUSH_S
 from evidence.waiters import Receipt
-from evidence.wal import CHUNK, FILE, LEAF, STATE, Entry, decode_named, list_segments
+from evidence.wal import CHUNK, FILE, LEAF, STATE, Entry, decode_named
 from evidence.wal_scan import Batch, ScannedSegment, scan_segment
 
 _KEEP: Final = "keep the directory for an investigation and start a new origin"

@@ -10,21 +10,27 @@ damage is not a torn write. `docs/evidence-format.md`, section 7.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import struct
 import threading
 import time
-import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from evidence.disk import Disk
 from evidence.drafts import Prepared
 from evidence.errors import EvidenceBusyError
+from evidence.segment import (
+    BATCH_OVERHEAD,
+    HEADER_BYTES,
+    Part,
+    SegmentFileFactory,
+    SegmentHeader,
+    SegmentWriter,
+    SpareSegment,
+)
 
 MAX_BATCH_ENTRIES: Final = 256
 """Entries under one sync: enough to hide the sync's cost, few enough that a batch stays far below a millisecond of copying."""
@@ -38,21 +44,18 @@ MAX_QUEUE_BYTES: Final = 64 << 20
 SEGMENT_BYTES: Final = 64 << 20
 """Size of a segment. Small enough to scan within a second at start, large enough that starting one is rare."""
 
+FIRST_SEGMENT_BYTES: Final = 8 << 20
+"""Size of the first segment after a start: its blocks are written on the spot, which nobody should wait for long."""
+
+SPARE_SHARE: Final = 16
+"""The next segment is made ahead once this part of one is used: a log that hardly writes needs none."""
+
 LEAF: Final = 1
 CHUNK: Final = 2
 FILE: Final = 3
 STATE: Final = 4
 
-SEGMENT_MAGIC: Final = b"\xffSGWAL1\n"
-SEGMENT_HEADER: Final = struct.Struct(">8sQQQ16sI")
-BATCH_MAGIC: Final = b"\xffSGB"  # 0xff never occurs in UTF-8, so no record text can look like a batch
-BATCH_HEADER: Final = struct.Struct(">4sQQIII")
 ITEM_HEADER: Final = struct.Struct(">BI")
-
-HEADER_BYTES: Final = 64
-"""Room for the segment header."""
-
-BATCH_OVERHEAD: Final = BATCH_HEADER.size
 
 
 def encode_item(kind: int, data: bytes) -> tuple[bytes, bytes]:
@@ -72,9 +75,6 @@ def decode_named(body: bytes) -> tuple[str, int, bytes]:
     end = 2 + int.from_bytes(body[:2])
     return body[2:end].decode(), int.from_bytes(body[end : end + 8]), body[end + 8 :]
 
-
-Part = bytes | Prepared
-"""Items of an entry, or records that make them."""
 
 Attachment = tuple[int, str, int, bytes]
 """A CHUNK or FILE item for whoever publishes it: kind, name, number, data."""
@@ -195,81 +195,6 @@ class Counters:
     refused: int = 0
 
 
-class SegmentFile(Protocol):
-    """Appends batches to one segment in a faster way than the plain one."""
-
-    def append(self, parts: Sequence[Any], number: int, first_index: int, records: int, offset: int, /) -> int:
-        """Write one batch and make it durable; the bytes it takes. Raises OSError, and ValueError where a record cannot be made."""
-
-
-SegmentFileFactory = Callable[[Path], SegmentFile]
-"""A segment that exists -> what appends to it."""
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentHeader:
-    """Where a segment stands in the log."""
-
-    number: int
-    first_index: int
-    first_batch: int
-
-
-class SegmentWriter:
-    """Writes batches into one segment. Owned by the writer thread."""
-
-    def __init__(
-        self,
-        directory: Path,
-        disk: Disk,
-        origin: str,
-        header: SegmentHeader,
-        size: int,
-        open_file: SegmentFileFactory | None = None,
-    ) -> None:
-        self._disk = disk
-        self.header = header
-        self.path = segment_path(directory, header.number)
-        temporary = self.path.with_suffix(".tmp")
-        self._descriptor = disk.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-        try:
-            disk.allocate(self._descriptor, size)
-            disk.write_all(self._descriptor, _encode_header(header, origin), 0)
-            disk.sync(self._descriptor)
-            disk.replace(temporary, self.path)
-            disk.sync_directory(directory)
-            self._file = None if open_file is None else open_file(self.path)
-        except OSError:
-            os.close(self._descriptor)
-            temporary.unlink(missing_ok=True)
-            raise
-        self._offset = HEADER_BYTES
-        self._batch = header.first_batch
-
-    def append(self, parts: Sequence[Part], first_index: int, records: int) -> int:
-        """Write one batch and make it durable; the bytes it takes. After an error the segment must not be used again."""
-        if self._file is not None:
-            length = self._file.append(parts, self._batch, first_index, records, self._offset)
-        else:
-            body = b"".join([part if isinstance(part, bytes) else part.items() for part in parts])
-            data = encode_batch(self._batch, first_index, records, body)
-            length = len(data)
-            self._disk.write_all(self._descriptor, data, self._offset)
-            self._disk.sync_data(self._descriptor)
-        self._offset += length
-        self._batch += 1
-        return length
-
-    @property
-    def next_batch(self) -> int:
-        """Number of the next batch."""
-        return self._batch
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
-
-
 class Wal:
     """The writer thread, and the queue in front of it.
 
@@ -297,15 +222,20 @@ class Wal:
         self._origin = origin
         self._disk = disk
         self._segment_bytes = segment_bytes
+        self._first_bytes = min(FIRST_SEGMENT_BYTES, segment_bytes)
         self._open_file = open_file
+        self._spare = SpareSegment(directory, disk, segment_bytes)
         self._on_durable = on_durable
         self._on_failure = on_failure
         self._queue: list[Entry] = []
         self._queue_bytes = 0
         self._cuts = 0
         """Entries in the queue that start a segment."""
-        self._planned = segment_bytes
-        """Bytes the segment being planned would hold; full at the start, so that the first entry starts one."""
+        self._limit = self._first_bytes
+        """Bytes of the segment being planned."""
+        self._planned = self._limit
+        """What it would hold; full at the start, so that the first entry starts one."""
+        self._has_begun = False
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._rung = False
         self._stop: BaseException | bool = False
@@ -320,11 +250,11 @@ class Wal:
 
     def needs_segment(self, size: int) -> bool:
         """Whether an entry of `size` bytes must start a new segment. The caller holds `lock`, and then says so in the entry."""
-        return self._planned + size + BATCH_OVERHEAD > self._segment_bytes
+        return self._planned + size + BATCH_OVERHEAD > self._limit
 
     def plan_segment(self) -> None:
         """Have the next entry start a new segment. The caller holds `lock`."""
-        self._planned = self._segment_bytes
+        self._planned = self._limit
 
     def enqueue(self, entry: Entry) -> None:
         """Queue an entry; only an entry with a record wakes the writer, chunks travel with it. The caller holds `lock`.
@@ -343,6 +273,8 @@ class Wal:
         if entry.starts_segment:
             self._cuts += 1
             self._planned = HEADER_BYTES
+            self._limit = self._segment_bytes if self._has_begun else self._first_bytes
+            self._has_begun = True
         self._planned += size
         self._queue.append(entry)
         self._queue_bytes += size
@@ -391,6 +323,7 @@ class Wal:
         finally:
             if self._segment is not None:
                 self._segment.close()
+            self._spare.close()
 
     def _take(self) -> list[Entry]:
         """The next batch: everything queued, up to the caps and to an entry that starts a segment. Holds `lock`."""
@@ -417,12 +350,15 @@ class Wal:
         records = count_records(batch)
         if batch[0].starts_segment:
             size = HEADER_BYTES + BATCH_OVERHEAD + sum([entry.size for entry in batch])
-            self.open_segment(self.durable_size, max(self._segment_bytes, size))
+            planned = self._first_bytes if self._segment is None else self._segment_bytes
+            self.open_segment(self.durable_size, max(planned, size))
         assert self._segment is not None  # noqa: S101 - the first entry of all starts a segment
         counters = self.counters
         started_ns = time.monotonic_ns()
         length = self._segment.append(parts, self.durable_size, records)
         counters.sync_ns += time.monotonic_ns() - started_ns
+        if self._segment.used > self._segment.size // SPARE_SHARE:
+            self._spare.prepare()
         self.durable_size += records
         counters.records += records
         counters.bytes += length - BATCH_OVERHEAD
@@ -443,34 +379,21 @@ class Wal:
 
     def open_segment(self, first_index: int, size: int) -> SegmentWriter:
         """Start the next segment; the one before ends here, whatever bytes may follow in it. Writer thread only."""
+        is_first = self._segment is None
         if self._segment is not None:
             self._next_batch = self._segment.next_batch
             self._segment.close()
             self._segment = None
-        header = SegmentHeader(self._next_number, first_index, self._next_batch)
-        self._segment = SegmentWriter(self._directory, self._disk, self._origin, header, size, self._open_file)
+        self._segment = SegmentWriter(
+            self._directory,
+            self._disk,
+            self._origin,
+            SegmentHeader(self._next_number, first_index, self._next_batch),
+            size,
+            self._open_file,
+            is_zeroed=is_first,
+            spare=self._spare.take(size),
+        )
         self._next_number += 1
         self.counters.segments += 1
         return self._segment
-
-
-def segment_path(directory: Path, number: int) -> Path:
-    """Where segment `number` lies."""
-    return directory / f"{number:010d}.wal"
-
-
-def list_segments(directory: Path) -> list[Path]:
-    """The segments of a log, oldest first."""
-    return sorted(directory.glob("*.wal"))
-
-
-def encode_batch(number: int, first_index: int, leaf_count: int, body: bytes) -> bytes:
-    """A batch as it lies on disk; the checksum covers the header's numbers and the body."""
-    head = BATCH_HEADER.pack(BATCH_MAGIC, number, first_index, leaf_count, len(body), 0)[:-4]
-    return b"".join((head, zlib.crc32(body, zlib.crc32(head)).to_bytes(4), body))
-
-
-def _encode_header(header: SegmentHeader, origin: str) -> bytes:
-    tag = hashlib.sha256(origin.encode()).digest()[:16]
-    head = SEGMENT_HEADER.pack(SEGMENT_MAGIC, header.number, header.first_index, header.first_batch, tag, 0)[:-4]
-    return (head + zlib.crc32(head).to_bytes(4)).ljust(HEADER_BYTES, b"\x00")

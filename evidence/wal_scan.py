@@ -9,18 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evidence.errors import RecoveryError
-from evidence.wal import (
+from evidence.segment import (
     BATCH_HEADER,
     BATCH_MAGIC,
     BATCH_OVERHEAD,
     HEADER_BYTES,
-    ITEM_HEADER,
-    LEAF,
     SEGMENT_HEADER,
     SEGMENT_MAGIC,
     SegmentHeader,
     segment_path,
 )
+from evidence.wal import ITEM_HEADER, LEAF
 
 
 @dataclass(frozen=True, slots=True)

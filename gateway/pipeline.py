@@ -251,7 +251,10 @@ class PipelineSession:
         return await self._record(action, judged, decision_id, request=ruling)
 
     async def release_replies(self) -> None:
-        """Wait until everything decided so far is durable: the one gate before any byte goes to the agent.
+        """Wait until all that was decided and delivered so far is durable: the one gate before any byte goes to the agent.
+
+        How an action ended that delivered nothing is queued, and durable within `evidence.log.MAX_DELAY_S`; after a crash before
+        that its decision stands without an outcome, which recovery says ("unknown").
 
         Raises:
             EvidenceUnavailableError: a record could not be made durable, so nothing may be delivered any more.
@@ -261,7 +264,7 @@ class PipelineSession:
             await wait_until_durable(last)
 
     def find_unsettled(self) -> asyncio.Future[Receipt] | None:
-        """The newest record of the session while it is not durable, which is hurried then: what an answer has to wait for."""
+        """The newest decision, or record of what was delivered, while it is not durable; it is hurried then. Answers wait for it."""
         last = self._last
         if last is None or is_durable(last):
             return None
@@ -279,17 +282,21 @@ class PipelineSession:
         if outcome.transcript and self.settings.transcript in {"head", "full"}:
             fields["transcript"] = self.recorder.put_blob("transcript", outcome.transcript)
             fields["transcript_truncated"] = outcome.transcript_truncated
-        self._last = self.recorder.append("outcome", fields)
+        record = self.recorder.append("outcome", fields)
+        if outcome.rows or outcome.bytes_out or outcome.transcript:
+            self._last = record  # what was delivered is on record before it is; that nothing was need not be waited for
         for held in ruling.held:
             self.finish(held, Outcome(outcome.status, outcome.tag, error_code=outcome.error_code))
 
     def append_drafts(self, drafts: Drafts) -> asyncio.Future[Receipt]:
         """Queue the records of actions that were let through as learned (`gateway.lessons`). Raises EvidenceUnavailableError."""
         try:
-            self._last = self.recorder.append_drafts(drafts)
+            record = self.recorder.append_drafts(drafts)
         except ValueError as error:
             raise EvidenceUnavailableError("a record cannot be made", why=str(error), fix="connect again") from error
-        return self._last
+        if drafts.has_decisions or drafts.has_data:
+            self._last = record
+        return record
 
     async def record_lookup(self, kind: str, fields: Mapping[str, Any]) -> None:
         """Record a question the gateway itself put to the target. Raises EvidenceUnavailableError."""

@@ -29,6 +29,14 @@ class Drafts:
     def has_effects(self) -> bool:
         """Whether one of them lets another effect than reading through, so that it must be durable before the server sees it."""
 
+    @property
+    def has_decisions(self) -> bool:
+        """Whether a decision is among them."""
+
+    @property
+    def has_data(self) -> bool:
+        """Whether one of them says what was delivered."""
+
     def place(
         self, sealer: Sealer, sid: str, seq: int, sseq: int, previous: str | Prepared, chunk: int, ts: str, mono_us: int, /
     ) -> Prepared:

@@ -85,14 +85,20 @@ pub struct Drafts {
     inner: Mutex<Option<KernelDrafts>>,
     #[pyo3(get)]
     has_effects: bool,
+    #[pyo3(get)]
+    has_decisions: bool,
+    #[pyo3(get)]
+    has_data: bool,
 }
 
 impl Drafts {
     /// Records as a session made them.
     pub fn new(inner: KernelDrafts, has_effects: bool) -> Drafts {
         Drafts {
-            inner: Mutex::new(Some(inner)),
             has_effects,
+            has_decisions: inner.has_decisions(),
+            has_data: inner.has_data(),
+            inner: Mutex::new(Some(inner)),
         }
     }
 }

@@ -24,7 +24,8 @@ ORIGIN = "gw/2026h2/w0"
 class Outcomes:
     """Drafts of outcome records with a transcript each, made the plain way."""
 
-    has_effects = False
+    has_effects = has_decisions = False
+    has_data = True
 
     def __init__(self, *decisions, opened=(), closed=None):
         self.decisions, self.opened = decisions, list(opened)

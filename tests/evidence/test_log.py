@@ -15,8 +15,8 @@ from evidence.errors import CanonicalError, DataKeyError, EvidenceWriteError, Lo
 from evidence.keys import commit_data_key, derive_salt
 from evidence.merkle import hash_leaf, root_of, verify_consistency, verify_inclusion
 from evidence.note import verify_checkpoint
+from evidence.segment import list_segments
 from evidence.store import EvidenceStore, LogReader
-from evidence.wal import list_segments
 
 
 def read(log_path):

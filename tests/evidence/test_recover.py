@@ -13,8 +13,8 @@ from evidence.chain import Chain
 from evidence.errors import RecoveryError
 from evidence.merkle import hash_leaf, root_of
 from evidence.note import verify_checkpoint
+from evidence.segment import list_segments
 from evidence.store import LogReader
-from evidence.wal import list_segments
 
 
 @pytest.fixture

@@ -13,17 +13,14 @@ from sealgate_native.record import SegmentFile
 from evidence import wal as wal_module
 from evidence.disk import Disk
 from evidence.errors import EvidenceBusyError, RecoveryError
+from evidence.segment import HEADER_BYTES, SegmentHeader, SegmentWriter, encode_batch, list_segments
 from evidence.wal import (
     CHUNK,
-    HEADER_BYTES,
     LEAF,
     MAX_BATCH_ENTRIES,
     Entry,
-    SegmentHeader,
-    SegmentWriter,
     Wal,
     decode_named,
-    encode_batch,
     encode_item,
     encode_named,
 )
@@ -215,7 +212,7 @@ def test_large_entries_split_batches_by_bytes_and_segments_by_size(tmp_path):
     wal.start()
     wal.stop()
     wal.join()
-    paths = wal_module.list_segments(tmp_path)
+    paths = list_segments(tmp_path)
     scanned = [scan_segment(path, ORIGIN) for path in paths]
     read = [leaf for segment in scanned for batch in read_leaves(segment) for leaf in batch]
     assert read == [*leaves, b"z" * 200_000, b"last"]
@@ -233,7 +230,7 @@ def test_chunks_wait_for_a_record_and_precede_it(tmp_path):
     put(wal, b"leaf")
     wal.stop()
     wal.join()
-    (batch,) = scan_segment(wal_module.list_segments(tmp_path)[0], ORIGIN).batches
+    (batch,) = scan_segment(list_segments(tmp_path)[0], ORIGIN).batches
     assert batch.items == ((CHUNK, b"chunk"), (LEAF, b"leaf"))
 
 
@@ -260,7 +257,7 @@ def test_short_writes_are_continued(tmp_path):
     wal.start()
     wal.stop()
     wal.join()
-    assert read_leaves(scan_segment(wal_module.list_segments(tmp_path)[0], ORIGIN)) == [[b"a record longer than seven bytes"]]
+    assert read_leaves(scan_segment(list_segments(tmp_path)[0], ORIGIN)) == [[b"a record longer than seven bytes"]]
 
 
 class StuckDisk(Disk):

@@ -208,7 +208,7 @@ class PostgresSession:
                 data = self._client.take()
             if data:
                 self._traffic.receive_client(data)
-            elif self._client.gone.is_set():
+            elif self._client.gone.is_set() and not self._kernel.has_client_events:  # it may have said good-bye first
                 raise EndSession(AGENT_LEFT)
 
     async def _rule(self, event: JudgedEvent) -> None:

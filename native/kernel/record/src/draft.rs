@@ -174,6 +174,22 @@ impl Drafts {
         self.drafts.is_empty()
     }
 
+    /// Whether a decision is among them.
+    pub fn has_decisions(&self) -> bool {
+        let is_decision = |draft: &Draft| matches!(draft, Draft::Decision { .. });
+        self.drafts.iter().any(is_decision)
+    }
+
+    /// Whether one of them says what was delivered.
+    pub fn has_data(&self) -> bool {
+        self.drafts.iter().any(|draft| match draft {
+            Draft::Decision { .. } => false,
+            Draft::Outcome { outcome, .. } => {
+                outcome.rows > 0 || outcome.bytes > 0 || outcome.transcript.is_some()
+            }
+        })
+    }
+
     /// What the records will take. An error where one of them could turn out too large to be kept.
     pub fn measure(&self) -> Result<Measure, SealError> {
         let mut measure = Measure::default();

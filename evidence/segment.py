@@ -1,0 +1,221 @@
+"""Segments of the write-ahead log: files of a fixed size that batches are appended to.
+
+Every block of a segment is written before it is used, where there was time for that: a sync into blocks that were only reserved also has
+to record in the file system that they hold data now, which takes about a third longer. So the next segment is made ahead, on a thread of
+its own, while the one before fills up. `docs/evidence-format.md`, section 7.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from evidence.disk import Disk
+from evidence.drafts import Prepared
+
+_LOGGER: Final = logging.getLogger("sealgate.evidence")
+
+SEGMENT_MAGIC: Final = b"\xffSGWAL1\n"
+SEGMENT_HEADER: Final = struct.Struct(">8sQQQ16sI")
+BATCH_MAGIC: Final = b"\xffSGB"  # 0xff never occurs in UTF-8, so no record text can look like a batch
+BATCH_HEADER: Final = struct.Struct(">4sQQIII")
+
+HEADER_BYTES: Final = 64
+"""Room for the segment header."""
+
+BATCH_OVERHEAD: Final = BATCH_HEADER.size
+
+SPARE_NAME: Final = "spare.tmp"
+
+PIECE_BYTES: Final = 1 << 20
+"""How much of a spare segment is written at a time."""
+
+
+Part = bytes | Prepared
+"""Items of an entry, or records that make them."""
+
+
+class SegmentFile(Protocol):
+    """Appends batches to one segment in a faster way than the plain one."""
+
+    def append(self, parts: Sequence[Any], number: int, first_index: int, records: int, offset: int, /) -> int:
+        """Write one batch and make it durable; the bytes it takes. Raises OSError, and ValueError where a record cannot be made."""
+
+
+SegmentFileFactory = Callable[[Path], SegmentFile]
+"""A segment that exists -> what appends to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentHeader:
+    """Where a segment stands in the log."""
+
+    number: int
+    first_index: int
+    first_batch: int
+
+
+class SegmentWriter:
+    """Writes batches into one segment. Owned by the writer thread.
+
+    Args:
+        directory: where segments lie.
+        disk: the file operations.
+        origin: name of the log.
+        header: where the segment stands in the log.
+        size: bytes to reserve.
+        open_file: makes what appends in place of `disk`.
+        is_zeroed: have every block written before the first batch, so that a sync into it changes nothing but data.
+        spare: a file of `size` bytes of which that is true already; it becomes the segment.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        disk: Disk,
+        origin: str,
+        header: SegmentHeader,
+        size: int,
+        open_file: SegmentFileFactory | None = None,
+        *,
+        is_zeroed: bool = False,
+        spare: Path | None = None,
+    ) -> None:
+        self._disk = disk
+        self.size = size
+        self.header = header
+        self.path = segment_path(directory, header.number)
+        temporary = self.path.with_suffix(".tmp")
+        if spare is not None:
+            disk.replace(spare, temporary)
+        self._descriptor = disk.open(temporary, os.O_RDWR | os.O_CREAT | (os.O_TRUNC if spare is None else 0))
+        try:
+            if spare is None:
+                disk.allocate(self._descriptor, size)
+            if is_zeroed:
+                disk.zero(self._descriptor, size)
+            disk.write_all(self._descriptor, _encode_header(header, origin), 0)
+            disk.sync(self._descriptor)
+            disk.replace(temporary, self.path)
+            disk.sync_directory(directory)
+            self._file = None if open_file is None else open_file(self.path)
+        except OSError:
+            os.close(self._descriptor)
+            temporary.unlink(missing_ok=True)
+            raise
+        self._offset = HEADER_BYTES
+        self._batch = header.first_batch
+
+    def append(self, parts: Sequence[Part], first_index: int, records: int) -> int:
+        """Write one batch and make it durable; the bytes it takes. After an error the segment must not be used again."""
+        if self._file is not None:
+            length = self._file.append(parts, self._batch, first_index, records, self._offset)
+        else:
+            body = b"".join([part if isinstance(part, bytes) else part.items() for part in parts])
+            data = encode_batch(self._batch, first_index, records, body)
+            length = len(data)
+            self._disk.write_all(self._descriptor, data, self._offset)
+            self._disk.sync_data(self._descriptor)
+        self._offset += length
+        self._batch += 1
+        return length
+
+    @property
+    def used(self) -> int:
+        """Bytes written."""
+        return self._offset
+
+    @property
+    def next_batch(self) -> int:
+        """Number of the next batch."""
+        return self._batch
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
+class SpareSegment:
+    """The next segment, made ahead of need. Losing it costs speed alone: a segment can always be made at once.
+
+    Args:
+        directory: where segments lie.
+        disk: the file operations.
+        size: bytes of a segment.
+    """
+
+    def __init__(self, directory: Path, disk: Disk, size: int) -> None:
+        self._path = directory / SPARE_NAME
+        self._disk = disk
+        self._size = size
+        self._thread: threading.Thread | None = None
+        self._is_ready = False
+        self._is_given_up = False
+
+    def prepare(self) -> None:
+        """Begin to make it, unless that was begun already."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._make, name="evidence-spare", daemon=True)
+            self._thread.start()
+
+    def take(self, size: int) -> Path | None:
+        """The file, where it is ready and of this size; the next one may be prepared then."""
+        if not self._is_ready or size != self._size:
+            return None
+        self._thread, self._is_ready = None, False
+        return self._path
+
+    def close(self) -> None:
+        """Remove it; no segment follows."""
+        self._is_given_up = True
+        if self._thread is not None:
+            self._thread.join()
+        self._path.unlink(missing_ok=True)
+
+    def _make(self) -> None:
+        try:
+            descriptor = self._disk.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            try:
+                self._disk.allocate(descriptor, self._size)
+                for offset in range(0, self._size, PIECE_BYTES):
+                    if self._is_given_up:
+                        return
+                    self._disk.zero(descriptor, min(PIECE_BYTES, self._size - offset), offset)
+                    self._disk.sync_data(descriptor)  # little at a time: the log's own syncs wait for the same disk
+            finally:
+                os.close(descriptor)
+            self._is_ready = True
+        except OSError as error:
+            # A full or failing disk shows where records are written, and stops the log there; here nothing depends on it.
+            self._path.unlink(missing_ok=True)
+            _LOGGER.warning("the next segment of the write-ahead log cannot be made ahead: %s", error)
+
+
+def segment_path(directory: Path, number: int) -> Path:
+    """Where segment `number` lies."""
+    return directory / f"{number:010d}.wal"
+
+
+def list_segments(directory: Path) -> list[Path]:
+    """The segments of a log, oldest first."""
+    return sorted(directory.glob("*.wal"))
+
+
+def encode_batch(number: int, first_index: int, leaf_count: int, body: bytes) -> bytes:
+    """A batch as it lies on disk; the checksum covers the header's numbers and the body."""
+    head = BATCH_HEADER.pack(BATCH_MAGIC, number, first_index, leaf_count, len(body), 0)[:-4]
+    return b"".join((head, zlib.crc32(body, zlib.crc32(head)).to_bytes(4), body))
+
+
+def _encode_header(header: SegmentHeader, origin: str) -> bytes:
+    tag = hashlib.sha256(origin.encode()).digest()[:16]
+    head = SEGMENT_HEADER.pack(SEGMENT_MAGIC, header.number, header.first_index, header.first_batch, tag, 0)[:-4]
+    return (head + zlib.crc32(head).to_bytes(4)).ljust(HEADER_BYTES, b"\x00")
