@@ -69,16 +69,18 @@ class ReleaseQueue:
 
     def _advance(self, _record: asyncio.Future[Any]) -> None:
         ready: list[bytes] = []
+        failure: EvidenceUnavailableError | None = None
         while self._queue and (record := self._queue[0][1]).done():
             if not is_durable(record):
                 failure = describe_loss(None if record.cancelled() else record.exception())
-                self.cut(failure)
-                self._lose(failure)
-                return
+                break
             ready.append(self._queue.pop(0)[0])
         if ready:
             self._wire.write(ready[0] if len(ready) == 1 else b"".join(ready))
-        if not self._queue:
+        if failure is not None:
+            self.cut(failure)
+            self._lose(failure)
+        elif not self._queue:
             self._wake()
 
     def _wake(self) -> None:

@@ -179,3 +179,37 @@ async def test_a_renewed_certificate_is_used_without_a_restart(tmp_path):
     assert tls.context() is not first
     cert_file.write_text("half written")
     assert tls.context() is not None
+
+
+async def test_an_arrival_is_offered_only_while_a_reader_waits_for_nothing_else():
+    wire = Wire()
+    offered = []
+
+    def take(data):
+        offered.append(data)
+        return data != b"no"
+
+    wire.receiver = take
+    wire.data_received(b"nobody reads")
+    assert wire.take() == b"nobody reads"
+    reading = asyncio.create_task(wire.wait())
+    await asyncio.sleep(0)
+    wire.data_received(b"yes")
+    wire.data_received(b"no")
+    wire.data_received(b"behind it")  # what was refused comes first, so this is not offered
+    await reading
+    assert wire.take() == b"nobehind it"
+    assert offered == [b"yes", b"no"]
+    reading = asyncio.create_task(wire.wait_for_wake())
+    await asyncio.sleep(0)
+    wire.data_received(b"held")
+    wire.wake()
+    await reading
+    assert wire.take() == b"held"
+    reading = asyncio.create_task(wire.wait())
+    await asyncio.sleep(0)
+    wire.wake()
+    wire.data_received(b"woken")  # the reader is on its way to something else
+    await reading
+    assert wire.take() == b"woken"
+    assert offered == [b"yes", b"no"]
