@@ -47,11 +47,22 @@ impl View<'_> {
 /// One built-in detector.
 pub(crate) struct Class {
     pub(crate) name: &'static str,
-    /// Pattern that matches at or shortly after the start of every finding, cheap enough for a first pass.
+    /// Pattern that matches at the start of every finding, one byte before it or shortly after it, cheap enough for a first pass.
     pub(crate) shape: &'static str,
+    /// Whether a finding never has a letter or digit directly before its start position.
+    pub(crate) is_apart: bool,
     /// Which bytes a finding's start position can hold.
     pub(crate) starts: fn(u8) -> bool,
     pub(crate) verdict: fn(View<'_>, usize) -> Verdict,
+}
+
+/// A shape with the border before it: the start of the bytes, or a byte that is no letter or digit.
+///
+/// Numbers and keys begin at a border, so a shape that begins inside a word is none. Without this, hexadecimal text is full of shapes.
+macro_rules! apart {
+    ($shape:expr) => {
+        concat!(r"(?:\A|[^0-9A-Za-z])(?:", $shape, ")")
+    };
 }
 
 /// In the order in which findings that start together give their name to the token.
@@ -59,66 +70,79 @@ pub(crate) const CLASSES: [Class; 11] = [
     Class {
         name: "pem_key",
         shape: "-----BEGIN ",
+        is_apart: false,
         starts: |byte| byte == b'-',
         verdict: pem_key,
     },
     Class {
         name: "jwt",
-        shape: "eyJ[A-Za-z0-9_-]",
+        shape: apart!("eyJ[A-Za-z0-9_-]"),
+        is_apart: true,
         starts: |byte| byte == b'e',
         verdict: jwt,
     },
     Class {
         name: "aws_key",
-        shape: "A[A-Z]{3}[A-Z0-9]{16}", // and `find_aws_run`
+        shape: apart!("A[A-Z]{3}[A-Z0-9]{16}"), // and `find_secret_run`
+        is_apart: true,
         starts: is_aws_byte,
         verdict: aws_key,
     },
     Class {
         name: "payment_card",
-        shape: "[0-9](?:[ -]?[0-9]){12}",
+        shape: apart!("[0-9](?:[ -]?[0-9]){12}"),
+        is_apart: true,
         starts: is_digit,
         verdict: payment_card,
     },
     Class {
         name: "iban",
-        shape: "[A-Za-z]{2}[0-9]{2}[ -]?[A-Za-z0-9]{4}",
+        shape: apart!("[A-Za-z]{2}[0-9]{2}[ -]?[A-Za-z0-9]{4}"),
+        is_apart: true,
         starts: |byte| byte.is_ascii_alphabetic(),
         verdict: iban,
     },
     Class {
         name: "ssn",
-        shape: "[0-9]{3}(?:-[0-9]{2}-| [0-9]{2} |[0-9]{2})[0-9]{4}",
+        shape: apart!("[0-9]{3}(?:-[0-9]{2}-| [0-9]{2} |[0-9]{2})[0-9]{4}"),
+        is_apart: true,
         starts: is_digit,
         verdict: ssn,
     },
     Class {
         name: "aba_routing",
-        shape: "[0-9]{9}",
+        shape: apart!("[0-9]{9}"),
+        is_apart: true,
         starts: is_digit,
         verdict: aba_routing,
     },
     Class {
         name: "account_number",
         shape: "(?i:account|acct)[^0-9\n]{0,32}[0-9]",
+        is_apart: false,
         starts: |byte| byte == b'a' || byte == b'A',
         verdict: account_number,
     },
     Class {
         name: "email",
         shape: "[A-Za-z0-9._%+-]@[A-Za-z0-9]",
+        is_apart: true,
         starts: is_local,
         verdict: email,
     },
     Class {
         name: "phone",
-        shape: r"\+[1-9][ .()-]{0,2}[0-9]|(?:1[-. ])?\(?[2-9][0-9]{2}\)?[-. ]?[2-9][0-9]{2}[-. ][0-9]{4}",
+        shape: apart!(
+            r"\+[1-9][ .()-]{0,2}[0-9]|(?:1[-. ])?\(?[2-9][0-9]{2}\)?[-. ]?[2-9][0-9]{2}[-. ][0-9]{4}"
+        ),
+        is_apart: true,
         starts: |byte| is_digit(byte) || byte == b'+' || byte == b'(',
         verdict: phone,
     },
     Class {
         name: "generic_secret",
         shape: SECRET_SHAPE,
+        is_apart: false,
         starts: |byte| b"psatcbgxPSATCB".contains(&byte),
         verdict: generic_secret,
     },

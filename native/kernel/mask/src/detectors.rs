@@ -5,12 +5,10 @@
 //! over whole bytes and over any cut of them is the same.
 use std::sync::Arc;
 
-use regex_automata::{meta, Input};
-
 use crate::classes::{Class, Verdict, View, CLASSES};
 use crate::contacts::{is_local, MAX_LOCAL_BYTES, MAX_UNSHAPED_BYTES};
-use crate::custom::{self, Custom, MAX_MATCH_BYTES, MAX_PATTERNS};
-use crate::secrets::find_aws_run;
+use crate::custom::{Custom, MAX_MATCH_BYTES, MAX_PATTERNS};
+use crate::gate::{Ahead, Gate};
 use crate::tail::Tail;
 use crate::{Counts, MaskError};
 
@@ -36,19 +34,17 @@ pub struct Detectors {
     customs: Vec<Custom>,
     names: Vec<Arc<str>>,
     tokens: Vec<Vec<u8>>,
-    gate: Option<meta::Regex>,
+    gate: Option<Gate>,
     /// For each byte the classes (by bit) that can start with it.
     starts: [u128; 256],
+    /// The classes (by bit) of which nothing starts directly behind a letter or digit.
+    apart: u128,
     has_email: bool,
-    has_aws_key: bool,
     unshaped_bytes: usize,
 }
 
 /// Positions searched one by one behind a hit of the gate before the gate is asked again: hits come in clusters.
 const HOT_BYTES: usize = 16;
-
-/// Size limit of the joined gate, in bytes.
-const MAX_GATE_BYTES: usize = 16 << 20;
 
 /// Where a search stands: kept between the chunks of a stream.
 #[derive(Debug, Clone, Default)]
@@ -130,9 +126,13 @@ impl Detectors {
             .map(|name| format!("[masked:{name}]").into_bytes())
             .collect();
         let names = names.into_iter().map(Arc::from).collect();
-        let gate = build_gate(&classes, &customs)?;
-        let [has_email, has_aws_key] =
-            ["email", "aws_key"].map(|name| classes.iter().any(|class| class.name == name));
+        let gate = Gate::new(&classes, &customs)?;
+        let apart = classes
+            .iter()
+            .enumerate()
+            .map(|(place, class)| u128::from(class.is_apart) << place)
+            .sum();
+        let has_email = classes.iter().any(|class| class.name == "email");
         let unshaped_bytes = if customs.is_empty() {
             MAX_UNSHAPED_BYTES
         } else {
@@ -145,8 +145,8 @@ impl Detectors {
             tokens,
             gate,
             starts,
+            apart,
             has_email,
-            has_aws_key,
             unshaped_bytes,
         })
     }
@@ -170,16 +170,14 @@ impl Detectors {
 
     /// Every finding, sorted by start; findings of different detectors may overlap.
     pub fn scan(&self, hay: &[u8]) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        if self.may_match(hay) {
-            self.advance(
-                View {
-                    hay,
-                    is_complete: true,
-                },
-                &mut self.begin(),
-                &mut findings,
-            );
+        let (mut findings, mut ahead) = (Vec::new(), Ahead::default());
+        let gate = self.gate.as_ref();
+        if gate.and_then(|gate| ahead.find(gate, hay, 0)).is_some() {
+            let view = View {
+                hay,
+                is_complete: true,
+            };
+            self.search_on(view, ahead, &mut self.begin(), &mut findings);
             findings.sort_by_key(|finding| (finding.start, finding.detector));
         }
         findings
@@ -208,7 +206,6 @@ impl Detectors {
     /// Whether the gate sees anything at all.
     pub(crate) fn may_match(&self, hay: &[u8]) -> bool {
         self.gate.as_ref().is_some_and(|gate| gate.is_match(hay))
-            || (self.has_aws_key && find_aws_run(hay, 0).is_some())
     }
 
     /// Settles positions from `progress.at` on, adding findings, until the end or the first position that needs more bytes.
@@ -219,17 +216,27 @@ impl Detectors {
         findings: &mut Vec<Finding>,
     ) {
         (progress.open_finding, progress.carried_to) = (None, 0);
+        self.search_on(view, Ahead::default(), progress, findings);
+    }
+
+    /// The search itself, with what the gate has seen already.
+    fn search_on(
+        &self,
+        view: View<'_>,
+        mut ahead: Ahead,
+        progress: &mut Progress,
+        findings: &mut Vec<Finding>,
+    ) {
         let Some(gate) = &self.gate else {
             progress.at = view.hay.len();
             return;
         };
-        let mut ahead = Ahead::default();
         while progress.at < view.hay.len() {
             if progress.open.is_some() {
                 self.extend_open(view, progress, findings);
                 continue;
             }
-            let hit = ahead.find(self, gate, view.hay, progress.at);
+            let hit = ahead.find(gate, view.hay, progress.at);
             let mut next = hit.map_or(view.hay.len(), |hit| {
                 self.step_back(view.hay, progress.at, hit)
             });
@@ -246,7 +253,7 @@ impl Detectors {
         }
     }
 
-    /// As [`Detectors::advance`] over complete bytes, with every position judged.
+    /// As [`Detectors::advance`] over complete bytes, with every class asked at every position.
     #[cfg(test)]
     pub(crate) fn judge_all(
         &self,
@@ -258,7 +265,8 @@ impl Detectors {
             if progress.open.is_some() {
                 self.extend_open(view, progress, findings);
             } else {
-                self.settle(view, progress, findings);
+                let bits = self.starts[usize::from(view.hay[progress.at])];
+                self.judge(bits, view, progress, findings);
             }
         }
     }
@@ -280,7 +288,22 @@ impl Detectors {
     /// Judges one position; false when it needs more bytes.
     fn settle(&self, view: View<'_>, progress: &mut Progress, findings: &mut Vec<Finding>) -> bool {
         let at = progress.at;
-        let bits = self.starts[usize::from(view.hay[at])];
+        let mut bits = self.starts[usize::from(view.hay[at])];
+        if at > 0 && view.hay[at - 1].is_ascii_alphanumeric() {
+            bits &= !self.apart;
+        }
+        self.judge(bits, view, progress, findings)
+    }
+
+    /// Asks the classes of `bits` at one position; false when one needs more bytes.
+    fn judge(
+        &self,
+        bits: u128,
+        view: View<'_>,
+        progress: &mut Progress,
+        findings: &mut Vec<Finding>,
+    ) -> bool {
+        let at = progress.at;
         let first_new = findings.len();
         let mut open = None;
         let mut left = bits;
@@ -351,60 +374,6 @@ impl Detectors {
             *resume = progress.at.max(*resume);
         }
     }
-}
-
-/// What the two parts of the gate saw next; each is asked again only behind what it saw, or texts full of the shapes of one part
-/// would be searched to their end by the other again and again.
-#[derive(Default)]
-struct Ahead {
-    shape: Option<usize>,
-    run: Option<usize>,
-}
-
-impl Ahead {
-    /// Where the first shape at or after `at` is.
-    fn find(
-        &mut self,
-        detectors: &Detectors,
-        gate: &meta::Regex,
-        hay: &[u8],
-        at: usize,
-    ) -> Option<usize> {
-        if self.shape.is_none_or(|seen| seen < at) {
-            let hit = gate.find(Input::new(hay).span(at..hay.len()));
-            self.shape = Some(hit.map_or(hay.len(), |hit| hit.start()));
-        }
-        if self.run.is_none_or(|seen| seen < at) {
-            let run = detectors.has_aws_key.then(|| find_aws_run(hay, at));
-            self.run = Some(run.flatten().unwrap_or(hay.len()));
-        }
-        self.shape.min(self.run).filter(|seen| *seen < hay.len())
-    }
-}
-
-/// All shapes as one search.
-fn build_gate(classes: &[&Class], customs: &[Custom]) -> Result<Option<meta::Regex>, MaskError> {
-    let shapes: Vec<&str> = classes
-        .iter()
-        .map(|class| class.shape)
-        .chain(customs.iter().map(|custom| custom.pattern.as_str()))
-        .collect();
-    if shapes.is_empty() {
-        return Ok(None);
-    }
-    let config = meta::Config::new()
-        .nfa_size_limit(Some(MAX_GATE_BYTES))
-        .auto_prefilter(false);
-    meta::Builder::new()
-        .configure(config)
-        .syntax(custom::syntax())
-        .build_many(&shapes)
-        .map(Some)
-        .map_err(|_| {
-            MaskError::Spec(format!(
-                "the patterns together are larger than {MAX_GATE_BYTES} bytes"
-            ))
-        })
 }
 
 /// Findings sorted by start, as stretches that do not overlap; each is named after its first finding.

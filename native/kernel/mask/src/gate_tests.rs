@@ -1,9 +1,11 @@
 //! The gate only saves time: judging every position without it finds the same.
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::classes::View;
-use crate::secrets::{find_aws_run, is_aws_byte};
-use crate::{detector_names, Detectors, Finding};
+use crate::detectors::merge;
+use crate::secrets::{find_secret_run, is_aws_byte};
+use crate::{detector_names, Counts, Detectors, Finding, StreamMasker};
 
 fn scan_without_gate(detectors: &Detectors, hay: &[u8]) -> Vec<Finding> {
     let (mut progress, mut findings) = (detectors.begin(), Vec::new());
@@ -79,23 +81,165 @@ fn the_gate_hides_nothing() {
     }
 }
 
+/// Values to be found, and others that only look like them; what announces one stands before it.
+const PLANTED: [&str; 26] = [
+    "4111111111111111",
+    "4111-1111 1111-1111",
+    "378282246310005",
+    "4111111111111112",
+    "DE89370400440532013000",
+    "be68539007547034",
+    "ad12 0001 2030 2003 5910 0100",
+    "DE89370400440532013001",
+    "123-45-6789",
+    "ssn 123456789",
+    "routing 021000021",
+    "021000021 is the routing number",
+    "account no. 12345678",
+    "acct#12345678",
+    "ann@example.com",
+    "+49 170 1234567",
+    "+1(212)555-0123",
+    "212-555-0123",
+    "(212) 555-0123",
+    "1.212.555.0123",
+    "AKIAIOSFODNN7EXAMPLE",
+    "aws secret wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
+    "password=Tr0ub4dor-3x",
+    "ghp_0123456789abcdef0123456789abcdef0123",
+    "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEE\n-----END EC PRIVATE KEY-----",
+];
+
+/// Random text of keys and digests, with values planted in it at borders of every kind or at none.
+fn keyed_text(numbers: &mut Numbers, pieces: usize) -> Vec<u8> {
+    const LETTERS: [&[u8]; 5] = [
+        b"0123456789abcdef",
+        b"0123456789ABCDEF",
+        b"0123456789",
+        b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789",
+        b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
+    ];
+    const LENGTHS: [usize; 12] = [1, 2, 4, 8, 9, 12, 13, 16, 32, 39, 40, 64];
+    const BORDERS: [&[u8]; 16] = [
+        b"",
+        b"",
+        b"",
+        b" ",
+        b"-",
+        b".",
+        b"_",
+        b"/",
+        b"+",
+        b"@",
+        b"\n",
+        b"\t",
+        b"\"",
+        b"{",
+        b"\xC3\xA9",
+        b"\0",
+    ];
+    let mut hay = Vec::new();
+    for _ in 0..pieces {
+        if numbers.below(3) == 0 {
+            hay.extend_from_slice(PLANTED[numbers.below(PLANTED.len())].as_bytes());
+        } else {
+            let letters = LETTERS[numbers.below(LETTERS.len())];
+            let length = LENGTHS[numbers.below(LENGTHS.len())] + numbers.below(2);
+            hay.extend((0..length).map(|_| letters[numbers.below(letters.len())]));
+        }
+        hay.extend_from_slice(BORDERS[numbers.below(BORDERS.len())]);
+    }
+    hay
+}
+
+/// The text with every finding replaced, as [`Detectors::mask`] writes it, from findings made without the gate.
+fn mask_without_gate(detectors: &Detectors, hay: &[u8]) -> Vec<u8> {
+    let (mut out, mut copied) = (Vec::new(), 0);
+    for span in merge(&scan_without_gate(detectors, hay)) {
+        out.extend_from_slice(&hay[copied..span.start]);
+        out.extend_from_slice(detectors.token(span.detector));
+        copied = span.end;
+    }
+    out.extend_from_slice(&hay[copied..]);
+    out
+}
+
 #[test]
-fn runs_of_key_characters_begin_where_a_plain_search_sees_them() {
+fn the_gate_hides_nothing_among_keys_and_digests() {
+    const ROUNDS: usize = 20_000;
+    let names: Vec<&str> = detector_names().collect();
+    let all = Detectors::new(&names, &[]).unwrap();
+    let each: Vec<Detectors> = names
+        .iter()
+        .map(|name| Detectors::new(&[name], &[]).unwrap())
+        .collect();
+    let mut numbers = Numbers(0xD1B5_4A32_D192_ED03);
+    let mut found = vec![0; names.len()];
+    for round in 0..ROUNDS {
+        let pieces = 1 + numbers.below(5);
+        let hay = keyed_text(&mut numbers, pieces);
+        let text = String::from_utf8_lossy(&hay);
+        let findings = all.scan(&hay);
+        assert_eq!(findings, scan_without_gate(&all, &hay), "{text:?}");
+        assert!(findings.is_empty() || all.may_match(&hay), "{text:?}");
+        for finding in findings {
+            found[usize::from(finding.detector)] += 1;
+        }
+        let one = &each[round % each.len()];
+        assert_eq!(one.scan(&hay), scan_without_gate(one, &hay), "{text:?}");
+    }
+    assert!(found.iter().all(|count| *count > ROUNDS / 100), "{found:?}");
+}
+
+#[test]
+fn the_gate_hides_nothing_in_a_stream_of_keys_and_digests() {
+    const ROUNDS: usize = 2_000;
+    const PIECES: usize = 60;
+    let names: Vec<&str> = detector_names().collect();
+    let all = Arc::new(Detectors::new(&names, &[]).unwrap());
+    let mut numbers = Numbers(0xA076_1D64_78BD_642F);
+    for _ in 0..ROUNDS {
+        let hay = keyed_text(&mut numbers, PIECES);
+        let (mut masker, mut counts) = (StreamMasker::new(Arc::clone(&all)), Counts::default());
+        let (mut out, mut rest) = (Vec::new(), hay.as_slice());
+        while !rest.is_empty() {
+            let (chunk, after) = rest.split_at(1 + numbers.below(rest.len().min(900)));
+            masker.feed(chunk, &mut out, &mut counts);
+            rest = after;
+        }
+        masker.finish(&mut out, &mut counts);
+        let text = String::from_utf8_lossy(&hay);
+        assert_eq!(out, mask_without_gate(&all, &hay), "{text:?}");
+    }
+}
+
+#[test]
+fn runs_as_long_as_a_secret_begin_where_a_plain_search_sees_them() {
     const RUN: usize = 40;
     let mut numbers = Numbers(0x2545_F491_4F6C_DD1D);
-    for _ in 0..2_000 {
-        let mut hay = vec![b'a'; numbers.below(130)];
+    for _ in 0..20_000 {
+        let mut hay = vec![b'a'; numbers.below(190)];
         for _ in 0..numbers.below(4) {
             if !hay.is_empty() {
                 let at = numbers.below(hay.len());
-                hay[at] = b'.';
+                hay[at] = b".A/9"[numbers.below(4)];
+                if let Some(after) = hay.get_mut(at + RUN + 1) {
+                    *after = b'.';
+                }
             }
         }
         let from = numbers.below(hay.len() + 1);
-        let plain = hay[from..]
-            .windows(RUN)
-            .position(|window| window.iter().all(|byte| is_aws_byte(*byte)))
-            .map(|at| from + at);
-        assert_eq!(find_aws_run(&hay, from), plain);
+        let is_key = |at: usize| hay.get(at).is_some_and(|byte| is_aws_byte(*byte));
+        let is_secret = |at: &usize| {
+            let run = &hay[*at..*at + RUN];
+            (*at == 0 || !is_key(at - 1))
+                && !is_key(at + RUN)
+                && run.iter().all(|byte| is_aws_byte(*byte))
+                && run.iter().any(u8::is_ascii_lowercase)
+                && run.iter().any(u8::is_ascii_uppercase)
+        };
+        let plain = (from..(hay.len() + 1).saturating_sub(RUN)).find(is_secret);
+        assert_eq!(find_secret_run(&hay, from), plain);
     }
 }

@@ -16,6 +16,7 @@ mod counts;
 mod custom;
 mod detectors;
 mod error;
+mod gate;
 mod json_path;
 mod numbers;
 mod parts_binary;

@@ -118,19 +118,32 @@ static AWS_BYTES: [bool; 256] = {
     table
 };
 
-/// Where the first run of as many key characters as a secret has begins, from `from` on.
+/// Where the first run of key characters that is as long as a secret, and mixes cases as one, begins, from `from` on.
 ///
 /// The gate asks this beside its joined search: the length of such a run, as one more pattern there, would multiply the states of
-/// every other shape, and hexadecimal or base64 text meets most of them.
-pub(crate) fn find_aws_run(hay: &[u8], from: usize) -> Option<usize> {
+/// every other shape. A run that is longer is none, so digests in hexadecimal and base64 are passed over.
+pub(crate) fn find_secret_run(hay: &[u8], from: usize) -> Option<usize> {
+    let is_key = |at: usize| {
+        hay.get(at)
+            .is_some_and(|byte| AWS_BYTES[usize::from(*byte)])
+    };
     let mut start = from;
     while let Some(run) = hay.get(start..start + AWS_SECRET_BYTES) {
+        let end = start + AWS_SECRET_BYTES;
         match run.iter().rposition(|byte| !AWS_BYTES[usize::from(*byte)]) {
-            None => return Some(start),
             Some(other) => start += other + 1,
+            None if !is_key(end) && (start == 0 || !is_key(start - 1)) && is_mixed(run) => {
+                return Some(start)
+            }
+            None => start = end,
         }
     }
     None
+}
+
+/// Whether there are letters of both cases.
+fn is_mixed(run: &[u8]) -> bool {
+    run.iter().any(u8::is_ascii_lowercase) && run.iter().any(u8::is_ascii_uppercase)
 }
 
 /// A key id by its prefix and length, or a secret of 40 characters near a word that says so.
@@ -163,9 +176,8 @@ pub(crate) fn aws_key(view: View<'_>, at: usize) -> Verdict {
         };
     }
     let run = &view.hay[at..end];
-    let is_mixed = run.iter().any(u8::is_ascii_lowercase) && run.iter().any(u8::is_ascii_uppercase);
     if run.len() == AWS_SECRET_BYTES
-        && is_mixed
+        && is_mixed(run)
         && entropy(run) >= MIN_SECRET_BITS
         && follows_word(view.hay, at, &["secret", "aws"])
     {
