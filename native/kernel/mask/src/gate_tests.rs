@@ -111,6 +111,26 @@ const PLANTED: [&str; 26] = [
     "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEE\n-----END EC PRIVATE KEY-----",
 ];
 
+/// What stands between: nothing, and bytes that end a number, a word or a key, or do not.
+const BORDERS: [&[u8]; 16] = [
+    b"",
+    b"",
+    b"",
+    b" ",
+    b"-",
+    b".",
+    b"_",
+    b"/",
+    b"+",
+    b"@",
+    b"\n",
+    b"\t",
+    b"\"",
+    b"{",
+    b"\xC3\xA9",
+    b"\0",
+];
+
 /// Random text of keys and digests, with values planted in it at borders of every kind or at none.
 fn keyed_text(numbers: &mut Numbers, pieces: usize) -> Vec<u8> {
     const LETTERS: [&[u8]; 5] = [
@@ -121,24 +141,6 @@ fn keyed_text(numbers: &mut Numbers, pieces: usize) -> Vec<u8> {
         b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
     ];
     const LENGTHS: [usize; 12] = [1, 2, 4, 8, 9, 12, 13, 16, 32, 39, 40, 64];
-    const BORDERS: [&[u8]; 16] = [
-        b"",
-        b"",
-        b"",
-        b" ",
-        b"-",
-        b".",
-        b"_",
-        b"/",
-        b"+",
-        b"@",
-        b"\n",
-        b"\t",
-        b"\"",
-        b"{",
-        b"\xC3\xA9",
-        b"\0",
-    ];
     let mut hay = Vec::new();
     for _ in 0..pieces {
         if numbers.below(3) == 0 {
@@ -204,13 +206,50 @@ fn the_gate_hides_nothing_in_a_stream_of_keys_and_digests() {
         let (mut masker, mut counts) = (StreamMasker::new(Arc::clone(&all)), Counts::default());
         let (mut out, mut rest) = (Vec::new(), hay.as_slice());
         while !rest.is_empty() {
-            let (chunk, after) = rest.split_at(1 + numbers.below(rest.len().min(900)));
+            let most = if numbers.below(2) == 0 { 8 } else { 900 };
+            let (chunk, after) = rest.split_at(1 + numbers.below(rest.len().min(most)));
             masker.feed(chunk, &mut out, &mut counts);
             rest = after;
         }
         masker.finish(&mut out, &mut counts);
         let text = String::from_utf8_lossy(&hay);
         assert_eq!(out, mask_without_gate(&all, &hay), "{text:?}");
+    }
+}
+
+/// Each detector alone, because another one that waits for more bytes would hide that it does not.
+#[test]
+fn a_value_behind_any_border_is_found_wherever_the_stream_is_cut() {
+    let detectors = detector_names().map(|name| Arc::new(Detectors::new(&[name], &[]).unwrap()));
+    let detectors: Vec<_> = detectors.collect();
+    for (value, border) in PLANTED
+        .iter()
+        .flat_map(|value| BORDERS.map(|border| (value, border)))
+    {
+        for before in ["0 cafe".into(), "cafe".repeat(11)] {
+            let hay = [before.as_bytes(), border, value.as_bytes(), b" 12ab34cd"].concat();
+            for one in detectors.iter().filter(|one| one.may_match(&hay)) {
+                assert_masked_at_every_cut(one, &hay);
+            }
+        }
+    }
+}
+
+fn assert_masked_at_every_cut(detectors: &Arc<Detectors>, hay: &[u8]) {
+    let whole = mask_without_gate(detectors, hay);
+    for at in 0..hay.len() {
+        let mut masker = StreamMasker::new(Arc::clone(detectors));
+        let (mut out, mut counts) = (Vec::new(), Counts::default());
+        masker.feed(&hay[..at], &mut out, &mut counts);
+        masker.feed(&hay[at..], &mut out, &mut counts);
+        masker.finish(&mut out, &mut counts);
+        let text = String::from_utf8_lossy(hay);
+        assert_eq!(
+            out,
+            whole,
+            "{:?} in {text:?} cut at {at}",
+            detectors.names()
+        );
     }
 }
 

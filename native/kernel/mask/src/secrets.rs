@@ -151,12 +151,18 @@ pub(crate) fn aws_key(view: View<'_>, at: usize) -> Verdict {
     const ID_PREFIXES: [&[u8]; 4] = [b"AKIA", b"ASIA", b"ABIA", b"ACCA"];
     const ID_BYTES: usize = 20;
     const MIN_SECRET_BITS: f64 = 4.0;
-    if at > 0
-        && is_aws_byte(view.hay[at - 1])
-        && (view.hay[at - 1] != b'/'
-            || !ID_PREFIXES.iter().any(|id| view.hay[at..].starts_with(id)))
-    {
-        return Verdict::Reject;
+    if at > 0 && is_aws_byte(view.hay[at - 1]) {
+        // Behind a slash, as in the path of a URL, only a key id begins; its prefix may lie across the end of the bytes at hand.
+        let rest = &view.hay[at..];
+        let is_path = view.hay[at - 1] == b'/';
+        if !is_path || !ID_PREFIXES.iter().any(|id| rest.starts_with(id)) {
+            let is_open = is_path && ID_PREFIXES.iter().any(|id| id.starts_with(rest));
+            return if is_open && !view.is_complete {
+                Verdict::NeedMore
+            } else {
+                Verdict::Reject
+            };
+        }
     }
     let limit = (at + AWS_SECRET_BYTES + 1).min(view.hay.len());
     let end = run_end(&view.hay[..limit], at, is_aws_byte);
