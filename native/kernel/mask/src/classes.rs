@@ -97,7 +97,7 @@ pub(crate) const CLASSES: [Class; 11] = [
     },
     Class {
         name: "iban",
-        shape: apart!("[A-Za-z]{2}[0-9]{2}[ -]?[A-Za-z0-9]{4}"),
+        shape: apart!("(?i:A[DELTZ]|B[AEGHIRY]|C[HRYZ]|D[EJKO]|E[EGS]|F[IKOR]|G[BEILRT]|H[NRU]|I[ELQST]|JO|K[WZ]|L[BCITUVY]|M[CDEKNRTU]|N[ILO]|OM|P[KLST]|QA|R[OSU]|S[ACDEIKMOTV]|T[LNR]|UA|V[AG]|XK|YE)[0-9]{2}[ -]?[A-Za-z0-9]{4}"),
         is_apart: true,
         starts: |byte| byte.is_ascii_alphabetic(),
         verdict: iban,

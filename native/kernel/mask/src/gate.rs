@@ -9,10 +9,17 @@ use crate::MaskError;
 /// Size limit of the joined search, in bytes.
 const MAX_GATE_BYTES: usize = 16 << 20;
 
+/// No detector finds more than this many hexadecimal digits that stand alone: an IBAN of Andorra has as many.
+pub(crate) const MAX_HEX_BYTES: usize = 24;
+
+/// Bytes looked at together: enough for a loop without branches, few enough that other text is left soon.
+const BLOCK_BYTES: usize = 64;
+
 /// All shapes as one search, and beside it the one that counts the length of runs.
 pub(crate) struct Gate {
     shapes: meta::Regex,
     has_aws_key: bool,
+    has_customs: bool,
 }
 
 impl Gate {
@@ -41,12 +48,26 @@ impl Gate {
         Ok(Some(Gate {
             shapes,
             has_aws_key: classes.iter().any(|class| class.name == "aws_key"),
+            has_customs: !customs.is_empty(),
         }))
     }
 
     /// Whether there is any shape at all.
     pub(crate) fn is_match(&self, hay: &[u8]) -> bool {
-        self.shapes.is_match(hay) || (self.has_aws_key && find_secret_run(hay, 0).is_some())
+        !self.is_digest(hay)
+            && (self.shapes.is_match(hay)
+                || (self.has_aws_key && find_secret_run(hay, 0).is_some()))
+    }
+
+    /// Whether these bytes, with nothing around them, are a digest or key in hexadecimal: without a separator, a sign or a word no
+    /// detector finds anything in that many digits, so the search is spared. What a pattern of the configuration finds is not known.
+    pub(crate) fn is_digest(&self, hay: &[u8]) -> bool {
+        let is_hex = |block: &[u8]| {
+            block
+                .iter()
+                .fold(true, |all, byte| all & byte.is_ascii_hexdigit())
+        };
+        !self.has_customs && hay.len() > MAX_HEX_BYTES && hay.chunks(BLOCK_BYTES).all(is_hex)
     }
 }
 

@@ -2,8 +2,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::checks::{iban_length, is_iban};
 use crate::classes::View;
 use crate::detectors::merge;
+use crate::gate::MAX_HEX_BYTES;
 use crate::secrets::{find_secret_run, is_aws_byte};
 use crate::{detector_names, Counts, Detectors, Finding, StreamMasker};
 
@@ -215,6 +217,80 @@ fn the_gate_hides_nothing_in_a_stream_of_keys_and_digests() {
         let text = String::from_utf8_lossy(&hay);
         assert_eq!(out, mask_without_gate(&all, &hay), "{text:?}");
     }
+}
+
+#[test]
+fn the_gate_knows_the_countries_of_the_table() {
+    let iban = Detectors::new(&["iban"], &[]).unwrap();
+    let letters = (b'A'..=b'Z').chain(b'a'..=b'z');
+    for (one, two) in letters
+        .clone()
+        .flat_map(|one| letters.clone().map(move |two| (one, two)))
+    {
+        let hay = [b"\t".as_slice(), &[one, two], b"00 ABCDE"].concat();
+        assert_eq!(iban.may_match(&hay), iban_length(&[one, two]).is_some());
+    }
+}
+
+/// An IBAN of hexadecimal digits alone, with right check digits.
+fn hex_iban(numbers: &mut Numbers, country: &[u8; 2]) -> Vec<u8> {
+    let length = iban_length(country).unwrap();
+    let body: Vec<u8> = (4..length)
+        .map(|_| b"0123456789abcdefABCDEF"[numbers.below(22)])
+        .collect();
+    (0..100)
+        .map(|check| [country.as_slice(), format!("{check:02}").as_bytes(), &body].concat())
+        .find(|characters| is_iban(characters))
+        .unwrap()
+}
+
+#[test]
+fn what_passes_for_a_digest_holds_nothing_to_find() {
+    const ROUNDS: usize = 100_000;
+    let names: Vec<&str> = detector_names().collect();
+    let all = Detectors::new(&names, &[]).unwrap();
+    let mut numbers = Numbers(0x8EBC_6AF0_9C88_C6E3);
+    let letters: [&[u8]; 4] = [
+        b"0123456789abcdef",
+        b"0123456789ABCDEF",
+        b"0123456789",
+        b"0123456789abcdefABCDEF",
+    ];
+    for _ in 0..ROUNDS {
+        let letters = letters[numbers.below(4)];
+        let length = MAX_HEX_BYTES - 4 + numbers.below(70);
+        let hay: Vec<u8> = (0..length)
+            .map(|_| letters[numbers.below(letters.len())])
+            .collect();
+        let text = String::from_utf8_lossy(&hay);
+        assert_eq!(all.scan(&hay), scan_without_gate(&all, &hay), "{text}");
+        assert!(hay.len() <= MAX_HEX_BYTES || !all.may_match(&hay), "{text}");
+    }
+    // The longest that a country whose code is hexadecimal has, with one digit more it is none.
+    let countries = (b'A'..=b'F').flat_map(|one| (b'A'..=b'F').map(move |two| [one, two]));
+    let known: Vec<[u8; 2]> = countries
+        .filter(|country| iban_length(country).is_some())
+        .collect();
+    let longest = known
+        .iter()
+        .filter_map(|country| iban_length(country))
+        .max();
+    assert_eq!(longest, Some(MAX_HEX_BYTES));
+    for country in known.iter().cycle().take(1000) {
+        let mut hay = hex_iban(&mut numbers, country);
+        assert_eq!(all.scan(&hay).len(), 1);
+        hay.push(b"0f"[numbers.below(2)]);
+        assert_eq!(all.scan(&hay), scan_without_gate(&all, &hay));
+    }
+}
+
+#[test]
+fn a_pattern_of_the_configuration_is_looked_for_in_digests_too() {
+    let own = Detectors::new(&["iban"], &[("own".into(), "[0-9a-f]{32}".into())]).unwrap();
+    let hay = b"0123456789abcdef0123456789abcdef";
+    assert!(own.may_match(hay));
+    assert_eq!(own.scan(hay), scan_without_gate(&own, hay));
+    assert_eq!(own.scan(hay).len(), 1);
 }
 
 /// Each detector alone, because another one that waits for more bytes would hide that it does not.
