@@ -59,7 +59,7 @@ INSERT INTO clients
 CREATE TABLE keyed AS SELECT id, md5(id::text) AS key, city, ssn, opened, cents FROM clients;
 VACUUM ANALYZE clients, keyed;
 """
-"""Six columns of ordinary bank data, one of them sensitive. In `keyed` one column is hexadecimal text, the hardest for detectors."""
+"""Six columns of ordinary bank data, one of them sensitive. In `keyed` one column is hexadecimal text: digests."""
 
 MASKED_COLUMNS: Final = ("public.clients.ssn", "public.keyed.ssn")
 
