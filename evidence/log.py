@@ -253,7 +253,7 @@ class Log:
             ts, mono_us = self._read_clocks()
             prepared = drafts.place(sealer, chain.sid, self._size, chain.sseq, chain.tip, chunk, ts, mono_us)
             last = prepared.records - 1
-            receipt = Receipt(self._size + last, b"", chain.sseq + last)
+            receipt = Receipt(self._size + last, prepared, chain.sseq + last)
             entry = make_prepared_entry(chain.sid, prepared, receipt, future, loop)
             entry.may_wait = not (drafts.has_effects or drafts.has_data)
             try:

@@ -10,16 +10,23 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from evidence.drafts import Prepared
 from evidence.wal import Entry
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """Proof to the caller that a record is durable: its index in the log, its leaf hash, its number in its session."""
 
     index: int
-    leaf_hash: bytes
+    record: bytes | Prepared
+    """The leaf hash, or prepared records of which it is the last."""
     session_seq: int
+
+    @property
+    def leaf_hash(self) -> bytes:
+        """The record's leaf hash."""
+        return self.record if isinstance(self.record, bytes) else bytes.fromhex(self.record.last_hash())
 
 
 def complete(entries: Iterable[Entry]) -> None:
@@ -29,7 +36,6 @@ def complete(entries: Iterable[Entry]) -> None:
         if entry.loop is not None:
             loops.setdefault(entry.loop, []).append(entry)
         elif entry.waiter is not None:
-            entry.settle()
             entry.waiter.set_result(entry.receipt)
     for loop, own in loops.items():
         _call(loop, _complete_all, own)
@@ -47,7 +53,6 @@ def refuse(entries: Iterable[Entry], error: Exception) -> None:
 def _complete_all(entries: list[Entry]) -> None:
     for entry in entries:
         if not entry.waiter.done():
-            entry.settle()
             entry.waiter.set_result(entry.receipt)
 
 

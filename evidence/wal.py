@@ -139,11 +139,6 @@ class Entry:
         self.may_wait = False
         self.starts_segment = starts_segment
 
-    def settle(self) -> None:
-        """Complete the receipt of records that have been written."""
-        if self.prepared is not None:
-            self.receipt.leaf_hash = bytes.fromhex(self.prepared.last_hash())
-
     def publish(self) -> tuple[Iterable[tuple[bytes, bytes]], Iterable[Attachment]]:
         """The records as (bytes, leaf hash) and the attachments, for whoever publishes them; once. Raises ValueError."""
         if self.prepared is None:

@@ -322,9 +322,6 @@ def test_a_parameter_larger_than_a_record_holds_is_refused_with_a_record(gateway
     assert MAX_RECORDED_INPUT_BYTES == MAX_BLOB_BYTES
 
 
-@pytest.mark.xfail(
-    reason="the parser's tree of a text of 900 kB takes 400 MB before its statements are counted, and the allocator keeps them"
-)
 def test_a_text_of_very_many_statements_is_refused_before_it_takes_hundreds_of_megabytes(agent, gateway, promised):
     before = gateway.read_rss_mb()
     messages = agent.query("select 1;" * 100_000)

@@ -199,6 +199,26 @@ def test_limits() -> None:
 
 
 @pytest.mark.parametrize(
+    ("sql", "is_ok"),
+    [
+        ("SELECT 1" + ";" * 5_000, True),
+        ("SELECT 1;" + "/* ; */ -- ;\n ;" * 1_500, True),
+        ("SELECT '" + ";" * 5_000 + "', $x$" + ";" * 5_000 + "$x$", True),
+        ("CREATE RULE r AS ON INSERT TO t DO (" + "SELECT 1;" * 1_200 + "SELECT 2)", True),
+        ("CREATE FUNCTION f() RETURNS int BEGIN ATOMIC " + "SELECT 1;" * 1_200 + " END", True),
+        ("SELECT 1;" * 1_000 + "SELECT 2", False),
+        ("SELECT 1;" * 1_000 + ";;", True),
+        ("SELECT 1;" * 11_000 + "SELECT atomic", False),
+        ("SELECT 1); SELECT (" + "1);SELECT (" * 1_200, False),  # not balanced, so the parser says no
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_statements_are_counted_before_their_trees_are_made(sql, is_ok):
+    analysis = analyze(sql)
+    assert (analysis["status"] == "ok") == is_ok, analysis.get("reason")
+
+
+@pytest.mark.parametrize(
     ("sql", "status"),
     [
         ("SELECT " + "(" * 100_000 + "1" + ")" * 100_000, "failed"),

@@ -95,15 +95,11 @@ fn statements(sql: &str, limits: Limits) -> Result<Vec<Statement>, String> {
     if expansion(sql).is_some_and(|factor| sql.len().saturating_mul(factor) > MAX_EXPANDED_BYTES) {
         return Err("too complex: nested multiple assignments".to_owned());
     }
+    check_count(count_statements(sql))?;
     let tree = locked(|| pg_query::parse(sql, 0))
         .map_err(|error| describe(&error))?
         .protobuf;
-    if tree.stmts.len() > MAX_STATEMENTS {
-        return Err(format!(
-            "too many statements: {}, at most {MAX_STATEMENTS}",
-            tree.stmts.len()
-        ));
-    }
+    check_count(tree.stmts.len())?;
     let mut work = 0;
     let mut found = Vec::with_capacity(tree.stmts.len());
     for raw in &tree.stmts {
@@ -116,6 +112,51 @@ fn statements(sql: &str, limits: Limits) -> Result<Vec<Statement>, String> {
         found.push(statement);
     }
     Ok(found)
+}
+
+fn check_count(count: usize) -> Result<(), String> {
+    if count > MAX_STATEMENTS {
+        return Err(format!(
+            "too many statements: {count}, at most {MAX_STATEMENTS}"
+        ));
+    }
+    Ok(())
+}
+
+/// How many statements the tokens make, where the text has semicolons enough for too many: their trees would take hundreds of times the text.
+///
+/// Semicolons inside parentheses are of CREATE RULE; those of a body after BEGIN ATOMIC are told apart by the parser alone, so that
+/// such a text counts for a tenth. A text that cannot be read counts for nothing: the parser says why.
+fn count_statements(sql: &str) -> usize {
+    let separators = sql.bytes().filter(|byte| *byte == b';').count();
+    if separators < MAX_STATEMENTS {
+        return 0;
+    }
+    let Ok(tokens) = locked(|| pg_query::scan_tokens(sql)) else {
+        return 0;
+    };
+    let (mut count, mut depth, mut is_open, mut has_body) = (0, 0_usize, false, false);
+    for token in &tokens {
+        match Token::try_from(token.token) {
+            Ok(Token::SqlComment | Token::CComment) => {}
+            Ok(Token::Ascii59) if depth == 0 => is_open = false,
+            known => {
+                match known {
+                    Ok(Token::Ascii40) => depth += 1,
+                    Ok(Token::Ascii41) => depth = depth.saturating_sub(1),
+                    Ok(Token::Atomic) => has_body = true,
+                    _ => {}
+                }
+                count += usize::from(!is_open);
+                is_open = true;
+            }
+        }
+    }
+    if has_body {
+        count / 10
+    } else {
+        count
+    }
 }
 
 /// By how much the tree can be larger than the text, from its tokens alone; `None` when nothing is copied.
