@@ -37,7 +37,7 @@ from evidence.note import NoteSigner
 from evidence.publish import MAX_BACKLOG_BYTES, Publisher, Subscriber
 from evidence.record import LOG_SID, TranscriptMode, check, format_time
 from evidence.recover import Recovered, ensure_ballast, lock_log, recover, settle
-from evidence.segment import SegmentFileFactory, SegmentHeader
+from evidence.segment import NativeWriter, SegmentHeader
 from evidence.session import SessionLog, make_session_id
 from evidence.settings import LogSettings
 from evidence.tiles import TileWriter
@@ -80,7 +80,7 @@ class Log:
         clock: Callable[[], int],
         lock_descriptor: int,
         make_sealer: SealerFactory,
-        open_segment_file: SegmentFileFactory | None,
+        native: NativeWriter | None,
     ) -> None:
         self.path = path
         self.make_sealer = make_sealer
@@ -127,7 +127,7 @@ class Log:
             segment_bytes=settings.segment_bytes,
             on_durable=self._acknowledge,
             on_failure=self._give_up,
-            open_file=open_segment_file,
+            native=native,
         )
 
     @classmethod
@@ -143,7 +143,7 @@ class Log:
         clock: Callable[[], int] = time.time_ns,
         disk: Disk | None = None,
         make_sealer: SealerFactory = ChunkSealer,
-        open_segment_file: SegmentFileFactory | None = None,
+        native: NativeWriter | None = None,
     ) -> Log:
         """Open the log `directory/origin`, recovering what a crash left; blocks until the opening record is signed.
 
@@ -157,7 +157,7 @@ class Log:
             clock: nanoseconds since the epoch, for `ts`.
             disk: the file operations; tests give one that fails.
             make_sealer: makes what seals a session's chunks; prepared records (`evidence.drafts`) are sealed with the same.
-            open_segment_file: makes what appends to a segment in place of `disk`.
+            native: what writes records to segments in place of the plain code and `disk`.
 
         Raises:
             LogLockedError: another process has this log open.
@@ -191,7 +191,7 @@ class Log:
                 clock=clock,
                 lock_descriptor=descriptor,
                 make_sealer=make_sealer,
-                open_segment_file=open_segment_file,
+                native=native,
             )
         except OSError as error:
             os.close(descriptor)

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from evidence.disk import Disk
 from evidence.drafts import Prepared
@@ -50,8 +50,50 @@ class SegmentFile(Protocol):
         """Write one batch and make it durable; the bytes it takes. Raises OSError, and ValueError where a record cannot be made."""
 
 
-SegmentFileFactory = Callable[[Path], SegmentFile]
-"""A segment that exists -> what appends to it."""
+class Writer(Protocol):
+    """The queue in front of the writer thread, and that thread's loop, both without the interpreter.
+
+    Whoever waits in an event loop is told through a descriptor, so that the loop and the writer never wait for each other.
+    """
+
+    def fileno(self) -> int:
+        """Readable once something is durable that `notice` was not asked about."""
+
+    def notice(self) -> int:
+        """How many entries are durable in all."""
+
+    def push(self, parts: Sequence[Any], records: int, size: int, starts_segment: bool, has_thread: bool, rings: bool, /) -> None:
+        """Queue an entry; it is written with the next one that rings. Nothing once closed."""
+
+    def ring(self) -> None:
+        """Have what is queued written."""
+
+    def stop(self) -> None:
+        """Have `run` come back once everything is written."""
+
+    def close(self) -> None:
+        """Drop what is queued, and whatever comes after it."""
+
+    def totals(self) -> tuple[int, int, int]:
+        """Syncs, nanoseconds spent writing and syncing, bytes."""
+
+    def run(
+        self, file: Any, number: int, first_index: int, offset: int, mark: int, /
+    ) -> tuple[Literal["segment", "acknowledge", "mark", "stopped", "failed"], int, int, Exception | None]:
+        """Write batches until something is the host's to do: why, the next batch's number and offset, what went wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class NativeWriter:
+    """What writes in place of the plain code.
+
+    Attributes:
+        open_file: a segment that exists -> what appends to it.
+        make_writer: (most entries, most bytes of a batch) -> the queue.
+    """
+
+    open_file: Callable[[Path], SegmentFile]
+    make_writer: Callable[[int, int], Writer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +126,7 @@ class SegmentWriter:
         origin: str,
         header: SegmentHeader,
         size: int,
-        open_file: SegmentFileFactory | None = None,
+        open_file: Callable[[Path], SegmentFile] | None = None,
         *,
         is_zeroed: bool = False,
         spare: Path | None = None,
@@ -127,6 +169,13 @@ class SegmentWriter:
         self._offset += length
         self._batch += 1
         return length
+
+    def run(self, writer: Writer, first_index: int, mark: int) -> str:
+        """Have batches written until something is the caller's to do, and say what. Raises OSError or ValueError, as `append`."""
+        why, self._batch, self._offset, error = writer.run(self._file, self._batch, first_index, self._offset, mark)
+        if error is not None:
+            raise error
+        return why
 
     @property
     def used(self) -> int:

@@ -37,8 +37,12 @@ def complete(entries: Iterable[Entry]) -> None:
             loops.setdefault(entry.loop, []).append(entry)
         elif entry.waiter is not None:
             entry.waiter.set_result(entry.receipt)
+    here = asyncio._get_running_loop()  # noqa: SLF001 - unlike the public name, it does not raise where there is none
     for loop, own in loops.items():
-        _call(loop, _complete_all, own)
+        if loop is here:
+            _complete_all(own)
+        else:
+            _call(loop, _complete_all, own)
 
 
 def refuse(entries: Iterable[Entry], error: Exception) -> None:

@@ -10,6 +10,7 @@ damage is not a torn write. `docs/evidence-format.md`, section 7.
 
 from __future__ import annotations
 
+import asyncio
 import struct
 import threading
 import time
@@ -18,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
+from weakref import WeakSet
 
 from evidence.disk import Disk
 from evidence.drafts import Prepared
@@ -25,11 +27,12 @@ from evidence.errors import EvidenceBusyError
 from evidence.segment import (
     BATCH_OVERHEAD,
     HEADER_BYTES,
+    NativeWriter,
     Part,
-    SegmentFileFactory,
     SegmentHeader,
     SegmentWriter,
     SpareSegment,
+    Writer,
 )
 
 MAX_BATCH_ENTRIES: Final = 256
@@ -49,6 +52,8 @@ FIRST_SEGMENT_BYTES: Final = 8 << 20
 
 SPARE_SHARE: Final = 16
 """The next segment is made ahead once this part of one is used: a log that hardly writes needs none."""
+
+NO_MARK: Final = (1 << 64) - 1
 
 LEAF: Final = 1
 CHUNK: Final = 2
@@ -207,7 +212,7 @@ class Wal:
         segment_bytes: int = SEGMENT_BYTES,
         on_durable: Callable[[list[Entry]], None],
         on_failure: Callable[[BaseException, list[Entry]], None],
-        open_file: SegmentFileFactory | None = None,
+        native: NativeWriter | None = None,
     ) -> None:
         self.lock = threading.Lock()
         self.counters = Counters()
@@ -218,7 +223,12 @@ class Wal:
         self._disk = disk
         self._segment_bytes = segment_bytes
         self._first_bytes = min(FIRST_SEGMENT_BYTES, segment_bytes)
-        self._open_file = open_file
+        self._open_file = None if native is None else native.open_file
+        self._writer = None if native is None else native.make_writer(MAX_BATCH_ENTRIES, MAX_BATCH_BYTES)
+        self._written = 0
+        """Entries that were acknowledged."""
+        self._loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+        self._collecting = threading.RLock()
         self._spare = SpareSegment(directory, disk, segment_bytes)
         self._on_durable = on_durable
         self._on_failure = on_failure
@@ -273,12 +283,21 @@ class Wal:
         self._planned += size
         self._queue.append(entry)
         self._queue_bytes += size
-        if entry.records and not entry.may_wait:
+        rings = bool(entry.records) and not entry.may_wait
+        if self._writer is not None:
+            has_thread = entry.waiter is not None and entry.loop is None
+            self._writer.push(entry.parts, entry.records, size, entry.starts_segment, has_thread, rings)
+            if entry.loop is not None and entry.loop not in self._loops:
+                self._loops.add(entry.loop)
+                entry.loop.add_reader(self._writer.fileno(), self.collect)
+        elif rings:
             self.ring()
 
     def ring(self) -> None:
         """Wake the writer, if it is not awake: somebody waits for what is queued, or it has waited long enough."""
-        if not self._rung:
+        if self._writer is not None:
+            self._writer.ring()
+        elif not self._rung:
             self._rung = True
             self._bell.put(None)
 
@@ -291,6 +310,10 @@ class Wal:
         """Ask the writer to finish: after writing what is queued, or at once when there is a reason to give up."""
         if not isinstance(self._stop, BaseException):  # a reason to give up stands, whoever asks later
             self._stop = reason or True
+        if self._writer is not None:
+            if reason is not None:
+                self._writer.close()
+            self._writer.stop()
         self._bell.put(None)
 
     def join(self) -> None:
@@ -301,6 +324,9 @@ class Wal:
     def _run(self) -> None:
         batch: list[Entry] = []
         try:
+            if self._writer is not None:
+                self._serve(self._writer)
+                return
             while True:
                 if isinstance(self._stop, BaseException):
                     raise self._stop
@@ -314,11 +340,63 @@ class Wal:
                 else:
                     self._bell.get()
         except BaseException as error:  # noqa: BLE001 - whatever stops this thread must stop the log, not leave it waiting
+            if self._writer is not None:
+                self._writer.close()
+                self.collect()
             self._on_failure(error, batch)
         finally:
             if self._segment is not None:
                 self._segment.close()
             self._spare.close()
+
+    def _serve(self, writer: Writer) -> None:
+        """The same loop where a native writer runs it: what comes back here is rare."""
+        why = "segment" if writer.run(None, 0, 0, 0, 0)[0] == "segment" else "stopped"
+        while why != "stopped":
+            self.collect()
+            if isinstance(self._stop, BaseException):
+                raise self._stop
+            if why == "segment":
+                with self.lock:
+                    size = HEADER_BYTES + BATCH_OVERHEAD + self._queue[0].size
+                planned = self._first_bytes if self._segment is None else self._segment_bytes
+                self.open_segment(self.durable_size, max(planned, size))
+            if self._segment is None:
+                raise AssertionError("the first entry of all starts a segment")
+            if self._segment.used > self._segment.size // SPARE_SHARE:
+                self._spare.prepare()
+                mark = NO_MARK
+            else:
+                mark = self._segment.size // SPARE_SHARE
+            why = self._segment.run(writer, self.durable_size, mark)
+        self.collect()
+        if isinstance(self._stop, BaseException):
+            raise self._stop
+
+    def collect(self) -> None:
+        """Acknowledge what a native writer has made durable since the last call. For any thread, and for event loops."""
+        if self._writer is None:
+            return
+        with self._collecting:
+            with self.lock:
+                done = self._writer.notice()
+                count, self._written = done - self._written, done
+                batch, self._queue = self._queue[:count], self._queue[count:]
+                self._queue_bytes -= sum([entry.size + BATCH_OVERHEAD for entry in batch])
+                self._cuts -= sum([entry.starts_segment for entry in batch])
+                records = count_records(batch)
+                self.durable_size += records
+            if batch:
+                self._count(records)
+                self._on_durable(batch)
+
+    def _count(self, records: int) -> None:
+        counters = self.counters
+        counters.records += records
+        counters.queue = len(self._queue)
+        if self._writer is not None:
+            counters.syncs, counters.sync_ns, written = self._writer.totals()
+            counters.bytes = written - BATCH_OVERHEAD * counters.syncs
 
     def _take(self) -> list[Entry]:
         """The next batch: everything queued, up to the caps and to an entry that starts a segment. Holds `lock`."""

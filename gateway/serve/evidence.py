@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, cast
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from sealgate_native.record import Sealer, SegmentFile
+from sealgate_native.record import Sealer, SegmentFile, Writer
 
 from evidence.attest import Attestor, LogSource
 from evidence.disk import Disk
@@ -29,6 +29,7 @@ from evidence.keyless import KeylessSigner
 from evidence.log import Log, LogSettings
 from evidence.note import encode_verifier_key
 from evidence.record import TranscriptMode, is_origin_of, make_origin
+from evidence.segment import NativeWriter
 from evidence.session import SessionLog
 from evidence.store import EvidenceStore
 from evidence.transcript import HEAD_BYTES, Transcript
@@ -232,7 +233,7 @@ def _open(config: Config, secrets: SecretResolver, worker: int) -> Evidence:
         openings_recipients=section.openings_recipients,
         settings=settings,
         make_sealer=Sealer,
-        open_segment_file=SegmentFile,
+        native=NativeWriter(SegmentFile, Writer),
     )
     end_development: Callable[[], None] | None = None
     try:

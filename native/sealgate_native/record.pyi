@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import final
+from typing import Literal, final
 
 @final
 class Sealer:
@@ -68,3 +68,40 @@ class SegmentFile:
     def __new__(cls, path: Path, /) -> SegmentFile: ...
     def append(self, parts: Sequence[bytes | Prepared], number: int, first_index: int, records: int, offset: int, /) -> int:
         """Writes one batch and makes it durable; the bytes it takes. Raises OSError, and ValueError where a record cannot be made."""
+
+@final
+class Writer:
+    """The queue in front of the write-ahead log's writer thread, and that thread's loop (`evidence.wal.Writer`).
+
+    A batch holds at most `max_entries` entries and `max_bytes` bytes; one entry alone may have more.
+    """
+
+    def __new__(cls, max_entries: int, max_bytes: int, /) -> Writer: ...
+    def fileno(self) -> int:
+        """Readable once something is durable that `notice` was not asked about."""
+
+    def notice(self) -> int:
+        """How many entries are durable in all."""
+
+    def push(
+        self, parts: Sequence[bytes | Prepared], records: int, size: int, starts_segment: bool, has_thread: bool, rings: bool, /
+    ) -> None:
+        """Queues an entry; it is written with the next one that rings. Nothing once closed."""
+
+    def ring(self) -> None: ...
+    def stop(self) -> None:
+        """Has `run` come back once everything is written."""
+
+    def close(self) -> None:
+        """Drops what is queued and whatever comes after it."""
+
+    def totals(self) -> tuple[int, int, int]:
+        """Syncs, nanoseconds spent writing and syncing, bytes."""
+
+    def run(
+        self, file: SegmentFile | None, number: int, first_index: int, offset: int, mark: int, /
+    ) -> tuple[Literal["segment", "acknowledge", "mark", "stopped", "failed"], int, int, Exception | None]:
+        """Writes batches until something is the host's to do: why, the next batch's number and offset, what went wrong.
+
+        segment: the next entry starts one. acknowledge: somebody waits in a thread. mark: the segment is used as far as that.
+        """

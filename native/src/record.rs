@@ -1,16 +1,18 @@
 //! Python face of `sealgate-record`: sealing, and records that wait for their place in the log.
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use sealgate_postgres::Counters as KernelCounters;
 use sealgate_record::{
-    BatchPlace, Drafts as KernelDrafts, Prepared as KernelPrepared, SealError,
-    Sealer as KernelSealer, Seat, SegmentFile as KernelSegment, Slot, Template,
+    Drafts as KernelDrafts, Prepared as KernelPrepared, SealError, Sealer as KernelSealer, Seat,
+    Slot, Template,
 };
+
+mod wal;
+
+use wal::{SegmentFile, Writer};
 
 /// Below this many bytes the work is shorter than handing the interpreter lock over.
 const DETACH_BYTES: usize = 16 << 10;
@@ -207,86 +209,6 @@ impl Prepared {
     }
 }
 
-/// A part of a batch.
-#[derive(FromPyObject)]
-enum Part {
-    Bytes(PyBackedBytes),
-    Prepared(Py<Prepared>),
-}
-
-/// What stops an append.
-enum AppendError {
-    Disk(std::io::Error),
-    Records(SealError),
-}
-
-impl From<std::io::Error> for AppendError {
-    fn from(error: std::io::Error) -> AppendError {
-        AppendError::Disk(error)
-    }
-}
-
-impl From<AppendError> for PyErr {
-    fn from(error: AppendError) -> PyErr {
-        match error {
-            AppendError::Disk(error) => {
-                PyOSError::new_err((error.raw_os_error().unwrap_or_default(), error.to_string()))
-            }
-            AppendError::Records(error) => raise(&error),
-        }
-    }
-}
-
-/// One segment of the write-ahead log, appended to without the interpreter.
-#[pyclass(frozen, module = "sealgate_native.record")]
-pub struct SegmentFile {
-    inner: KernelSegment,
-}
-
-#[pymethods]
-impl SegmentFile {
-    #[new]
-    fn new(path: PathBuf) -> PyResult<SegmentFile> {
-        let inner = KernelSegment::open(&path).map_err(AppendError::Disk)?;
-        Ok(SegmentFile { inner })
-    }
-
-    /// Writes one batch and makes it durable; the bytes it takes.
-    fn append(
-        &self,
-        py: Python<'_>,
-        parts: Vec<Part>,
-        number: u64,
-        first_index: u64,
-        records: u32,
-        offset: u64,
-    ) -> PyResult<u64> {
-        let place = BatchPlace {
-            number,
-            first_index,
-            records,
-            offset,
-        };
-        let room = 4096 * parts.len();
-        let write = || {
-            self.inner.append(place, room, |out| {
-                for part in &parts {
-                    match part {
-                        Part::Bytes(bytes) => out.extend_from_slice(bytes),
-                        Part::Prepared(prepared) => prepared
-                            .get()
-                            .inner
-                            .write_items(out)
-                            .map_err(AppendError::Records)?,
-                    }
-                }
-                Ok::<_, AppendError>(())
-            })
-        };
-        Ok(py.detach(write)?)
-    }
-}
-
 /// A template: bytes as they are, and names of slots, by turns.
 pub fn extract_template(parts: &Bound<'_, PyList>) -> PyResult<Template> {
     let (mut texts, mut slots) = (Vec::new(), Vec::new());
@@ -311,6 +233,7 @@ pub fn register(py: Python<'_>, parent: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Drafts>()?;
     module.add_class::<Prepared>()?;
     module.add_class::<SegmentFile>()?;
+    module.add_class::<Writer>()?;
     parent.add_submodule(&module)?;
     py.import("sys")?
         .getattr("modules")?

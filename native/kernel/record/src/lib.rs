@@ -14,12 +14,14 @@ mod seal;
 mod segment;
 mod template;
 mod time;
+mod writer;
 
 pub use draft::{Blob, Draft, Drafts, Finished, Measure, Outcome, Place};
 pub use ids::Ids;
 pub use json::{push_hex, push_string};
 pub use prepared::{Prepared, Seat};
 pub use seal::{commit, sha256, SealError, Sealer};
-pub use segment::{BatchPlace, SegmentFile};
+pub use segment::{AppendError, BatchPlace, SegmentFile};
 pub use template::{Slot, Template, Value, Values};
 pub use time::push_time;
+pub use writer::{Item, Pause, Position, Source, Totals, Writer};

@@ -4,11 +4,34 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use crate::SealError;
+
 /// First bytes of a batch; 0xff never occurs in UTF-8, so no record text can look like one.
 const MAGIC: &[u8; 4] = b"\xffSGB";
 
 /// Bytes of a batch before its body.
 const HEADER_BYTES: usize = 32;
+
+/// What stops an append.
+#[derive(Debug)]
+pub enum AppendError {
+    /// The disk.
+    Disk(io::Error),
+    /// A record that could not be made.
+    Records(SealError),
+}
+
+impl From<io::Error> for AppendError {
+    fn from(error: io::Error) -> AppendError {
+        AppendError::Disk(error)
+    }
+}
+
+impl From<SealError> for AppendError {
+    fn from(error: SealError) -> AppendError {
+        AppendError::Records(error)
+    }
+}
 
 /// Where a batch stands in the log.
 #[derive(Debug, Clone, Copy)]
@@ -37,12 +60,12 @@ impl SegmentFile {
     }
 
     /// Writes one batch and makes it durable; `fill` appends its body. Gives the bytes it takes.
-    pub fn append<E: From<io::Error>>(
+    pub fn append(
         &self,
         place: BatchPlace,
         room: usize,
-        fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
-    ) -> Result<u64, E> {
+        fill: impl FnOnce(&mut Vec<u8>) -> Result<(), SealError>,
+    ) -> Result<u64, AppendError> {
         let mut data = Vec::with_capacity(HEADER_BYTES + room);
         data.resize(HEADER_BYTES, 0);
         fill(&mut data)?;
