@@ -23,7 +23,7 @@ STRATEGY_ORDER: Final = ("drop", "null", "redact", "tokenize", "hash", "partial"
 APPLY: Final = frozenset({"delivered", "record", "both"})
 
 FailureKind = Literal[
-    "undefined", "error", "conflict", "panic", "died", "deadline", "shape", "effect", "obligation", "mask", "phase",
+    "undefined", "error", "conflict", "panic", "died", "deadline", "busy", "shape", "effect", "obligation", "mask", "phase",
     "no_result", "no_modules", "digest", "suspended", "quarantined", "input",
 ]  # fmt: skip
 """Why a decision could not be had or used. Each becomes a block with cause `policy.<kind>`."""

@@ -18,6 +18,10 @@ from gateway.messages import Refusal, RefusalKind
 
 logger = logging.getLogger(__name__)
 
+BUSY: Final = "policy.busy"
+BUSY_RETRY_S: Final = 1
+"""A burst is over within a second or two; the client has waited for `policy.wait_ms` already."""
+
 
 class Ticket(Protocol):
     """A request for review of one exact action."""
@@ -71,12 +75,15 @@ def refuse_decision(decision: Decision, action: Action, decision_id: str, ticket
     lead = decision.lead_reason()
     what = f"{name_action(action)} blocked by policy"
     fix = "ask for a policy change or an exception, naming the rule and the decision id"
-    if decision.cause is not None:
+    retry_after_s = None
+    if decision.cause == BUSY and action.phase == "request":
+        fix, retry_after_s = "it was not carried out; try again, and tell the gateway's operators if it recurs", BUSY_RETRY_S
+    elif decision.cause is not None:
         fix = "the gateway refuses what it cannot judge; tell its operators the decision id"
     elif action.parse_status == "failed":
         # Policy says truly that nothing allows what is unknown, but only the parser knows what is wrong.
         what, fix = _say_unreadable(action.parse_reason or "not understood")
-    return Refusal("denied", lead.rule, what, lead.message, fix, decision_id, ticket)
+    return Refusal("denied", lead.rule, what, lead.message, fix, decision_id, ticket, retry_after_s)
 
 
 def refuse_unreadable(reason: str, decision_id: str) -> Refusal:

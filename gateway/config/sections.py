@@ -244,7 +244,15 @@ class PolicySection(Settings):
         default=250,
         ge=1,
         le=30_000,
-        description="Milliseconds one evaluation may take before the action is blocked. Default 250: a hundred times the usual.",
+        description="Milliseconds one evaluation may take before the action is blocked, in processor time: a busy machine blocks nothing"
+        " until four times as long, at least 5 s, have passed. With OPA the time until its answer. Default 250: a hundred times the usual.",
+    )
+    wait_ms: int = Field(
+        default=10_000,
+        ge=1,
+        le=300_000,
+        description="Milliseconds an action may wait for a free evaluator before it is blocked as `policy.busy`."
+        " Default 10,000: a burst of a thousand decisions needs about one second.",
     )
     evaluators: int = Field(
         default=1,

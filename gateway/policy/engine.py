@@ -13,6 +13,10 @@ ENTRYPOINT: Final = "data.sealgate.main.decision"
 """The one rule every engine is asked for."""
 
 
+WAIT_S: Final = 10.0
+"""Longest wait in line for an engine: ten thousand decisions of the usual length, and far more than replacing an evaluator takes."""
+
+
 class PolicyFailure(Exception):  # noqa: N818 -- a failure is an answer of its own here, not an error of the program
     """No usable answer; always enforced as a block with cause `policy.<kind>`.
 

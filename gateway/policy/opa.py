@@ -23,7 +23,7 @@ from opa_client.opa_async import AsyncOpaClient
 
 from gateway.errors import PolicyError
 from gateway.policy.bundle import RULES_ROOT, Bundle
-from gateway.policy.engine import PolicyFailure
+from gateway.policy.engine import WAIT_S, PolicyFailure
 from gateway.policy.rego_text import read_module
 
 OPA_DEADLINE_S: Final = 1.0
@@ -33,7 +33,7 @@ UPLOAD_DEADLINE_S: Final = 30.0
 """Longest time to put a bundle on the server; a hundred modules take a second."""
 
 SERVER_LIMIT: Final = 64
-"""Questions under way at once; more would only queue in the server and meet the deadline there."""
+"""Questions under way at once; more would only queue in the server and meet the deadline there. They wait in line here instead."""
 
 GATE_PATH: Final = "sealgate_gate.rego"
 GATE_MODULE: Final = """package sealgate_gate
@@ -54,6 +54,7 @@ class Opa:
         token: bearer token for the server, when it asks for one.
         upload: put the bundle on the server at `start`; else the server loads it and provenance is checked.
         deadline_s: longest wait for one answer.
+        wait_s: longest wait in line before a question is asked.
     """
 
     name = "opa"
@@ -66,6 +67,7 @@ class Opa:
         token: str | None = None,
         upload: bool = True,
         deadline_s: float = OPA_DEADLINE_S,
+        wait_s: float = WAIT_S,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/"):
@@ -75,6 +77,7 @@ class Opa:
         self.version = "unknown"
         self._upload = upload
         self._deadline_s = deadline_s
+        self._wait_s = wait_s
         is_tls = parts.scheme == "https"
         self._client = AsyncOpaClient(
             host=parts.hostname,
@@ -117,20 +120,27 @@ class Opa:
 
     async def evaluate(self, document: Mapping[str, Any], *, subject_key: str) -> object:  # noqa: ARG002
         """The raw decision; raises PolicyFailure. See `Engine.evaluate`."""
-        async with self._slots:
-            try:
-                async with asyncio.timeout(self._deadline_s):
-                    answer = await self._ask(document)
-            except TimeoutError:
-                raise PolicyFailure("deadline", "the OPA server did not answer in time") from None
-            except PolicyFailure:
-                raise
-            except Exception as error:  # noqa: BLE001 -- whatever the client library raises, there is no decision
-                status = getattr(error, "status", None)
-                if status is not None:
-                    raise PolicyFailure("error", f"the OPA server answered with status {status}") from None
-                raise PolicyFailure("died", f"the OPA server cannot be reached ({type(error).__name__})") from None
-        return self._unwrap(answer)
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise PolicyFailure("busy", f"the OPA server had {SERVER_LIMIT} questions to answer for {self._wait_s:g} s") from None
+        try:
+            return self._unwrap(await self._answer(document))
+        finally:
+            self._slots.release()
+
+    async def _answer(self, document: Mapping[str, Any]) -> object:
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await self._ask(document)
+        except TimeoutError:
+            raise PolicyFailure("deadline", "the OPA server did not answer in time") from None
+        except Exception as error:  # noqa: BLE001 -- whatever the client library raises, there is no decision
+            status = getattr(error, "status", None)
+            if status is not None:
+                raise PolicyFailure("error", f"the OPA server answered with status {status}") from None
+            raise PolicyFailure("died", f"the OPA server cannot be reached ({type(error).__name__})") from None
 
     async def _ask(self, document: Mapping[str, Any]) -> object:
         ask: Callable[..., Awaitable[object]] = self._client.query_rule

@@ -18,6 +18,7 @@ import sealgate_native
 
 import gateway
 from gateway.errors import PolicyError
+from gateway.policy.allowance import Allowance
 from gateway.policy.bundle import Bundle
 from gateway.policy.engine import ENTRYPOINT, PolicyFailure
 from gateway.policy.evaluator import LENGTH, MAX_FRAME_BYTES, RECEIVE_BYTES
@@ -25,10 +26,6 @@ from gateway.policy.heads import engine_modules
 
 LOAD_DEADLINE_S: Final = 20.0
 """How long a new process may take until it is ready: interpreter start and compilation take 0.2 s, a parser blow-up never ends."""
-
-STARVED_SHARE: Final = 0.25
-"""An evaluator killed at its deadline after less than this share of it on a CPU did not get to run: the host was busy, and the subject
-whose input it had is not blamed."""
 
 REAP_DEADLINE_S: Final = 5.0
 """How long a killed process may take to be gone."""
@@ -81,19 +78,27 @@ def start_process() -> tuple[subprocess.Popen[bytes], socket.socket]:
     return process, ours
 
 
-def receive_frame(channel: socket.socket, deadline_s: float) -> dict[str, Any] | None:
-    """The next frame, blocking at most `deadline_s`; None when the other end is gone or silent."""
-    until = time.monotonic() + deadline_s
+def receive_frame(channel: socket.socket, left_s: Callable[[], float]) -> dict[str, Any] | None:
+    """The next frame, blocking until nothing is left; None when the other end is gone or silent.
+
+    Args:
+        channel: our end.
+        left_s: seconds until it is to be asked again, none or less when the wait is over.
+    """
     data = bytearray()
-    try:
-        while len(data) < LENGTH.size or len(data) < LENGTH.size + LENGTH.unpack_from(data)[0]:
-            channel.settimeout(max(until - time.monotonic(), 0.001))
+    while len(data) < LENGTH.size or len(data) < LENGTH.size + LENGTH.unpack_from(data)[0]:
+        if (pause_s := left_s()) <= 0:
+            return None
+        try:
+            channel.settimeout(pause_s)
             chunk = channel.recv(RECEIVE_BYTES)
-            if not chunk:
-                return None
-            data += chunk
-    except OSError:
-        return None
+        except TimeoutError:
+            continue
+        except OSError:
+            return None
+        if not chunk:
+            return None
+        data += chunk
     answer: dict[str, Any] = orjson.loads(memoryview(data)[LENGTH.size :])
     return answer
 
@@ -104,12 +109,13 @@ def open_evaluator(frame: bytes) -> tuple[subprocess.Popen[bytes], socket.socket
     Raises:
         PolicyError: the bundle was refused, or the process did not get ready in time.
     """
+    until = time.monotonic() + LOAD_DEADLINE_S
     process, channel = start_process()
     try:
         channel.settimeout(LOAD_DEADLINE_S)
         with contextlib.suppress(OSError):
             channel.sendall(frame)
-        answer = receive_frame(channel, LOAD_DEADLINE_S)
+        answer = receive_frame(channel, lambda: until - time.monotonic())
         if answer is None:
             raise PolicyError(
                 "the policy bundle cannot be compiled",
@@ -134,12 +140,19 @@ def end_process(process: subprocess.Popen[bytes]) -> None:
         process.wait(REAP_DEADLINE_S)
 
 
+def overdue(allowance: Allowance) -> PolicyFailure:
+    """The failure of an evaluation that had nothing left."""
+    if allowance.is_used_up():
+        return PolicyFailure("deadline", "the evaluation did not end in time and its evaluator was killed")
+    return PolicyFailure("deadline", "the evaluator got no processor in time, because the host is busy, and was killed")
+
+
 class Evaluator:
     """One loaded process on the event loop. Takes one request at a time; the pool sees to that.
 
     Attributes:
         is_alive: false once the process was ended or has ended.
-        was_starved: it was killed at a deadline, and had hardly run.
+        was_starved: it was killed at the wall bound, before it had used its processor time up.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket, *, on_free: Callable[[Evaluator], None]) -> None:
@@ -152,9 +165,6 @@ class Evaluator:
         self._number = 0
         self._answer: asyncio.Future[object] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._cpu_clock = ~process.pid << 3 | 2  # the kernel's number for the CPU clock of another process
-        self._cpu_at_question_s = 0.0
-        self._deadline_s = 0.0
         self.is_alive = True
         self.was_starved = False
         channel.setblocking(False)
@@ -165,19 +175,24 @@ class Evaluator:
         """The process id, for diagnosis and tests."""
         return self._process.pid
 
-    def ask(self, document: object, digest: str, deadline_s: float) -> asyncio.Future[object]:
+    def ask(self, document: object, digest: str, deadline_s: float, wall_s: float | None = None) -> asyncio.Future[object]:
         """A future of the decision's value; fails with PolicyFailure.
 
         The evaluator is free again when `on_free` is called, whether or not the future is still awaited.
+
+        Args:
+            document: the input.
+            digest: the bundle it is about.
+            deadline_s: processor time after which the process is killed.
+            wall_s: time after which it is killed whatever it did; None for the bound that goes with the deadline.
         """
         if not self.is_alive:
             raise PolicyFailure("died", "the evaluator ended before it was asked")
         self._number += 1
         frame = encode_frame({"id": self._number, "bundle": digest, "input": document})
-        self._cpu_at_question_s = self._cpu_s()
         self._answer = self._loop.create_future()
-        self._deadline_s = deadline_s
-        self._timer = self._loop.call_later(deadline_s, self._on_deadline)
+        allowance = Allowance(self._process.pid, deadline_s, wall_s)
+        self._timer = self._loop.call_later(allowance.left_s(), self._look, allowance)
         self._send(memoryview(frame))
         return self._answer
 
@@ -230,15 +245,12 @@ class Evaluator:
         else:
             self._finish(None, PolicyFailure(answer["kind"], answer["message"]))
 
-    def _cpu_s(self) -> float:
-        try:
-            return time.clock_gettime(self._cpu_clock)
-        except OSError:  # it is gone, or this kernel has no such clock
-            return 0.0
-
-    def _on_deadline(self) -> None:
-        self.was_starved = self._cpu_s() - self._cpu_at_question_s < self._deadline_s * STARVED_SHARE
-        self._end(PolicyFailure("deadline", "the evaluation did not end in time and its evaluator was killed"))
+    def _look(self, allowance: Allowance) -> None:
+        if (pause_s := allowance.left_s()) > 0:
+            self._timer = self._loop.call_later(pause_s, self._look, allowance)
+            return
+        self.was_starved = not allowance.is_used_up()
+        self._end(overdue(allowance))
 
     def _end(self, failure: PolicyFailure) -> None:
         if not self.is_alive:

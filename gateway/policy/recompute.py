@@ -11,12 +11,13 @@ from socket import socket
 from types import TracebackType
 from typing import Any, Final, Self
 
+from gateway.policy.allowance import Allowance, bound_wall
 from gateway.policy.bundle import Bundle
 from gateway.policy.engine import PolicyFailure, canonical
-from gateway.policy.process import encode_frame, end_process, load_frame, open_evaluator, receive_frame
+from gateway.policy.process import encode_frame, end_process, load_frame, open_evaluator, overdue, receive_frame
 
 RECOMPUTE_DEADLINE_S: Final = 5.0
-"""Longest evaluation outside the gateway, where nobody waits on a connection: ten times the gateway's own deadline."""
+"""Processor time of an evaluation outside the gateway, where nobody waits on a connection: many times the gateway's own deadline."""
 
 
 class Recomputer:
@@ -57,19 +58,21 @@ class Recomputer:
         if self._opened is None:
             self._opened = open_evaluator(load_frame(self._bundle, int(self._deadline_s * 800)))
         process, channel = self._opened
+        allowance = Allowance(process.pid, self._deadline_s)
         try:
-            channel.settimeout(self._deadline_s)
+            channel.settimeout(bound_wall(self._deadline_s))
             channel.sendall(frame)
         except OSError:
             self.close()
             raise PolicyFailure("died", "the evaluator ended before it was asked") from None
-        answer = receive_frame(channel, self._deadline_s)
+        answer = receive_frame(channel, allowance.left_s)
         if answer is None:
+            failure = overdue(allowance)
             has_ended = process.poll() is not None
             self.close()
             if has_ended:
                 raise PolicyFailure("died", "the evaluator died of this input")
-            raise PolicyFailure("deadline", "the evaluation did not end in time and its evaluator was killed")
+            raise failure
         if "value" not in answer:
             raise PolicyFailure(answer["kind"], answer["message"])
         return canonical(answer["value"])

@@ -1,11 +1,11 @@
 """The embedded engine: regorus in evaluator processes that may be lost (design section 4).
 
-    ask ──▶ idle evaluator ──▶ answer                         value, or a failure kind
-                 │  late or dead
-                 ▼
-            killed, respawned      the action is blocked; the subject is counted: two kills suspend it,
-                                   three kills in a minute by several subjects quarantine the bundle;
-                                   nobody is counted when the evaluator hardly got to run
+    ask ──▶ wait in line ──▶ idle evaluator ──▶ answer        value, or a failure kind
+                 │  none came free     │  over its processor time, over the wall bound, or dead
+                 ▼                     ▼
+               busy               killed, respawned      the action is blocked; the subject is counted: two kills suspend it,
+                                                         three kills in a minute by several subjects quarantine the bundle;
+                                                         nobody is counted when the evaluator did not get to run
 
 Nothing is retried: the input that ended one evaluator would end the next.
 """
@@ -21,15 +21,15 @@ from typing import Any, Final
 
 from gateway.errors import PolicyError
 from gateway.policy.bundle import Bundle
-from gateway.policy.engine import PolicyFailure
+from gateway.policy.engine import WAIT_S, PolicyFailure
 from gateway.policy.process import Evaluator, load_frame, open_evaluator
 
 REGORUS_VERSION: Final = "0.14.1"
 """The pinned crate; a test holds it equal to native/kernel/policy/Cargo.toml."""
 
 DEADLINE_S: Final = 1.0
-"""Wall clock from the question to the answer. The engine's own timer ends runaway loops at four fifths of it, so that only what
-the timer cannot stop costs a process."""
+"""Processor time of one evaluation; waiting in line is not part of it. The engine's own timer ends runaway loops at four fifths of it,
+so that only what the timer cannot stop costs a process."""
 
 SUBJECT_KILLS: Final = 2
 """Evaluators a subject may end before it is suspended."""
@@ -52,7 +52,9 @@ class Regorus:
     Args:
         bundle: what every evaluator compiles.
         evaluators: processes; one per core evaluates in parallel, more only help against a hanging one.
-        deadline_s: the longest an evaluation may take; waiting for a free evaluator may take as long again.
+        deadline_s: processor time one evaluation may use.
+        wall_s: time after which an evaluator is killed although it used less; None for the bound that goes with the deadline.
+        wait_s: the longest wait for a free evaluator.
         on_alarm: called with a sentence when a subject is suspended or the bundle quarantined.
         clock: monotonic seconds.
     """
@@ -66,12 +68,16 @@ class Regorus:
         *,
         evaluators: int | None = None,
         deadline_s: float = DEADLINE_S,
+        wall_s: float | None = None,
+        wait_s: float = WAIT_S,
         on_alarm: Callable[[str], None] = lambda _message: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.bundle = bundle
         self._size = evaluators or max(2, os.cpu_count() or 1)
         self._deadline_s = deadline_s
+        self._wall_s = wall_s
+        self._wait_s = wait_s
         self._frame = load_frame(bundle, int(deadline_s * 800))
         self._on_alarm = on_alarm
         self._clock = clock
@@ -135,7 +141,7 @@ class Regorus:
             raise refusal
         self._asked_by[evaluator] = subject_key
         try:
-            answer = evaluator.ask(document, self.bundle.digest, self._deadline_s)
+            answer = evaluator.ask(document, self.bundle.digest, self._deadline_s, self._wall_s)
         except PolicyFailure:
             self._asked_by.pop(evaluator, None)
             if evaluator.is_alive:
@@ -159,13 +165,13 @@ class Regorus:
         waiter: asyncio.Future[Evaluator] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         try:
-            async with asyncio.timeout(self._deadline_s):
+            async with asyncio.timeout(self._wait_s):
                 return await waiter
         except (TimeoutError, asyncio.CancelledError) as interruption:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self._put_back(waiter.result())  # it came free in the very moment we stopped waiting
             if isinstance(interruption, TimeoutError):
-                raise PolicyFailure("deadline", "every evaluator was busy until the deadline") from None
+                raise PolicyFailure("busy", f"no evaluator came free within {self._wait_s:g} s") from None
             raise
 
     def _on_free(self, evaluator: Evaluator) -> None:

@@ -148,13 +148,13 @@ class Gateway:
     async def _make_decision_point(self, evidence: Evidence) -> DecisionPoint:
         section = self._config.policy
         bundle = load_bundle(section.bundle)
-        deadline_s = section.deadline_ms / 1000
+        deadline_s, wait_s = section.deadline_ms / 1000, section.wait_ms / 1000
         engine: Engine
         if section.opa is not None:
             token = None if section.opa.token is None else self._secrets.resolve(section.opa.token).decode()
-            engine = Opa(bundle, section.opa.url, token=token, upload=False, deadline_s=deadline_s)
+            engine = Opa(bundle, section.opa.url, token=token, upload=False, deadline_s=deadline_s, wait_s=wait_s)
         else:
-            engine = Regorus(bundle, evaluators=section.evaluators, deadline_s=deadline_s)
+            engine = Regorus(bundle, evaluators=section.evaluators, deadline_s=deadline_s, wait_s=wait_s)
         entries = section.cache_entries
         cache = DecisionCache(bundle, label(engine), max_entries=entries) if entries else None
         decision_point = DecisionPoint(engine, bundle, cache=cache)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import signal
 import socket
 import subprocess
 import time
@@ -94,6 +95,16 @@ class OpaServer:
             except (OSError, urllib.error.URLError):
                 select.select([], [], [], 0.01)  # give the other process a slice
         return False
+
+    def pause(self) -> None:
+        """Take the processor from the server, as a busy machine does, until `resume`."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let the server run on."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """End the server."""

@@ -1,6 +1,9 @@
 """Policies that hang or take their evaluator down, and an OPA server that goes away: the action is blocked, nothing else is harmed."""
 
 import json
+import os
+import signal
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
 import pytest
 from psycopg import errors
@@ -116,6 +119,32 @@ def good_answer(connection):
         return connection.execute("select name from customers where id = 2").fetchone() == ("Customer 2",)
     except errors.InsufficientPrivilege:
         return False
+
+
+def test_who_waits_too_long_for_a_busy_evaluator_is_told_to_try_again(serve, mint, server, tmp_path):
+    gateway = serve(tmp_path, policy={"wait_ms": 200})
+    with ThreadPoolExecutor() as pool, gateway.connect(mint()) as one, gateway.connect(mint()) as other:
+        (evaluator,) = gateway.children()
+        os.kill(evaluator, signal.SIGSTOP)
+        asked = {
+            pool.submit(connection.execute, f"insert into marks values ({number})"): (connection, number)
+            for connection, number in ((one, 710_001), (other, 710_002))
+        }
+        done, waiting = wait(asked, return_when=FIRST_COMPLETED)
+        os.kill(evaluator, signal.SIGCONT)
+        (refused,), (judged,) = done, waiting
+        judged.result()
+        with pytest.raises(errors.InsufficientPrivilege) as caught:
+            refused.result()
+        assert "policy.busy" in caught.value.diag.message_detail
+        assert "not carried out; try again" in caught.value.diag.message_hint
+        assert "worth it after 1 s" in caught.value.diag.message_hint
+        connection, number = asked[refused]
+        assert server.run("select count(*) from marks where n between 710001 and 710002", database="shop") == "1"
+        connection.execute(f"insert into marks values ({number})")
+    assert gateway.stop() == 0
+    assert server.run("select count(*) from marks where n between 710001 and 710002", database="shop") == "2"
+    assert sorted(map(str, causes(gateway, "corp/agent-7"))) == ["None", "None", "policy.busy"]
 
 
 @pytest.fixture

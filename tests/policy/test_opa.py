@@ -15,7 +15,7 @@ from gateway.errors import PolicyError
 from gateway.policy.bundle import Bundle
 from gateway.policy.decide import DecisionPoint
 from gateway.policy.engine import PolicyFailure, canonical
-from gateway.policy.opa import Opa
+from gateway.policy.opa import SERVER_LIMIT, Opa
 from gateway.policy.recompute import evaluate_bundle
 from gateway.testing.policy import EVERYTHING, OpaServer, make_document, raw_bundle
 
@@ -109,6 +109,17 @@ async def test_a_bundle_the_server_loaded_itself_is_recognised_by_its_revision(
         assert answer == evaluate_bundle(small_bundle, make_document())
     finally:
         server.stop()
+
+
+async def test_a_burst_waits_in_line_and_who_waits_too_long_is_told_so(small_bundle: Bundle, opa_server: OpaServer) -> None:
+    async with connected(small_bundle, opa_server.url, deadline_s=60, wait_s=0.1) as engine:
+        opa_server.pause()
+        asked = [asyncio.ensure_future(engine.evaluate(make_document(), subject_key="a")) for _ in range(SERVER_LIMIT)]
+        await asyncio.sleep(0)
+        assert await kind_of(engine) == "busy"
+        opa_server.resume()
+        assert len(await asyncio.gather(*asked)) == SERVER_LIMIT
+        assert await engine.evaluate(make_document(), subject_key="a")
 
 
 async def test_a_server_that_goes_away_blocks_with_a_cause(small_bundle: Bundle, opa_server: OpaServer) -> None:
