@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from gateway.action import Subject
@@ -24,7 +24,7 @@ COUNTED: Final = frozenset({"volume_limit", "inference_budget", "rate_limit"})
 """Obligations that are carried out here."""
 
 MAX_RUNS: Final = 10_000
-"""Runs remembered; the one longest without a statement is forgotten first. An entry has about 1 KiB."""
+"""Runs with a run id remembered; the one longest without a session is forgotten first. An entry has about half a KiB."""
 
 MAX_RATE: Final = 10_000
 """Most statements a rate can be set over: their times are kept."""
@@ -47,7 +47,12 @@ class Excess:
 class _Usage:
     rows: int = 0
     inferences: int = 0
-    sent_at: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_RATE))
+    sent_at: deque[float] | None = None  # made with the first statement under a rate_limit: an empty one has 0.8 KiB
+
+    def note_sent(self, at_s: float) -> None:
+        if self.sent_at is None:
+            self.sent_at = deque(maxlen=MAX_RATE)
+        self.sent_at.append(at_s)
 
 
 class Budgets:
@@ -61,9 +66,15 @@ class Budgets:
         self._clock_s = clock_s
         self._runs: OrderedDict[tuple[str, str], _Usage] = OrderedDict()
 
-    def open(self, subject: Subject, session_id: str) -> SessionBudget:
-        """The budget of a new session of a subject; without a run id the session is a run of its own."""
-        key = (subject.id, subject.run_id or session_id)
+    def __len__(self) -> int:
+        """Runs remembered."""
+        return len(self._runs)
+
+    def open(self, subject: Subject) -> SessionBudget:
+        """The budget of a new session of a subject; without a run id the session is a run of its own, and ends with it."""
+        if not subject.run_id:
+            return SessionBudget(_Usage(), self._clock_s)
+        key = (subject.id, subject.run_id)
         usage = self._runs.pop(key, None) or _Usage()
         self._runs[key] = usage
         while len(self._runs) > MAX_RUNS:
@@ -109,7 +120,7 @@ class SessionBudget:
         for usage in self._usage.values():
             usage.inferences += "inference_budget" in kinds
         if "rate_limit" in kinds:
-            self._usage["run"].sent_at.append(self._clock_s())
+            self._usage["run"].note_sent(self._clock_s())
         return None
 
     def find_row_limit(self, obligations: Iterable[Obligation]) -> int | None:
@@ -145,7 +156,7 @@ class SessionBudget:
             why = f"this {scope} has used its {bound} statements that compute with sensitive columns"
             return Excess(item.rule, why, "leave the sensitive columns out of expressions")
         bound, span_s = _count(item, "statements"), _count(item, "per_s")
-        sent_at = self._usage["run"].sent_at
+        sent_at = self._usage["run"].sent_at or ()
         if bound > MAX_RATE:
             raise UncountableError(f"rule {item.rule} sets a rate over more than {MAX_RATE} statements")
         if len(sent_at) < bound or (bound and sent_at[-bound] <= self._clock_s() - span_s):

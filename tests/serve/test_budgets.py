@@ -27,35 +27,35 @@ def budgets():
 
 def test_rows_count_over_the_sessions_of_a_run(budgets):
     limit = bound("volume_limit", rows=10, per="run")
-    first, second = budgets.open(subject(), "s1"), budgets.open(subject(), "s2")
+    first, second = budgets.open(subject()), budgets.open(subject())
     deliver(first, 7, limit)
     assert second.find_row_limit(limit) == 3
     deliver(second, 3, limit)
     assert first.charge(limit).rule == "test.rule"
-    assert budgets.open(subject("r2"), "s3").charge(limit) is None
+    assert budgets.open(subject("r2")).charge(limit) is None
 
 
 def test_rows_count_within_a_session(budgets):
     limit = bound("volume_limit", rows=10, per="session")
-    deliver(budgets.open(subject(), "s1"), 10, limit)
-    assert budgets.open(subject(), "s2").find_row_limit(limit) == 10
+    deliver(budgets.open(subject()), 10, limit)
+    assert budgets.open(subject()).find_row_limit(limit) == 10
 
 
 def test_without_a_run_a_session_is_one(budgets):
     limit = bound("volume_limit", rows=1, per="run")
-    deliver(budgets.open(subject(None), "s1"), 1, limit)
-    assert budgets.open(subject(None), "s2").charge(limit) is None
+    deliver(budgets.open(subject(None)), 1, limit)
+    assert budgets.open(subject(None)).charge(limit) is None
 
 
 def test_inferences_are_counted_until_none_is_left(budgets):
-    session = budgets.open(subject(), "s1")
+    session = budgets.open(subject())
     limit = bound("inference_budget", statements=2, per="run")
     assert [session.charge(limit) is None for _ in range(4)] == [True, True, False, False]
     assert session.charge([]) is None
 
 
 def test_a_statement_beyond_one_bound_counts_for_none(budgets):
-    session = budgets.open(subject(), "s1")
+    session = budgets.open(subject())
     both = bound("inference_budget", statements=5, per="run") + bound("rate_limit", statements=0, per_s=60)
     assert session.charge(both) is not None
     assert [session.charge(bound("inference_budget", statements=1, per="run")) is None for _ in range(2)] == [True, False]
@@ -63,7 +63,7 @@ def test_a_statement_beyond_one_bound_counts_for_none(budgets):
 
 def test_a_rate_recovers():
     now = [0.0]
-    session = Budgets(clock_s=lambda: now[0]).open(subject(), "s1")
+    session = Budgets(clock_s=lambda: now[0]).open(subject())
     limit = bound("rate_limit", statements=2, per_s=60)
     assert [session.charge(limit) is None for _ in range(3)] == [True, True, False]
     now[0] = 60.0
@@ -82,12 +82,21 @@ def test_a_rate_recovers():
 )
 def test_what_cannot_be_counted_is_an_error(budgets, limit):
     with pytest.raises(UncountableError):
-        budgets.open(subject(), "s1").charge(limit)
+        budgets.open(subject()).charge(limit)
 
 
 def test_memory_is_bounded(budgets):
     limit = bound("volume_limit", rows=1, per="run")
-    deliver(budgets.open(subject("first"), "s"), 1, limit)
+    deliver(budgets.open(subject("first")), 1, limit)
     for number in range(MAX_RUNS):
-        budgets.open(subject(f"r{number}"), "s")
-    assert budgets.open(subject("first"), "s").charge(limit) is None
+        budgets.open(subject(f"r{number}"))
+    assert budgets.open(subject("first")).charge(limit) is None
+
+
+def test_a_session_without_a_run_leaves_nothing(budgets):
+    session = budgets.open(subject(None))
+    assert session.charge(bound("rate_limit", statements=1, per_s=60)) is None
+    assert session.charge(bound("rate_limit", statements=1, per_s=60)).rule == "test.rule"
+    assert len(budgets) == 0
+    budgets.open(subject())
+    assert len(budgets) == 1

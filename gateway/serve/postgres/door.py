@@ -80,6 +80,16 @@ class PostgresDoor:
         self.changes: tuple[Change, ...] = ()
         """The names the last described event makes or ends."""
 
+    def close(self) -> None:
+        """The session is over: let go of it.
+
+        A session and its parts know one another. Parts that know it no longer are freed with it at once, and so is the snapshot it was
+        last judged by; otherwise they wait until Python looks for cycles among old objects, which a busy worker does every few minutes.
+        """
+        self._may_hold = _never
+        if self.hold is not None:
+            self.hold.close()
+
     @property
     def is_read_only(self) -> bool:
         """Whether the server refuses every write of this session."""
@@ -216,6 +226,10 @@ _EMPTIES_PATH: Final = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 """What pg_dump sends first. Where pg_catalog is searched first anyway, a name then means what the gateway takes it for, or nothing."""
+
+
+def _never() -> bool:
+    return False
 
 
 READ_ONLY_PINS: Final = frozenset({"transaction_read_only", "default_transaction_read_only"})

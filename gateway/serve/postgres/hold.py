@@ -26,7 +26,7 @@ from gateway.pipeline import PipelineSession, Ruling
 from gateway.protocols.postgres import hold
 from gateway.protocols.postgres.events import Execute, JudgedEvent, Query
 from gateway.refusal import name_action
-from gateway.serve.postgres.endings import Ending, EndSession
+from gateway.serve.postgres.endings import TARGET_LOST, Ending, EndSession
 from gateway.serve.postgres.upstream import Upstream
 
 logger = logging.getLogger(__name__)
@@ -254,6 +254,11 @@ class HeldWork:
 
     # --- for the session
 
+    def close(self) -> None:
+        """The session is over: let go of it, so that it goes as soon as nobody else has it."""
+        self._is_idle = _is_over
+        self._lose = _end_closed
+
     def begin(self) -> None:
         """Another event is about to be judged."""
         self._coming, self._is_keeping = None, False
@@ -331,6 +336,14 @@ class HeldWork:
             return await self._beside.ask(hold.encode_own([how]))
         except TargetError as error:
             raise EndSession(self._lose()) from error
+
+
+def _is_over() -> bool:
+    return False
+
+
+def _end_closed() -> Ending:
+    return TARGET_LOST
 
 
 def _find_error(frames: Sequence[Frame]) -> str | None:

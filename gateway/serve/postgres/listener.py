@@ -338,20 +338,28 @@ class PostgresHost:
             raise _RefusedLogin(
                 enforce.TARGET_DOWN, what, "", fix, connection.name, subject, code="target.unavailable", recorded=recorded
             ) from error
+        doors: list[PostgresDoor] = []
+
+        def make_door(may_hold: Callable[[], bool]) -> PostgresDoor:
+            path = startup.settings.get("search_path")
+            doors.append(PostgresDoor(connection.sql, questions.catalog, may_hold, questions.previews, path))
+            return doors[0]
+
         carried = PostgresSession(
             client=wire,
             upstream=upstream,
             session=session,
-            make_door=lambda may_hold: PostgresDoor(
-                connection.sql, questions.catalog, may_hold, questions.previews, startup.settings.get("search_path")
-            ),
+            make_door=make_door,
             catalog=questions.catalog,
             masking=self._masking,
-            budget=self._budgets.open(session.subject, session.id),
+            budget=self._budgets.open(session.subject),
             memory=self._memory,
             limits=replace(self._session_limits, record_limit_bytes=connection.record_limit_bytes),
         )
-        await self._carry(wire, startup, subject, session, carried, upstream.parameters)
+        try:
+            await self._carry(wire, startup, subject, session, carried, upstream.parameters)
+        finally:
+            doors[0].close()
 
     async def _carry(
         self,
