@@ -80,6 +80,24 @@ async def test_it_is_asked_for_again_after_its_age(make_cache):
     assert len(make_cache.opened) == 1  # on the same connection
 
 
+async def test_an_unchanged_catalogue_is_held_once_however_often_it_is_read(make_cache, server):
+    cache, announced = make_cache(), Announced()
+    first = (await cache.read(announced)).snapshot
+    first.remember("text", lambda: 1)
+    cache.invalidate()
+    again = await cache.read(announced)
+    assert again.fetched_ns > 0
+    assert again.snapshot is first
+    assert first.remember("text", lambda: 2) == 2
+    server.run("create table made_between (x int)")
+    cache.invalidate()
+    changed = (await cache.read(announced)).snapshot
+    assert changed.digest != first.digest
+    server.run("drop table made_between")
+    cache.invalidate()
+    assert (await cache.read(announced)).snapshot.digest == first.digest
+
+
 async def test_a_change_is_seen_after_invalidation(make_cache, server):
     cache, announced = make_cache(), Announced()
     before = (await cache.read(announced)).snapshot

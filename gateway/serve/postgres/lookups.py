@@ -105,6 +105,7 @@ class CatalogCache:
         self._timeout_s = timeout_s
         self._upstream: Upstream | None = None
         self._snapshot: CatalogSnapshot | None = None
+        self._last: CatalogSnapshot | None = None
         self._taken_at = 0.0
         self._generation = 0
         self._family: set[CatalogCache] = {self}
@@ -168,9 +169,20 @@ class CatalogCache:
         except BaseException:
             self._drop()
             raise
+        snapshot = self._last = self._share(snapshot)
         if generation == self._generation:
             self._snapshot, self._taken_at = snapshot, began
         return snapshot
+
+    def _share(self, snapshot: CatalogSnapshot) -> CatalogSnapshot:
+        """The snapshot that says the same, where it was the last: silent sessions keep theirs, and would each keep another.
+
+        What was remembered with it goes all the same, so that it does not pile up where no two statements are alike.
+        """
+        if self._last is None or self._last.digest != snapshot.digest:
+            return snapshot
+        self._last.memo.clear()
+        return self._last
 
     async def _ask(self) -> Mapping[str, Sequence[Row]]:
         if self._upstream is None or self._upstream.wire.gone.is_set():
