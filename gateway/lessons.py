@@ -7,7 +7,6 @@ the decision because policy reads nothing but facts (`gateway.policy.cache`), th
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,8 +84,12 @@ def _cut(document: Mapping[str, Any], slots: Mapping[Path, str]) -> Template:
     mark = secrets.token_hex(16)  # no text of a document holds it by chance
     marked = _mark(document, {path: f"{mark}{name}" for path, name in slots.items()})
     written = orjson.dumps(marked, option=orjson.OPT_SORT_KEYS)
-    pieces = re.split(rb'"' + mark.encode() + rb'([a-z0-9_]+)"', written)
-    return [piece if number % 2 == 0 else piece.decode() for number, piece in enumerate(pieces)]
+    first, *others = written.split(b'"' + mark.encode())
+    template: Template = [first]
+    for other in others:
+        name, _, text = other.partition(b'"')
+        template += [name.decode(), text]
+    return template
 
 
 def _mark(document: Mapping[str, Any], marks: Mapping[Path, str]) -> dict[str, Any]:

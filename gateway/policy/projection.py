@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import orjson
 
+from evidence.canonical import trim
 from gateway.action import PROTOCOLS
 from gateway.policy.lint import READS, reads_of
 from gateway.policy.rego_text import OWN_PROTOCOL, ModuleText
@@ -51,7 +52,7 @@ class Projection:
     def key(self, document: Mapping[str, Any]) -> bytes:
         """The projected members in a fixed order, and how many exceptions have ended."""
         ended = bisect_right(self._exception_ends_ns, document["context"]["now_ns"])
-        return orjson.dumps([ended, *(read(document) for read in self._readers)], option=orjson.OPT_SORT_KEYS)
+        return trim(orjson.dumps([ended, *(read(document) for read in self._readers)], option=orjson.OPT_SORT_KEYS))
 
 
 def project(modules: Sequence[ModuleText], data: Mapping[str, Any]) -> dict[str, Projection]:
