@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import select
-import signal
 import socket
 import subprocess
 import time
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 from gateway.decision import STRATEGY_ORDER, Enforceable
 from gateway.policy.bundle import Bundle, Module
+from gateway.testing.processes import pause_process, resume_process
 
 EVERYTHING: Final = Enforceable(
     frozenset({"index", "column", "detector"}), frozenset(STRATEGY_ORDER), frozenset({"record", "row_limit", "tag"})
@@ -99,12 +99,12 @@ class OpaServer:
     def pause(self) -> None:
         """Take the processor from the server, as a busy machine does, until `resume`."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGSTOP)
+            pause_process(self._process.pid)
 
     def resume(self) -> None:
         """Let the server run on."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
+            resume_process(self._process.pid)
 
     def stop(self) -> None:
         """End the server."""

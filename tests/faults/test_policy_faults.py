@@ -1,8 +1,6 @@
 """Policies that hang or take their evaluator down, and an OPA server that goes away: the action is blocked, nothing else is harmed."""
 
 import json
-import os
-import signal
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
 import pytest
@@ -11,6 +9,7 @@ from psycopg import errors
 from gateway.policy.bundle import load_bundle
 from gateway.policy.checks import find_opa
 from gateway.testing.policy import OpaServer
+from gateway.testing.processes import pause_process, resume_process
 from gateway.testing.waiting import wait_until
 
 DEADLINE_MS = 400
@@ -125,13 +124,13 @@ def test_who_waits_too_long_for_a_busy_evaluator_is_told_to_try_again(serve, min
     gateway = serve(tmp_path, policy={"wait_ms": 200})
     with ThreadPoolExecutor() as pool, gateway.connect(mint()) as one, gateway.connect(mint()) as other:
         (evaluator,) = gateway.children()
-        os.kill(evaluator, signal.SIGSTOP)
+        pause_process(evaluator)
         asked = {
             pool.submit(connection.execute, f"insert into marks values ({number})"): (connection, number)
             for connection, number in ((one, 710_001), (other, 710_002))
         }
         done, waiting = wait(asked, return_when=FIRST_COMPLETED)
-        os.kill(evaluator, signal.SIGCONT)
+        resume_process(evaluator)
         (refused,), (judged,) = done, waiting
         judged.result()
         with pytest.raises(errors.InsufficientPrivilege) as caught:

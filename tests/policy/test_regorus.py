@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ from gateway.policy.engine import PolicyFailure
 from gateway.policy.process import Evaluator
 from gateway.policy.regorus import QUARANTINE_KILLS, REGORUS_VERSION, SUBJECT_KILLS, SUSPENSION_S, Regorus
 from gateway.testing.policy import make_document, raw_bundle
+from gateway.testing.processes import pause_process, resume_process
 
 BOMBS = (
     "f(n) := f(n - 1)",
@@ -83,13 +83,6 @@ async def test_a_hanging_evaluator_is_killed_at_the_deadline_and_others_answer_m
         assert await hanging in {"deadline", "died"}
 
 
-async def stop_process(evaluator: Evaluator) -> None:
-    """Take the processor from an evaluator, as a busy machine does."""
-    os.kill(evaluator.pid, signal.SIGSTOP)
-    state = Path(f"/proc/{evaluator.pid}/stat")
-    await until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T")
-
-
 def read_used_s(evaluator: Evaluator) -> float:
     """Processor time of an evaluator so far."""
     return time.clock_gettime(~evaluator.pid << 3 | 2)
@@ -106,14 +99,14 @@ async def other_deadline_passed(engine: Regorus) -> AsyncIterator[None]:
 async def test_an_evaluator_without_a_processor_is_waited_for_while_one_that_spins_is_killed() -> None:
     async with running(raw_bundle(*BOMBS), evaluators=2, deadline_s=0.3, wall_s=120, wait_s=120) as engine:
         waiting = engine._idle[-1]
-        await stop_process(waiting)
+        pause_process(waiting.pid)
         answer = asyncio.ensure_future(engine.evaluate(make_document(), subject_key="ann"))
         await asyncio.sleep(0)
         async with other_deadline_passed(engine):
             pass
         assert waiting.is_alive
         assert not answer.done()
-        os.kill(waiting.pid, signal.SIGCONT)
+        resume_process(waiting.pid)
         assert await answer == "fine"
         assert list(engine._kills_by_subject) == ["mallory"]
 
@@ -121,12 +114,12 @@ async def test_an_evaluator_without_a_processor_is_waited_for_while_one_that_spi
 async def test_a_burst_waits_its_turn_for_longer_than_the_deadline() -> None:
     async with running(raw_bundle(*BOMBS), evaluators=2, deadline_s=0.3, wall_s=120, wait_s=120) as engine:
         evaluator = engine._idle[0]
-        await stop_process(evaluator)
+        pause_process(evaluator.pid)
         spinning = asyncio.ensure_future(failure_of(engine, "mallory", bomb="hang"))
         await asyncio.sleep(0)
         burst = [asyncio.ensure_future(engine.evaluate(make_document(), subject_key=f"s{number}")) for number in range(16)]
         assert await spinning == "deadline"
-        os.kill(evaluator.pid, signal.SIGCONT)
+        resume_process(evaluator.pid)
         assert await asyncio.gather(*burst) == ["fine"] * 16
         assert list(engine._kills_by_subject) == ["mallory"]
 
@@ -141,11 +134,11 @@ async def test_an_evaluation_that_lost_its_processor_on_the_way_is_begun_anew() 
         document = make_document(bomb="busy", n=list(range(500)))
         answer = asyncio.ensure_future(engine.evaluate(document, subject_key="ann"))
         await until(lambda: read_used_s(evaluator) - used_s > busy_s)
-        await stop_process(evaluator)
+        pause_process(evaluator.pid)
         assert not answer.done(), "the rule must last longer, or the test shows nothing"
         async with other_deadline_passed(engine):
             pass
-        os.kill(evaluator.pid, signal.SIGCONT)
+        resume_process(evaluator.pid)
         assert await answer == 0
         assert evaluator.is_alive
 
@@ -153,7 +146,7 @@ async def test_an_evaluation_that_lost_its_processor_on_the_way_is_begun_anew() 
 async def test_nobody_is_blamed_for_an_evaluator_that_did_not_get_to_run() -> None:
     async with running(raw_bundle(*BOMBS), evaluators=1, deadline_s=0.3, wall_s=0.3) as engine:
         (evaluator,) = engine._all
-        await stop_process(evaluator)
+        pause_process(evaluator.pid)
         with pytest.raises(PolicyFailure, match="the host is busy") as caught:
             await engine.evaluate(make_document(), subject_key="ann")
         assert caught.value.kind == "deadline"
@@ -166,13 +159,13 @@ async def test_nobody_is_blamed_for_an_evaluator_that_did_not_get_to_run() -> No
 async def test_who_waits_longer_than_the_bound_is_told_so_and_blamed_for_nothing() -> None:
     async with running(raw_bundle(*BOMBS), evaluators=1, wall_s=120, wait_s=0.1) as engine:
         (evaluator,) = engine._all
-        await stop_process(evaluator)
+        pause_process(evaluator.pid)
         first = asyncio.ensure_future(engine.evaluate(make_document(), subject_key="ann"))
         await asyncio.sleep(0)
         with pytest.raises(PolicyFailure, match=r"no evaluator came free within 0\.1 s") as caught:
             await engine.evaluate(make_document(), subject_key="bob")
         assert caught.value.kind == "busy"
-        os.kill(evaluator.pid, signal.SIGCONT)
+        resume_process(evaluator.pid)
         assert await first == "fine"
         assert await engine.evaluate(make_document(), subject_key="bob") == "fine"
         assert engine._kills_by_subject == {}
