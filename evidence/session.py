@@ -7,6 +7,7 @@ import hashlib
 import re
 import secrets
 import threading
+import weakref
 from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -40,6 +41,8 @@ class SessionLog:
         salt: key of the session's commitments (HMAC-SHA256 of what must not be guessed); wrapped for auditors only.
     """
 
+    __slots__ = ("_chain", "_chunk_lock", "_log", "_next_chunk", "_opening", "_sealer", "_transcripts", "salt", "sid")
+
     def __init__(self, log: Log, sid: str, fields: Mapping[str, Any], transcript: TranscriptMode) -> None:
         if not _SID.fullmatch(sid) or sid == LOG_SID:
             raise RecordError("a session id is 1 to 64 of A-Z a-z 0-9 _ -", why=repr(sid[:80]), fix="use a UUID or leave it out")
@@ -70,10 +73,16 @@ class SessionLog:
             attachments.append((FILE, f"sessions/{sid}/openings.enc", 0, wrapped))
         log.add_session(self._chain)
         try:
-            self.opened: Future[Receipt] = log.submit_to(self._chain, "session.open", opening, tuple(attachments))
+            # Weak, because a future of this kind is a kilobyte, and whoever writes the record has it for as long as it counts.
+            self._opening = weakref.ref(log.submit_to(self._chain, "session.open", opening, tuple(attachments)))
         except BaseException:
             log.remove_session(sid)
             raise
+
+    def wait_for_opening(self) -> None:
+        """Block until the opening record is durable, or the log has failed."""
+        if (opening := self._opening()) is not None:
+            opening.result()
 
     def append(self, kind: str, fields: Mapping[str, Any]) -> asyncio.Future[Receipt]:
         """Append a record; the future completes once it, and every chunk put before it, is durable.

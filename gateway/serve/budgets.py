@@ -106,6 +106,8 @@ class RowBound:
 class SessionBudget:
     """What one session, and the run it belongs to, may still do."""
 
+    __slots__ = ("_clock_s", "_usage")
+
     def __init__(self, run: _Usage, clock_s: Callable[[], float]) -> None:
         self._usage: dict[str, _Usage] = {"run": run, "session": _Usage()}
         self._clock_s = clock_s

@@ -93,6 +93,8 @@ class LogRecorder:
         mode: how much of a streamed transcript is kept, and in mode head how many bytes of each action.
     """
 
+    __slots__ = ("_check_lag", "_head_bytes", "_mode", "_on_close", "_session", "session_id")
+
     def __init__(
         self,
         session: SessionLog,

@@ -1,6 +1,7 @@
 """Canonical bytes equal RFC 8785 within the profile, and everything outside the profile is refused."""
 
 import math
+import tracemalloc
 from enum import IntEnum
 
 import pytest
@@ -79,6 +80,20 @@ def test_depth_is_limited():
     with pytest.raises(CanonicalError):
         encode({"a": value})
     assert MAX_DEPTH < 300
+
+
+@pytest.mark.parametrize("length", [10, 1_000, 10_000])
+def test_encoded_bytes_take_no_more_room_than_they_need(length):
+    """A record is kept until it is published, and the last 256 are until their tile is full."""
+    encode({"text": "x" * length})
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        kept = [encode({"number": number, "text": "x" * length}) for number in range(100)]
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert grown < 100 * (len(kept[-1]) + 200)
 
 
 def test_leaf_limit_names_the_largest_field():

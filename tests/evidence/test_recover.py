@@ -72,7 +72,7 @@ def test_what_a_crash_left_open_is_closed_and_said(open_log, crash, decision):
     session.submit("decision", decision("d3", decision={"effect": "block"}))
     session.submit("outcome", {"decision_id": "d1", "status": "completed"})
     session.submit("outcome", {"decision_id": "d2", "status": "sent"})
-    log.open_session({}, "none", sid="s2").opened.result()
+    log.open_session({}, "none", sid="s2").wait_for_opening()
     directory = crash()
     recovered = open_log(directory)
     found = read(directory)
@@ -139,7 +139,7 @@ def test_torn_tail_is_cut_and_said_once(open_log, crash):
 def test_crash_during_recovery_is_recovered(open_log, crash):
     """Recovery stops after any of its durable steps: between the new segment's creation and its first batch, and after it."""
     log = open_log()
-    log.open_session({}, sid="s1").opened.result()
+    log.open_session({}, sid="s1").wait_for_opening()
     log.submit("lookup", {"kind": "torn"}).result()
     directory = crash()
     path = newest_segment(directory)

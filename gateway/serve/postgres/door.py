@@ -56,6 +56,22 @@ class PostgresDoor:
         search_path: what the session started with; None for the server's own.
     """
 
+    __slots__ = (
+        "_catalog",
+        "_checked",
+        "_event",
+        "_may_hold",
+        "_own_tables",
+        "_previews",
+        "_settings",
+        "changes",
+        "facts",
+        "hold",
+        "names",
+        "search_path",
+        "session",
+    )
+
     def __init__(
         self,
         settings: SqlSettings,

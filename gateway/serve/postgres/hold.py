@@ -48,6 +48,8 @@ class Beside:
         max_message_bytes: longest message of the server.
     """
 
+    __slots__ = ("_answer", "_frames", "_max_message_bytes", "_reader", "_released", "_size", "_wire")
+
     def __init__(self, upstream: Upstream, max_message_bytes: int) -> None:
         self._wire = upstream.wire
         self._max_message_bytes = max_message_bytes
@@ -146,6 +148,8 @@ class HeldWork:
         upstream: the connection to the server.
         lose: how the session ends when the server has left.
     """
+
+    __slots__ = ("_beside", "_coming", "_held", "_is_idle", "_is_keeping", "_is_running", "_kernel", "_lose", "_run", "_upstream")
 
     def __init__(
         self, kernel: Session, beside: Beside, is_idle: Callable[[], bool], upstream: Upstream, lose: Callable[[], Ending]

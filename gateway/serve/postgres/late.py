@@ -20,6 +20,8 @@ class LateChecks:
         budget: what the session and its run may still do.
     """
 
+    __slots__ = ("_budget", "_door", "_session")
+
     def __init__(self, session: PipelineSession, door: PostgresDoor, budget: SessionBudget) -> None:
         self._session = session
         self._door = door

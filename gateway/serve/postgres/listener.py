@@ -50,7 +50,7 @@ from gateway.serve.postgres.door import PostgresDoor
 from gateway.serve.postgres.limits import SessionLimits
 from gateway.serve.postgres.paths import Questions, SearchPaths
 from gateway.serve.postgres.session import PostgresSession
-from gateway.serve.postgres.upstream import Credential, PostgresTarget, open_upstream
+from gateway.serve.postgres.upstream import Credential, PostgresTarget, Upstream, open_upstream
 from gateway.serve.tls import POSTGRES_ALPN, ServerTls
 
 logger = logging.getLogger(__name__)
@@ -158,7 +158,10 @@ class PostgresHost:
         self._budgets = Budgets()
         self._memory = MemoryReturn(find_trim())
         self._limits = limits
-        self._session_limits = session_limits
+        self._session_limits = {
+            asked: replace(session_limits, record_limit_bytes=connection.record_limit_bytes)
+            for asked, connection in connections.items()
+        }
         self._keys = CancelKeys()
         self._sessions: set[PostgresSession] = set()
         self._subjects: Counter[str] = Counter()
@@ -323,21 +326,7 @@ class PostgresHost:
         session = await self._pipeline.open_session(
             subject=subject, settings=connection.session, protocol="postgres", client_ip=wire.peer_ip
         )
-        settings = {
-            **startup.settings,
-            **connection.settings,
-            **PINNED_SETTINGS,
-            "application_name": f"{APPLICATION_NAME} {session.id}"[:63],
-        }
-        try:
-            upstream = await open_upstream(connection.target, connection.credential, settings)
-        except TargetError as error:
-            await session.close("the target is not available")
-            what, fix = "the target of this connection is not available", "try again later, or tell the operators the decision id"
-            recorded = f"{error.what}: {error.why}"
-            raise _RefusedLogin(
-                enforce.TARGET_DOWN, what, "", fix, connection.name, subject, code="target.unavailable", recorded=recorded
-            ) from error
+        upstream = await self._log_in(startup, subject, connection, session)
         doors: list[PostgresDoor] = []
 
         def make_door(may_hold: Callable[[], bool]) -> PostgresDoor:
@@ -354,34 +343,44 @@ class PostgresHost:
             masking=self._masking,
             budget=self._budgets.open(session.subject),
             memory=self._memory,
-            limits=replace(self._session_limits, record_limit_bytes=connection.record_limit_bytes),
+            limits=self._session_limits[startup.database],
         )
         try:
-            await self._carry(wire, startup, subject, session, carried, upstream.parameters)
+            await self._carry(wire, startup, session, carried, upstream)
         finally:
             doors[0].close()
 
+    async def _log_in(
+        self, startup: Startup, subject: Subject, connection: PostgresConnection, session: PipelineSession
+    ) -> Upstream:
+        settings = {
+            **startup.settings,
+            **connection.settings,
+            **PINNED_SETTINGS,
+            "application_name": f"{APPLICATION_NAME} {session.id}"[:63],
+        }
+        try:
+            return await open_upstream(connection.target, connection.credential, settings)
+        except TargetError as error:
+            await session.close("the target is not available")
+            what, fix = "the target of this connection is not available", "try again later, or tell the operators the decision id"
+            recorded = f"{error.what}: {error.why}"
+            raise _RefusedLogin(
+                enforce.TARGET_DOWN, what, "", fix, connection.name, subject, code="target.unavailable", recorded=recorded
+            ) from error
+
     async def _carry(
-        self,
-        wire: Wire,
-        startup: Startup,
-        subject: Subject,
-        session: PipelineSession,
-        carried: PostgresSession,
-        parameters: Mapping[str, str],
+        self, wire: Wire, startup: Startup, session: PipelineSession, carried: PostgresSession, upstream: Upstream
     ) -> None:
+        subject = session.subject
         process_id, secret = self._keys.add(carried, startup.minor)
         carried.show_process(process_id)
         self._sessions.add(carried)
         self._subjects[subject.id] += 1
         try:
-            # The role the gateway logged in with is its own business; the agent's own name stands in for it.
-            shown = {**parameters, "session_authorization": startup.user}
-            statuses = b"".join(encode_parameter_status(name, value) for name, value in shown.items())
             await session.release_replies()
-            wire.write(
-                encode_message("R", AUTHENTICATION_OK) + statuses + encode_backend_key(process_id, secret) + encode_ready("I")
-            )
+            wire.write(_greet(startup, upstream.parameters, process_id, secret))
+            upstream.parameters = {}  # nobody asks again, and they are a kilobyte or two for as long as the session lives
             reason = await carried.run()
             logger.debug("session %s ended: %s", session.id, reason)
         finally:
@@ -447,6 +446,14 @@ async def _read_startup(wire: Wire, data: bytes) -> tuple[Mapping[str, Any], byt
         if not more:
             return {}, b""
         data += more
+
+
+def _greet(startup: Startup, parameters: Mapping[str, str], process_id: int, secret: bytes) -> bytes:
+    """What a client is told once it is in."""
+    # The role the gateway logged in with is its own business; the agent's own name stands in for it.
+    shown = {**parameters, "session_authorization": startup.user}
+    statuses = b"".join(encode_parameter_status(name, value) for name, value in shown.items())
+    return encode_message("R", AUTHENTICATION_OK) + statuses + encode_backend_key(process_id, secret) + encode_ready("I")
 
 
 def _say(wire: Wire, fields: Mapping[str, str]) -> None:

@@ -99,6 +99,8 @@ class OpenActions:
             end is still to be recorded.
     """
 
+    __slots__ = ("_adopt", "_max_statements", "_open", "_prepared", "_statements")
+
     def __init__(self, max_statements: int, adopt: Adopt = lambda _: None) -> None:
         self._max_statements = max_statements
         self._adopt = adopt
