@@ -38,6 +38,21 @@ BACKLOG: Final = 256
 class Wire(asyncio.Protocol):
     """One byte stream to a peer. Read by one task at a time, written by any."""
 
+    __slots__ = (
+        "_chunks",
+        "_ended",
+        "_is_paused",
+        "_is_reading",
+        "_is_woken",
+        "_reader",
+        "_size",
+        "_transport",
+        "_writers",
+        "gone",
+        "is_write_paused",
+        "receiver",
+    )
+
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._chunks: list[bytes] = []

@@ -83,6 +83,34 @@ DEFINING_EFFECTS: Final = frozenset({"define", "privilege", "execute", "unknown"
 class PostgresSession:
     """Carries one logged-in agent's session until it ends. Make it, then `await run()`."""
 
+    __slots__ = (
+        "_abandoned",
+        "_actions",
+        "_began_at",
+        "_beside",
+        "_budget",
+        "_catalog",
+        "_catalog_digest",
+        "_client",
+        "_cursors",
+        "_door",
+        "_ending",
+        "_has_defined",
+        "_has_heard_fatal",
+        "_hold",
+        "_is_cancelled",
+        "_is_judging",
+        "_is_stopping",
+        "_kernel",
+        "_known",
+        "_late",
+        "_limits",
+        "_masking",
+        "_session",
+        "_traffic",
+        "_upstream",
+    )
+
     def __init__(
         self,
         *,
@@ -158,6 +186,7 @@ class PostgresSession:
             self._upstream.close()
             self._client.close()
             await self._close_record(ending)
+            self._traffic.free()
         return ending.reason
 
     @property

@@ -97,6 +97,12 @@ class Traffic:
         """Leave every arrival to whoever reads."""
         self._client.receiver = self._server.receiver = None
 
+    def free(self) -> None:
+        """The session is over: let go of it, so that it goes as soon as nobody else has it."""
+        self._open_gate, self._may_pass, self._lose = _closed, _never, _ignore
+        self._to_client = ReleaseQueue(self._client, _ignore)
+        self._to_server = ReleaseQueue(self._server, _ignore)
+
     # --- for the two tasks
 
     def receive_client(self, data: bytes) -> None:
@@ -195,3 +201,15 @@ class Traffic:
             raise
         if drafts.has_effects:
             self._unreleased = record
+
+
+def _closed() -> Gate:
+    return CLOSED
+
+
+def _never() -> bool:
+    return False
+
+
+def _ignore(_error: Exception) -> None:
+    pass
