@@ -57,8 +57,18 @@ def be_turned_away(connection):
     connection.close()
 
 
-def count(*kinds):
-    return sum(type(each) in kinds for each in gc.get_objects())
+def find_sessions():
+    """What there is of sessions, as (kind, session id): a reference would keep it."""
+    found = set()
+    for each in gc.get_objects():
+        if type(each) in SESSION:
+            session = getattr(each, "_session", each)
+            found.add((type(each).__name__, getattr(session, "sid", None) or session.id))
+    return found
+
+
+def count_wires():
+    return sum(type(each) is Wire for each in gc.get_objects())
 
 
 SESSION = (PostgresSession, PipelineSession, SessionLog)
@@ -66,17 +76,17 @@ ENDINGS = [say_good_bye, leave_without_a_word, leave_in_the_middle, be_refused, 
 
 
 @pytest.mark.parametrize("end", ENDINGS)
-def test_an_ended_session_is_no_garbage(connect, end):
+def test_an_ended_session_is_no_garbage(connect, gateway, end):
     with connect() as first:
         first.execute("select name from customers where id = 1")
+    wait_until(lambda: gateway.session_count == 0)
     gc.collect()
-    wait_until(lambda: not count(*SESSION))
-    wires = count(Wire)  # connections for questions outlive every session
+    others, wires = find_sessions(), count_wires()  # of other gateways of this process, and connections for questions
     gc.disable()
     try:
         connection = connect()
-        assert count(*SESSION) == len(SESSION)
+        assert len(find_sessions() - others) == len(SESSION)
         end(connection)
-        wait_until(lambda: not count(*SESSION) and count(Wire) <= wires)
+        wait_until(lambda: not find_sessions() - others and count_wires() <= wires)
     finally:
         gc.enable()

@@ -1,6 +1,7 @@
 """Statements that run before their approval: their effect is shown, COMMIT waits for the verdict, and without one they are undone."""
 
 import contextlib
+import re
 import shutil
 import socket
 import threading
@@ -285,7 +286,7 @@ def test_a_statement_that_fails_says_no_more_than_its_code(serve, connect, vault
             with pytest.raises(errors.InsufficientPrivilege, match="undone") as refused:
                 connection.execute("update vault set amount = -amount where id = 1")
             assert "23514" in refused.value.diag.message_detail
-            assert "-10" not in str(refused.value)
+            assert not re.search(r"(?<![0-9a-f])-10(?![0-9a-f])", str(refused.value))  # a ticket may hold it by chance
         with pytest.raises(errors.SyntaxError):  # what fails ahead of the statement fails as ever
             connection.execute("update vault set amount = = 1")
 

@@ -4,9 +4,19 @@ import errno
 import os
 
 import pytest
+from sealgate_native.record import SegmentFile, Writer
 
 from evidence.disk import Disk
-from evidence.segment import HEADER_BYTES, PIECE_BYTES, SPARE_NAME, SegmentHeader, SegmentWriter, SpareSegment, list_segments
+from evidence.segment import (
+    HEADER_BYTES,
+    PIECE_BYTES,
+    SPARE_NAME,
+    NativeWriter,
+    SegmentHeader,
+    SegmentWriter,
+    SpareSegment,
+    list_segments,
+)
 from evidence.wal import FIRST_SEGMENT_BYTES, LEAF, SPARE_SHARE, Entry, Wal, encode_item
 from evidence.wal_scan import scan_segment
 
@@ -76,8 +86,8 @@ def test_what_is_left_of_a_spare_is_never_taken_for_a_segment(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("open_file", [None])
-def test_a_log_that_writes_uses_its_spares_and_leaves_none(tmp_path, open_file):
+@pytest.mark.parametrize("native", [None, NativeWriter(SegmentFile, Writer)], ids=["plain", "native"])
+def test_a_log_that_writes_uses_its_spares_and_leaves_none(tmp_path, native):
     written = []
     wal = Wal(
         tmp_path,
@@ -87,7 +97,7 @@ def test_a_log_that_writes_uses_its_spares_and_leaves_none(tmp_path, open_file):
         segment_bytes=SIZE,
         on_durable=written.extend,
         on_failure=lambda error, _: written.append(error),
-        open_file=open_file,
+        native=native,
     )
     wal.start()
     leaf = bytes(60_000)

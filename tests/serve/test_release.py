@@ -1,12 +1,22 @@
-"""Bytes that wait for a record: their order, and that nothing leaves without it."""
+"""Bytes that wait for a record: their order, that nothing leaves without it, and which records they wait for."""
 
 import asyncio
+import threading
 
+import pyrage
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evidence.disk import Disk
+from evidence.keys import generate_log_key, load_log_key
+from evidence.log import Log
+from gateway.action import Resource, Subject
+from gateway.decision import Decision
 from gateway.errors import EvidenceUnavailableError
+from gateway.messages import Outcome
+from gateway.pipeline import PipelineSession, Ruling, SessionSettings
+from gateway.serve.evidence import LogRecorder
 from gateway.serve.listeners import Listener, Wire
 from gateway.serve.release import ReleaseQueue
 
@@ -114,3 +124,47 @@ def test_whatever_the_order_records_become_durable_in_bytes_keep_theirs(puts, or
             assert await peer.read(len(sent)) == sent
 
     asyncio.run(run())
+
+
+class HeldDisk(Disk):
+    """A disk whose syncs of data wait until they may."""
+
+    def __init__(self):
+        self.may_sync = threading.Event()
+        self.may_sync.set()
+
+    def sync_data(self, descriptor):
+        self.may_sync.wait(20)
+        super().sync_data(descriptor)
+
+
+async def test_an_answer_waits_for_what_was_delivered_and_not_for_an_end_that_delivered_nothing(tmp_path):
+    disk = HeldDisk()
+    generate_log_key(tmp_path / "key.pem")
+    log = Log.open(
+        tmp_path / "evidence",
+        origin="gw/2026h2/w0",
+        log_key=load_log_key(tmp_path / "key.pem"),
+        recipients=[str(pyrage.x25519.Identity.generate().to_public())],
+        disk=disk,
+    )
+    try:
+        recorder = LogRecorder(log.open_session({"subject": {"id": "a"}}), lambda: None, lambda: None)
+        subject = Subject("i/a", "agent", "i", "a")
+        resource = Resource("c", "postgres", "test", "low")
+        session = PipelineSession(None, recorder, subject, SessionSettings(resource), "local", "")
+        await recorder.append("outcome", {"decision_id": "d0", "status": "completed"})
+        ruling = Ruling("d1", 1, None, Decision("allow", ()), "a")
+        disk.may_sync.clear()
+        session.finish(ruling, Outcome("completed", "UPDATE 1"))
+        assert session.find_unsettled() is None
+        session.finish(ruling, Outcome("completed", "SELECT 1", rows=1, bytes_out=9))
+        waiting = session.find_unsettled()
+        assert waiting is not None
+        assert not waiting.done()
+        disk.may_sync.set()
+        await session.release_replies()
+        assert session.find_unsettled() is None
+    finally:
+        disk.may_sync.set()
+        await asyncio.to_thread(log.close)

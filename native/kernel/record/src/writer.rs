@@ -13,6 +13,9 @@ use std::time::Instant;
 use crate::segment::{AppendError, BatchPlace, SegmentFile};
 use crate::SealError;
 
+/// Bytes of a segment before its first batch.
+const SEGMENT_HEADER_BYTES: u64 = 64;
+
 /// Bytes that one part of an entry makes.
 pub trait Source: Send {
     /// Appends them.
@@ -172,8 +175,8 @@ impl Writer {
         mut position: Position,
         mark: u64,
     ) -> (Pause, Position) {
-        let mut is_fresh = true;
         loop {
+            let is_fresh = position.offset == SEGMENT_HEADER_BYTES;
             let batch = match self.take(file.is_some() && is_fresh) {
                 Ok(batch) => batch,
                 Err(pause) => return (pause, position),
@@ -181,7 +184,6 @@ impl Writer {
             let Some(file) = file else {
                 return (Pause::Segment, position);
             };
-            is_fresh = false;
             let has_thread = batch.iter().any(|item| item.has_thread);
             if let Err(error) = self.commit(file, &batch, &mut position) {
                 return (Pause::Failed(error), position);
@@ -335,9 +337,41 @@ mod tests {
         assert_eq!(&data[96..100], b"aabb");
         assert_eq!(&data[132..134], b"cc");
         writer.stop();
-        let (pause, _) = writer.run(Some(&file), position, u64::MAX);
+        let opened = Position {
+            offset: 64,
+            ..position
+        };
+        let (pause, _) = writer.run(Some(&file), opened, u64::MAX);
         assert!(matches!(pause, Pause::Stopped));
         assert_eq!(writer.notice(), 4);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_segment_that_holds_something_never_takes_the_start_of_another() {
+        let (path, file) = segment("pauses");
+        let writer = Writer::new(9, 1 << 20).unwrap();
+        let waited_for = Item {
+            has_thread: true,
+            ..item(b"aa", true)
+        };
+        writer.push(waited_for, true);
+        let (pause, position) = writer.run(Some(&file), START, u64::MAX);
+        assert!(matches!(pause, Pause::Acknowledge));
+        writer.push(item(b"bb", true), true);
+        let (pause, after) = writer.run(Some(&file), position, u64::MAX);
+        assert!(matches!(pause, Pause::Segment) && after == position);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_mark_that_is_passed_is_told() {
+        let (path, file) = segment("mark");
+        let writer = Writer::new(9, 1 << 20).unwrap();
+        writer.push(item(b"aa", true), true);
+        let (pause, position) = writer.run(Some(&file), START, 64);
+        assert!(matches!(pause, Pause::Mark));
+        assert_eq!(position.offset, 64 + 32 + 2);
         std::fs::remove_file(path).unwrap();
     }
 
