@@ -163,7 +163,8 @@ def normalize(session):
         opened = {"decision": lambda chunk=chunk: open_input(chunk, ids), "outcome": lambda chunk=chunk: chunk}
         read = opened.get(record["type"], lambda: None)
         grouped.setdefault(group, []).append((rename(record, ids), read()))
-    return list(grouped.values())
+    # The end of a Parse and the description that comes with it are recorded in the order in which they were read, which packets decide.
+    return [sorted(group, key=lambda pair: (pair[0]["type"], pair[0].get("phase", ""))) for group in grouped.values()]
 
 
 def test_clients_see_the_same(served):

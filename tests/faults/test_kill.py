@@ -177,9 +177,11 @@ def test_killed_in_every_phase_of_a_start_and_while_stopping(serve, mint, verify
     gateway.start()
     wait_until(lambda: list(reader.path.glob("attest/*.sigstore.json")))
     before = signed(reader.path)
-    gateway.process.terminate()
-    wait_until(lambda: signed(reader.path) != before)
-    gateway.kill()
+    with gateway.connect(mint()) as connection:  # its records are what a stop has to sign
+        gateway.process.terminate()
+        wait_until(lambda: signed(reader.path) != before)
+        gateway.kill()
+        connection.close()
     # An attested note is written before its bundle, so this is what a kill between the two leaves.
     max(reader.path.glob("attest/*.sigstore.json"), key=lambda path: path.stat().st_mtime_ns).unlink()
     assert "bundle.missing" in codes(verify(gateway))
