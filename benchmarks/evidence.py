@@ -23,8 +23,10 @@ from typing import Any
 import orjson
 import pyrage
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sealgate_native.record import Sealer, SegmentFile, Writer
 
 from evidence.log import Log, LogSettings
+from evidence.segment import NativeWriter
 from evidence.session import SessionLog
 
 PEER_NAME = "write + fdatasync per record"
@@ -127,9 +129,11 @@ def measure_log(
         log_key=Ed25519PrivateKey.generate(),
         recipients=[str(pyrage.x25519.Identity.generate().to_public())],
         settings=LogSettings(),
+        make_sealer=Sealer,
+        native=NativeWriter(SegmentFile, Writer),
     )
     session = log.open_session({}, "none")
-    session.opened.result()
+    log.checkpoint()
     before = log.metrics()
     started = time.perf_counter()
     latencies = sorted(asyncio.run(append_for(session, kind, fields, blob, workers, seconds)))

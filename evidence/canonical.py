@@ -62,7 +62,7 @@ def encode(document: Mapping[str, Any]) -> bytes:
     # suspicious output pays for the walk; a null, or text such as "on, off", is suspicious too and found innocent.
     if not encoded.isascii() or encoded.translate(_SUSPECT_MAP, _SUSPECT_DROP).find(b".,") >= 0:
         _check(document, "")
-    return trim(encoded)
+    return encoded
 
 
 def encode_leaf(document: Mapping[str, Any]) -> bytes:
@@ -80,7 +80,7 @@ def encode_leaf(document: Mapping[str, Any]) -> bytes:
             why=f"its largest field is {name!r} with {size:,} bytes",
             fix=f"store {name!r} as a session chunk (put_blob) and name the chunk in the record",
         )
-    return encoded
+    return trim(encoded)  # a record is kept until it is published
 
 
 def decode(encoded: bytes) -> dict[str, Any]:

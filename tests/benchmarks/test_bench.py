@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # benchmarks/ is part of the source, not of the package
 
-from benchmarks import soak
+from benchmarks import evidence, soak
 from benchmarks.__main__ import GROUPS, USUAL_GROUPS, read_evidence, read_groups
 from benchmarks.machine import list_tree, read_cpu_s, read_memory_mb
 from benchmarks.rows import GATING_GROUPS, Bound, Row, compare, format_table, is_passed, shorten
@@ -176,3 +176,11 @@ def test_a_load_is_flat_when_its_last_third_is_like_the_second(memory, files, is
 def test_volume_is_measured_only_where_it_is_named():
     assert "volume" not in USUAL_GROUPS
     assert read_groups("volume") == {"volume"}
+
+
+def test_the_rows_of_evidence_are_measured(tmp_path):
+    """For a moment only: that the rows come out, not what they say."""
+    rows = read_evidence(evidence.run(tmp_path, 0.05))
+    assert [row.unit for row in rows[:4]] == ["records/s"] * 4
+    assert all(row.ours > 0 for row in rows[:4])
+    assert list(tmp_path.iterdir()) == []
