@@ -11,7 +11,7 @@ from evidence.canonical import encode_leaf
 from evidence.chain import Chain
 from evidence.errors import EvidenceWriteError
 from evidence.merkle import hash_leaf
-from evidence.wal import LEAF, Entry, count_records, encode_item
+from evidence.wal import Entry, count_records, make_record_entry
 
 LAST_WORDS_BYTES: Final = 64 << 10
 """Size of the segment that takes the records written after a failure."""
@@ -51,4 +51,4 @@ def make_last_word(chain: Chain, kind: str, fields: Mapping[str, Any], document:
     leaf = encode_leaf(document)
     digest = hash_leaf(leaf)
     chain.follow(kind, fields, digest.hex())
-    return Entry(encode_item(LEAF, leaf), len(leaf), leaf, digest)
+    return make_record_entry(leaf, digest, receipt=None, waiter=None, loop=None)

@@ -351,16 +351,15 @@ class Wal:
 
     def _serve(self, writer: Writer) -> None:
         """The same loop where a native writer runs it: what comes back here is rare."""
-        why = "segment" if writer.run(None, 0, 0, 0, 0)[0] == "segment" else "stopped"
+        why: str = writer.run(None, 0, 0, 0, 0)[0]
         while why != "stopped":
             self.collect()
             if isinstance(self._stop, BaseException):
                 raise self._stop
             if why == "segment":
                 with self.lock:
-                    size = HEADER_BYTES + BATCH_OVERHEAD + self._queue[0].size
-                planned = self._first_bytes if self._segment is None else self._segment_bytes
-                self.open_segment(self.durable_size, max(planned, size))
+                    size = self._queue[0].size
+                self._begin_segment(size)
             if self._segment is None:
                 raise AssertionError("the first entry of all starts a segment")
             if self._segment.used > self._segment.size // SPARE_SHARE:
@@ -387,16 +386,12 @@ class Wal:
                 records = count_records(batch)
                 self.durable_size += records
             if batch:
-                self._count(records)
+                counters = self.counters
+                counters.records += records
+                counters.queue = len(self._queue)
+                counters.syncs, counters.sync_ns, written = self._writer.totals()
+                counters.bytes = written - BATCH_OVERHEAD * counters.syncs
                 self._on_durable(batch)
-
-    def _count(self, records: int) -> None:
-        counters = self.counters
-        counters.records += records
-        counters.queue = len(self._queue)
-        if self._writer is not None:
-            counters.syncs, counters.sync_ns, written = self._writer.totals()
-            counters.bytes = written - BATCH_OVERHEAD * counters.syncs
 
     def _take(self) -> list[Entry]:
         """The next batch: everything queued, up to the caps and to an entry that starts a segment. Holds `lock`."""
@@ -422,9 +417,7 @@ class Wal:
         parts = [part for entry in batch for part in entry.parts]
         records = count_records(batch)
         if batch[0].starts_segment:
-            size = HEADER_BYTES + BATCH_OVERHEAD + sum([entry.size for entry in batch])
-            planned = self._first_bytes if self._segment is None else self._segment_bytes
-            self.open_segment(self.durable_size, max(planned, size))
+            self._begin_segment(sum([entry.size for entry in batch]))
         assert self._segment is not None  # noqa: S101 - the first entry of all starts a segment
         counters = self.counters
         started_ns = time.monotonic_ns()
@@ -449,6 +442,11 @@ class Wal:
         parts = [part for entry in entries for part in entry.parts]
         self.open_segment(first, size).append(parts, first, len(entries))
         self.durable_size += len(entries)
+
+    def _begin_segment(self, size: int) -> None:
+        """Start the next segment, with room for a first batch of `size` bytes whatever the usual size is."""
+        planned = self._first_bytes if self._segment is None else self._segment_bytes
+        self.open_segment(self.durable_size, max(planned, HEADER_BYTES + BATCH_OVERHEAD + size))
 
     def open_segment(self, first_index: int, size: int) -> SegmentWriter:
         """Start the next segment; the one before ends here, whatever bytes may follow in it. Writer thread only."""

@@ -378,8 +378,7 @@ class Exchange:
         return self._tell(refusal, status=status, grpc_status=grpc_status)
 
     def _challenge(self, refusal: Refusal) -> HttpResponse:
-        head = self._head
-        if head is not None and enforce.speaks_grpc(head.http_version, head.find_header("content-type")):
+        if self._speaks_grpc():
             return self._refuse(refusal)
         self.close()
         is_proxy = not self._prefix
@@ -387,10 +386,13 @@ class Exchange:
 
     def _tell(self, refusal: Refusal, *, status: int | None = None, grpc_status: int | None = None) -> HttpResponse:
         """A refusal in the words of whoever asked: gRPC's clients know none of HTTP's statuses, and show no body."""
-        head = self._head
-        if head is not None and enforce.speaks_grpc(head.http_version, head.find_header("content-type")):
+        if self._speaks_grpc():
             return enforce.refuse_grpc(refusal, status=grpc_status)
         return enforce.refuse(refusal, status=status)
+
+    def _speaks_grpc(self) -> bool:
+        head = self._head
+        return head is not None and enforce.speaks_grpc(head.http_version, head.find_header("content-type"))
 
     def _withhold(self, kind: RefusalKind, rule: str, what: str, why: str, *, status: int | None = None) -> HttpResponse:
         """The refusal of a response whose request was carried out."""
