@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from evidence.drafts import Prepared
+from evidence.drafts import LentChain, Prepared
 from evidence.record import FINAL_STATUSES, VERSION, expects_outcome
 
 
@@ -20,6 +20,7 @@ class Chain:
         pending: decisions that released an action and have no final outcome yet.
         transcript: transcript mode of the session; empty for the log's own chain.
         last_chunk: number of the last transcript chunk that a record names; -1 before the first.
+        lent: who has the chain at the moment and appends to it in place of the log.
     """
 
     sid: str
@@ -29,6 +30,7 @@ class Chain:
     transcript: str = ""
     last_chunk: int = -1
     closed: bool = False
+    lent: LentChain | None = None
 
     @property
     def sprev(self) -> str:
@@ -81,8 +83,18 @@ class Chain:
         for decision_id in prepared.closed:
             self.pending.pop(decision_id, None)
 
+    def follow_lent(self) -> int:
+        """Take into account what was appended while the chain was lent, so far; returns the number of the session's next chunk."""
+        if self.lent is None:
+            raise AssertionError("the chain was not lent")
+        self.sseq, self.tip, chunk, pending = self.lent.progress()
+        self.pending = dict.fromkeys(pending)
+        return chunk
+
     def as_state(self) -> dict[str, Any]:
         """The chain as a segment's STATE item holds it."""
+        if self.lent is not None:
+            self.follow_lent()
         return {
             "sid": self.sid,
             "sseq": self.sseq,

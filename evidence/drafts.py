@@ -67,6 +67,13 @@ class Prepared(Protocol):
         """Records, their leaf hashes, and chunks by number; once, when they are written. Raises ValueError."""
 
 
+class LentChain(Protocol):
+    """A session's chain of records while native code appends to it."""
+
+    def progress(self) -> tuple[int, Any, int, Sequence[str]]:
+        """Number of the next record in the session, the record before it, number of the next chunk, decisions without an outcome."""
+
+
 class Drafts(Protocol):
     """Records of one session in their order; at least one."""
 

@@ -9,9 +9,9 @@ import orjson
 
 from evidence.canonical import encode_leaf
 from evidence.chain import Chain
+from evidence.entries import Entry, count_records, make_record_entry
 from evidence.errors import EvidenceWriteError
 from evidence.merkle import hash_leaf
-from evidence.wal import Entry, count_records, make_record_entry
 
 LAST_WORDS_BYTES: Final = 64 << 10
 """Size of the segment that takes the records written after a failure."""
@@ -29,10 +29,19 @@ def describe_failure(error: BaseException) -> EvidenceWriteError:
     )
 
 
-def describe_loss(error: BaseException | None, unwritten: Sequence[Entry]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The last records of a failed log: why it stopped, and how much was refused after it had been handed over."""
+def describe_loss(
+    error: BaseException | None, unwritten: Sequence[Entry], foreign: tuple[int, int]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The last records of a failed log: why it stopped, and how much was refused after it had been handed over.
+
+    Args:
+        error: why.
+        unwritten: what was handed over here.
+        foreign: records and bytes that native code had queued for sessions that were lent.
+    """
     yield "evidence.degraded", {"reason": type(error).__name__, "detail": str(error)[:_DETAIL_CHARACTERS]}
-    yield "gap", {"reason": "unwritten", "records": count_records(unwritten), "bytes": sum(entry.size for entry in unwritten)}
+    records, size = count_records(unwritten) + foreign[0], sum(entry.size for entry in unwritten) + foreign[1]
+    yield "gap", {"reason": "unwritten", "records": records, "bytes": size}
 
 
 def chain_before(chain: Chain, unwritten: Sequence[Entry]) -> Chain:

@@ -29,6 +29,7 @@ from evidence.canonical import encode_leaf
 from evidence.chain import Chain
 from evidence.disk import Disk
 from evidence.drafts import Drafts, Sealer, SealerFactory
+from evidence.entries import STATE, Attachment, Entry, encode_item, make_chunk_entry, make_prepared_entry, make_record_entry
 from evidence.errors import DataKeyError, EvidenceBusyError, EvidenceWriteError, RecordError
 from evidence.failure import LAST_WORDS_BYTES, chain_before, describe_failure, describe_loss, make_last_word
 from evidence.keys import ChunkSealer, destroy_keys, parse_recipients
@@ -37,22 +38,13 @@ from evidence.note import NoteSigner
 from evidence.publish import MAX_BACKLOG_BYTES, Publisher, Subscriber
 from evidence.record import LOG_SID, TranscriptMode, check, format_time
 from evidence.recover import Recovered, ensure_ballast, lock_log, recover, settle
-from evidence.segment import NativeWriter, SegmentHeader
+from evidence.segment import NativeWriter, SegmentHeader, Writer
 from evidence.session import SessionLog, make_session_id
 from evidence.settings import LogSettings
 from evidence.tiles import TileWriter
 from evidence.transcript import FLUSH_S
 from evidence.waiters import Receipt, complete, refuse
-from evidence.wal import (
-    STATE,
-    Attachment,
-    Entry,
-    Wal,
-    encode_item,
-    make_chunk_entry,
-    make_prepared_entry,
-    make_record_entry,
-)
+from evidence.wal import Wal
 
 _ORIGIN: Final = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
 
@@ -95,8 +87,6 @@ class Log:
         self._clock = clock
         self._lock_descriptor = lock_descriptor
         self._started_ns = time.monotonic_ns()
-        self._size = found.size
-        """Index of the next record; guarded by the queue's lock, like the chains."""
         self._chains = found.chains
         self._log_chain = found.chains[LOG_SID]
         self._sessions: dict[str, SessionLog] = {}
@@ -251,9 +241,10 @@ class Log:
         with self._wal.lock:
             self._check_open(chain, "prepared")
             ts, mono_us = self._read_clocks()
-            prepared = drafts.place(sealer, chain.sid, self._size, chain.sseq, chain.tip, chunk, ts, mono_us)
+            index = self._wal.next_index
+            prepared = drafts.place(sealer, chain.sid, index, chain.sseq, chain.tip, chunk, ts, mono_us)
             last = prepared.records - 1
-            receipt = Receipt(self._size + last, prepared, chain.sseq + last)
+            receipt = Receipt(index + last, prepared, chain.sseq + last)
             entry = make_prepared_entry(chain.sid, prepared, receipt, future, loop)
             entry.may_wait = not (drafts.has_effects or drafts.has_data)
             try:
@@ -261,7 +252,6 @@ class Log:
             except BaseException:
                 prepared.cancel()
                 raise
-            self._size += prepared.records
             chain.follow_prepared(prepared)
         now_s = self._last_record_s = time.monotonic()
         if entry.may_wait and now_s >= self._delay_ends_s:
@@ -309,18 +299,18 @@ class Log:
         check(kind, fields)
         with self._wal.lock:
             self._check_open(chain, kind)
-            leaf = encode_leaf(self._envelop(chain, kind, fields))
+            index = self._wal.next_index
+            leaf = encode_leaf(self._envelop(chain, kind, fields, index))
             digest = hash_leaf(leaf)
-            receipt = Receipt(self._size, digest, chain.sseq)
+            receipt = Receipt(index, digest, chain.sseq)
             self._enqueue(make_record_entry(leaf, digest, receipt, waiter, loop, attachments))
-            self._size += 1
             chain.follow(kind, fields, digest.hex())
         self._last_record_s = time.monotonic()
         return receipt
 
-    def _envelop(self, chain: Chain, kind: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    def _envelop(self, chain: Chain, kind: str, fields: Mapping[str, Any], index: int) -> dict[str, Any]:
         ts, mono_us = self._read_clocks()
-        return chain.envelop(kind, fields, self._size, ts, mono_us)
+        return chain.envelop(kind, fields, index, ts, mono_us)
 
     def _read_clocks(self) -> tuple[str, int]:
         return format_time(self._clock()), (time.monotonic_ns() - self._started_ns) // 1000
@@ -384,6 +374,16 @@ class Log:
         return self._failure is None and not self._closed
 
     @property
+    def writer(self) -> Writer | None:
+        """The native writer, for who appends to sessions that are lent."""
+        return self._wal.writer
+
+    @property
+    def started_ns(self) -> int:
+        """Monotonic nanoseconds at which the log was opened: records count from there."""
+        return self._started_ns
+
+    @property
     def size(self) -> int:
         """Durable records."""
         return self._wal.durable_size
@@ -433,6 +433,8 @@ class Log:
         self._check_writable()
         if chain.closed:
             raise RecordError(f"session {chain.sid} is closed", why=f"a {kind} record came after session.close")
+        if chain.lent is not None:
+            raise RecordError(f"session {chain.sid} is lent", why=f"a {kind} record came before it was taken back")
 
     def _check_writable(self) -> None:
         if self._failure is not None:
@@ -442,6 +444,7 @@ class Log:
 
     def _acknowledge(self, batch: list[Entry]) -> None:
         """Tell everybody that a batch is durable, publishing first: whoever awaited a record may ask for a checkpoint over it."""
+        self._last_record_s = time.monotonic()
         self._publisher.put(batch)
         complete(batch)
 
@@ -473,11 +476,10 @@ class Log:
         """Record the failure in a fresh segment: the old one is in an unknown state, and the ballast makes room."""
         (self.path / "ballast").unlink(missing_ok=True)
         chain = chain_before(self._log_chain, unwritten)
-        self._size = self._wal.durable_size
+        first = self._wal.durable_size
         entries = []
-        for kind, fields in describe_loss(self._failure, unwritten):
-            entries.append(make_last_word(chain, kind, fields, self._envelop(chain, kind, fields)))
-            self._size += 1
+        for index, (kind, fields) in enumerate(describe_loss(self._failure, unwritten, self._wal.count_foreign()), first):
+            entries.append(make_last_word(chain, kind, fields, self._envelop(chain, kind, fields, index)))
         self._wal.write_last_words(entries, LAST_WORDS_BYTES)
         self._publisher.put(entries)
         self._publisher.request()

@@ -21,11 +21,11 @@ from typing import Final
 
 from evidence.chunks import ChunkWriter
 from evidence.disk import Disk
+from evidence.entries import CHUNK, FILE, Entry
 from evidence.errors import EvidenceWriteError, RecoveryError
 from evidence.note import Checkpoint, NoteSigner
 from evidence.segment import list_segments
 from evidence.tiles import TileWriter
-from evidence.wal import CHUNK, FILE, Entry
 
 _LOGGER: Final = logging.getLogger("sealgate.evidence")
 

@@ -14,11 +14,11 @@ from typing import Any, Final
 
 import orjson
 
+from evidence.entries import LEAF
 from evidence.errors import NoteError, RecoveryError, StoreError
 from evidence.segment import list_segments
 from evidence.store import LogReader
 from evidence.verify_log import find_logs
-from evidence.wal import LEAF
 from evidence.wal_scan import scan_segment
 
 FOLLOWERS: Final = frozenset({"outcome"})

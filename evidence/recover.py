@@ -20,6 +20,7 @@ import orjson
 
 from evidence.chain import Chain
 from evidence.disk import Disk
+from evidence.entries import CHUNK, FILE, LEAF, STATE, Entry, decode_named
 from evidence.errors import LogLockedError, NoteError, RecoveryError, StoreError
 from evidence.merkle import TILE_WIDTH, RightEdge, hash_leaf, root_at
 from evidence.note import Checkpoint, VerifierKey, parse_checkpoint, verify_checkpoint
@@ -29,7 +30,6 @@ from evidence.segment import list_segments
 from evidence.tiles import TileChecker, TileReader
 from evidence.transcript import FLUSH_BYTES, FLUSH_S
 from evidence.waiters import Receipt
-from evidence.wal import CHUNK, FILE, LEAF, STATE, Entry, decode_named
 from evidence.wal_scan import Batch, ScannedSegment, scan_segment
 
 _KEEP: Final = "keep the directory for an investigation and start a new origin"

@@ -50,17 +50,45 @@ class SegmentFile(Protocol):
         """Write one batch and make it durable; the bytes it takes. Raises OSError, and ValueError where a record cannot be made."""
 
 
-class Writer(Protocol):
+class Ledger(Protocol):
+    """Where records get their numbers: the lock for that, the next number, and what the queue has room for.
+
+    A context manager: whoever numbers records has it entered meanwhile.
+    """
+
+    def __enter__(self) -> None: ...
+    def __exit__(self, *error: object) -> None: ...
+
+    @property
+    def next_index(self) -> int:
+        """Index of the next record."""
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that wait for the disk."""
+
+    def has_room(self, size: int, /) -> bool:
+        """Whether an entry of so many bytes may wait too."""
+
+    def needs_segment(self, size: int, /) -> bool:
+        """Whether an entry of so many bytes has to start a segment."""
+
+    def plan_segment(self) -> None:
+        """Have the next entry start a segment."""
+
+
+class Writer(Ledger, Protocol):
     """The queue in front of the writer thread, and that thread's loop, both without the interpreter.
 
-    Whoever waits in an event loop is told through a descriptor, so that the loop and the writer never wait for each other.
+    Whoever waits in an event loop is told through a descriptor, so that the loop and the writer never wait for each other. Records of a
+    session that was lent (`evidence.session.SessionLog.lend`) are numbered and queued in native code, between the host's own.
     """
 
     def fileno(self) -> int:
         """Readable once something is durable that `notice` was not asked about."""
 
-    def notice(self) -> int:
-        """How many entries are durable in all."""
+    def notice(self) -> Sequence[int | tuple[str, Prepared]]:
+        """What has become durable since the last time, in order: so many entries of the host, or records of a session that was lent."""
 
     def push(self, parts: Sequence[Any], records: int, size: int, starts_segment: bool, has_thread: bool, rings: bool, /) -> None:
         """Queue an entry; it is written with the next one that rings. Nothing once closed."""
@@ -73,6 +101,9 @@ class Writer(Protocol):
 
     def close(self) -> None:
         """Drop what is queued, and whatever comes after it."""
+
+    def count_foreign(self) -> tuple[int, int]:
+        """Records and bytes of sessions that were lent which are not durable."""
 
     def totals(self) -> tuple[int, int, int]:
         """Syncs, nanoseconds spent writing and syncing, bytes."""
@@ -89,11 +120,12 @@ class NativeWriter:
 
     Attributes:
         open_file: a segment that exists -> what appends to it.
-        make_writer: (most entries, most bytes of a batch) -> the queue.
+        make_writer: (most entries of a batch, its most bytes, most bytes that wait, bytes of the first segment and of every other, index
+            of the first record) -> the queue.
     """
 
     open_file: Callable[[Path], SegmentFile]
-    make_writer: Callable[[int, int], Writer]
+    make_writer: Callable[[int, int, int, int, int, int], Writer]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,18 +8,18 @@ import re
 import secrets
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import orjson
 
 from evidence.chain import Chain
-from evidence.drafts import Drafts
+from evidence.drafts import Drafts, LentChain
+from evidence.entries import CHUNK, FILE
 from evidence.errors import RecordError
 from evidence.keys import SALT_BYTES, commit_data_key, derive_salt, generate_data_key, wrap
 from evidence.record import LOG_SID, BlobRef, TranscriptMode
-from evidence.wal import CHUNK, FILE
 
 if TYPE_CHECKING:
     from evidence.log import Log, Receipt
@@ -108,6 +108,24 @@ class SessionLog:
             future, chunks = self._log.append_drafts(self._chain, drafts, self._sealer, self._next_chunk)
             self._next_chunk += chunks
         return future
+
+    def lend[Lent: LentChain](self, make: Callable[[str, Any, int, Any, int, list[str]], Lent]) -> Lent:
+        """Have native code append to the session in place of the log, until `take_back`; nothing else may meanwhile.
+
+        Args:
+            make: (session id, what seals its chunks, number of the next record, the record before it, number of the next chunk,
+                decisions without an outcome) -> who has the chain from now on.
+        """
+        chain = self._chain
+        lent = make(self.sid, self._sealer, chain.sseq, chain.tip, self._next_chunk, list(chain.pending))
+        chain.lent = lent
+        return lent
+
+    def take_back(self) -> None:
+        """Go on after whatever was appended meanwhile."""
+        if self._chain.lent is not None:
+            self._next_chunk = self._chain.follow_lent()
+            self._chain.lent = None
 
     def hurry(self) -> None:
         """Have what is queued written now; a record of a read waits a moment for company otherwise."""

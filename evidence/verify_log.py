@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from evidence.entries import LEAF
 from evidence.errors import RecoveryError, StoreError
 from evidence.merkle import HASH_BYTES, TILE_HEIGHT, TILE_WIDTH, RightEdge
 from evidence.report import Report
 from evidence.segment import list_segments
 from evidence.tiles import ENTRIES, decode_entries, encode_entries, tile_path
-from evidence.wal import LEAF
 from evidence.wal_scan import ScannedSegment, scan_segment
 
 Feed = Callable[[int, Sequence[bytes], Sequence[bytes]], None]

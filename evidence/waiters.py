@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evidence.drafts import Prepared
-from evidence.wal import Entry
+from evidence.entries import Entry
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,24 +11,24 @@ damage is not a torn write. `docs/evidence-format.md`, section 7.
 from __future__ import annotations
 
 import asyncio
-import struct
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Final
+from typing import Final
 from weakref import WeakSet
 
 from evidence.disk import Disk
 from evidence.drafts import Prepared
+from evidence.entries import Entry, count_records, make_prepared_entry
 from evidence.errors import EvidenceBusyError
 from evidence.segment import (
     BATCH_OVERHEAD,
     HEADER_BYTES,
+    Ledger,
     NativeWriter,
-    Part,
     SegmentHeader,
     SegmentWriter,
     SpareSegment,
@@ -55,132 +55,6 @@ SPARE_SHARE: Final = 16
 
 NO_MARK: Final = (1 << 64) - 1
 
-LEAF: Final = 1
-CHUNK: Final = 2
-FILE: Final = 3
-STATE: Final = 4
-
-ITEM_HEADER: Final = struct.Struct(">BI")
-
-
-def encode_item(kind: int, data: bytes) -> tuple[bytes, bytes]:
-    """One item of a batch, as the parts to write: kind and length, then the bytes themselves, uncopied."""
-    return ITEM_HEADER.pack(kind, len(data)), data
-
-
-def encode_named(kind: int, name: str, number: int, data: bytes) -> tuple[bytes, bytes]:
-    """A CHUNK (session id, chunk number, ciphertext) or FILE (path, 0, content) item, as the parts to write."""
-    encoded = name.encode()
-    head = len(encoded).to_bytes(2) + encoded + number.to_bytes(8)
-    return ITEM_HEADER.pack(kind, len(head) + len(data)) + head, data
-
-
-def decode_named(body: bytes) -> tuple[str, int, bytes]:
-    """The name, number and bytes of a CHUNK or FILE item."""
-    end = 2 + int.from_bytes(body[:2])
-    return body[2:end].decode(), int.from_bytes(body[end : end + 8]), body[end + 8 :]
-
-
-Attachment = tuple[int, str, int, bytes]
-"""A CHUNK or FILE item for whoever publishes it: kind, name, number, data."""
-
-
-class Entry:
-    """One request to the log on its way to disk: items, and who waits for them.
-
-    Attributes:
-        parts: items as they go to disk, or what makes them. Parts share their bytes with `leaf` and `attachments`: an entry
-            is held until it is published, and at full speed copies would cost more than encoding.
-        size: bytes of all parts, at most.
-        leaf: the record's bytes, or None for an entry that only carries chunks, files or state, or whose records are `prepared`.
-        prepared: records of the session `name` whose bytes are made when they are written; `receipt` is the last one's.
-        records: how many there are.
-        waiter: a future to complete with `receipt`; `loop` is its event loop, or None for a `concurrent.futures.Future`.
-        attachments: what travels with the record.
-        starts_segment: this entry must be the first of a new segment.
-        may_wait: nobody waits for it yet, so it need not wake the writer; see `Wal.ring`.
-    """
-
-    __slots__ = (
-        "attachments",
-        "leaf",
-        "leaf_hash",
-        "loop",
-        "may_wait",
-        "name",
-        "parts",
-        "prepared",
-        "receipt",
-        "records",
-        "size",
-        "starts_segment",
-        "waiter",
-    )
-
-    def __init__(
-        self,
-        parts: tuple[Part, ...],
-        size: int,
-        leaf: bytes | None = None,
-        leaf_hash: bytes = b"",
-        receipt: Any = None,
-        waiter: Any = None,
-        loop: Any = None,
-        attachments: tuple[Attachment, ...] = (),
-        *,
-        starts_segment: bool = False,
-    ) -> None:
-        self.parts = parts
-        self.size = size
-        self.leaf = leaf
-        self.leaf_hash = leaf_hash
-        self.receipt = receipt
-        self.waiter = waiter
-        self.loop = loop
-        self.attachments = attachments
-        self.prepared: Prepared | None = None
-        self.name = ""
-        self.records = 0 if leaf is None else 1
-        self.may_wait = False
-        self.starts_segment = starts_segment
-
-    def publish(self) -> tuple[Iterable[tuple[bytes, bytes]], Iterable[Attachment]]:
-        """The records as (bytes, leaf hash) and the attachments, for whoever publishes them; once. Raises ValueError."""
-        if self.prepared is None:
-            return () if self.leaf is None else ((self.leaf, self.leaf_hash),), self.attachments
-        leaves, hashes, chunks = self.prepared.take()
-        return zip(leaves, hashes, strict=True), [(CHUNK, self.name, number, data) for number, data in chunks]
-
-
-def make_chunk_entry(kind: int, name: str, number: int, data: bytes) -> Entry:
-    """One entry that only carries a chunk or a file."""
-    parts = encode_named(kind, name, number, data)
-    return Entry(parts, len(parts[0]) + len(data), attachments=((kind, name, number, data),))
-
-
-def make_record_entry(
-    leaf: bytes, leaf_hash: bytes, receipt: Any, waiter: Any, loop: Any, attachments: tuple[Attachment, ...] = ()
-) -> Entry:
-    """One entry for a record and what travels with it."""
-    parts: tuple[bytes, ...] = encode_item(LEAF, leaf)
-    size = len(parts[0]) + len(leaf)
-    for attachment in attachments:
-        parts = encode_named(*attachment) + parts
-        size += len(parts[0]) + len(parts[1])
-    return Entry(parts, size, leaf, leaf_hash, receipt, waiter, loop, attachments)
-
-
-def make_prepared_entry(sid: str, prepared: Prepared, receipt: Any, waiter: Any, loop: Any) -> Entry:
-    """One entry for prepared records of a session; `receipt` is the last record's."""
-    entry = Entry((prepared,), prepared.size, receipt=receipt, waiter=waiter, loop=loop)
-    entry.prepared, entry.name, entry.records = prepared, sid, prepared.records
-    return entry
-
-
-def count_records(entries: Iterable[Entry]) -> int:
-    """How many records some entries hold."""
-    return sum([entry.records for entry in entries])
-
 
 @dataclass(slots=True)
 class Counters:
@@ -193,6 +67,50 @@ class Counters:
     sync_ns: int = 0
     queue: int = 0
     refused: int = 0
+
+
+class PlainLedger:
+    """The `Ledger` of a queue that plain code writes."""
+
+    def __init__(self, next_index: int, segment_bytes: int) -> None:
+        self.next_index = next_index
+        self.queued_bytes = 0
+        self._segment_bytes = segment_bytes
+        self._limit = min(FIRST_SEGMENT_BYTES, segment_bytes)
+        """Bytes of the segment being planned."""
+        self._planned = self._limit
+        """What it would hold; full at the start, so that the first entry starts one."""
+        self._has_begun = False
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_error: object) -> None:
+        self._lock.release()
+
+    def has_room(self, size: int, /) -> bool:
+        """Whether an entry of so many bytes may wait too."""
+        return not self.queued_bytes or self.queued_bytes + size + BATCH_OVERHEAD <= MAX_QUEUE_BYTES
+
+    def needs_segment(self, size: int, /) -> bool:
+        """Whether an entry of so many bytes has to start a segment."""
+        return self._planned + size + BATCH_OVERHEAD > self._limit
+
+    def plan_segment(self) -> None:
+        """Have the next entry start a segment."""
+        self._planned = self._limit
+
+    def enter(self, entry: Entry) -> None:
+        """Count an entry that is queued."""
+        if entry.starts_segment:
+            self._planned = HEADER_BYTES
+            self._limit = self._segment_bytes if self._has_begun else self._limit
+            self._has_begun = True
+        size = entry.size + BATCH_OVERHEAD
+        self._planned += size
+        self.queued_bytes += size
+        self.next_index += entry.records
 
 
 class Wal:
@@ -214,7 +132,6 @@ class Wal:
         on_failure: Callable[[BaseException, list[Entry]], None],
         native: NativeWriter | None = None,
     ) -> None:
-        self.lock = threading.Lock()
         self.counters = Counters()
         self.durable_size = start.first_index
         """Records on disk; written by the writer thread only."""
@@ -224,23 +141,22 @@ class Wal:
         self._segment_bytes = segment_bytes
         self._first_bytes = min(FIRST_SEGMENT_BYTES, segment_bytes)
         self._open_file = None if native is None else native.open_file
-        self._writer = None if native is None else native.make_writer(MAX_BATCH_ENTRIES, MAX_BATCH_BYTES)
-        self._written = 0
-        """Entries that were acknowledged."""
+        self._writer: Writer | None = None
+        self._ledger: Ledger
+        self._plain: PlainLedger | None = None
+        if native is None:
+            self._ledger = self._plain = PlainLedger(start.first_index, segment_bytes)
+        else:
+            sizes = (MAX_BATCH_ENTRIES, MAX_BATCH_BYTES, MAX_QUEUE_BYTES, self._first_bytes, segment_bytes)
+            self._ledger = self._writer = native.make_writer(*sizes, start.first_index)
         self._loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
         self._collecting = threading.RLock()
         self._spare = SpareSegment(directory, disk, segment_bytes)
         self._on_durable = on_durable
         self._on_failure = on_failure
         self._queue: list[Entry] = []
-        self._queue_bytes = 0
         self._cuts = 0
         """Entries in the queue that start a segment."""
-        self._limit = self._first_bytes
-        """Bytes of the segment being planned."""
-        self._planned = self._limit
-        """What it would hold; full at the start, so that the first entry starts one."""
-        self._has_begun = False
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._rung = False
         self._stop: BaseException | bool = False
@@ -253,13 +169,28 @@ class Wal:
         """Start the writer thread."""
         self._thread.start()
 
+    @property
+    def lock(self) -> Ledger:
+        """The lock: `with wal.lock:`."""
+        return self._ledger
+
+    @property
+    def writer(self) -> Writer | None:
+        """The native writer, where there is one."""
+        return self._writer
+
+    @property
+    def next_index(self) -> int:
+        """Index of the next record. The caller holds `lock`."""
+        return self._ledger.next_index
+
     def needs_segment(self, size: int) -> bool:
         """Whether an entry of `size` bytes must start a new segment. The caller holds `lock`, and then says so in the entry."""
-        return self._planned + size + BATCH_OVERHEAD > self._limit
+        return self._ledger.needs_segment(size)
 
     def plan_segment(self) -> None:
         """Have the next entry start a new segment. The caller holds `lock`."""
-        self._planned = self._limit
+        self._ledger.plan_segment()
 
     def enqueue(self, entry: Entry) -> None:
         """Queue an entry; only an entry with a record wakes the writer, chunks travel with it. The caller holds `lock`.
@@ -267,31 +198,26 @@ class Wal:
         Raises:
             EvidenceBusyError: too much is waiting for the disk.
         """
-        size = entry.size + BATCH_OVERHEAD
-        if self._queue_bytes + size > MAX_QUEUE_BYTES and self._queue:
+        if not self._ledger.has_room(entry.size):
             self.counters.refused += 1
             raise EvidenceBusyError(
                 "the evidence disk is behind",
-                why=f"{self._queue_bytes:,} bytes wait for it",
+                why=f"{self._ledger.queued_bytes:,} bytes wait for it",
                 fix="refuse this action; look at the disk's sync time",
             )
-        if entry.starts_segment:
-            self._cuts += 1
-            self._planned = HEADER_BYTES
-            self._limit = self._segment_bytes if self._has_begun else self._first_bytes
-            self._has_begun = True
-        self._planned += size
+        self._cuts += entry.starts_segment
         self._queue.append(entry)
-        self._queue_bytes += size
         rings = bool(entry.records) and not entry.may_wait
         if self._writer is not None:
-            has_thread = entry.waiter is not None and entry.loop is None
+            has_thread, size = entry.waiter is not None and entry.loop is None, entry.size + BATCH_OVERHEAD
             self._writer.push(entry.parts, entry.records, size, entry.starts_segment, has_thread, rings)
             if entry.loop is not None and entry.loop not in self._loops:
                 self._loops.add(entry.loop)
                 entry.loop.add_reader(self._writer.fileno(), self.collect)
-        elif rings:
-            self.ring()
+        elif self._plain is not None:
+            self._plain.enter(entry)
+            if rings:
+                self.ring()
 
     def ring(self) -> None:
         """Wake the writer, if it is not awake: somebody waits for what is queued, or it has waited long enough."""
@@ -303,8 +229,12 @@ class Wal:
 
     def drain(self) -> list[Entry]:
         """Take everything that was not written yet, without writing it. The caller holds `lock`."""
-        queue, self._queue, self._queue_bytes, self._cuts = self._queue, [], 0, 0
+        queue, self._queue, self._cuts = self._queue, [], 0
         return queue
+
+    def count_foreign(self) -> tuple[int, int]:
+        """Records and bytes of sessions that were lent which are not durable."""
+        return (0, 0) if self._writer is None else self._writer.count_foreign()
 
     def stop(self, reason: BaseException | None = None) -> None:
         """Ask the writer to finish: after writing what is queued, or at once when there is a reason to give up."""
@@ -378,10 +308,7 @@ class Wal:
             return
         with self._collecting:
             with self.lock:
-                done = self._writer.notice()
-                count, self._written = done - self._written, done
-                batch, self._queue = self._queue[:count], self._queue[count:]
-                self._queue_bytes -= sum([entry.size + BATCH_OVERHEAD for entry in batch])
+                batch = self._match(self._writer.notice())
                 self._cuts -= sum([entry.starts_segment for entry in batch])
                 records = count_records(batch)
                 self.durable_size += records
@@ -393,14 +320,30 @@ class Wal:
                 counters.bytes = written - BATCH_OVERHEAD * counters.syncs
                 self._on_durable(batch)
 
+    def _match(self, noticed: Sequence[int | tuple[str, Prepared]]) -> list[Entry]:
+        """The entries that became durable, in the order of the log."""
+        batch: list[Entry] = []
+        taken = 0
+        for item in noticed:
+            if isinstance(item, int):
+                batch += self._queue[taken : taken + item]
+                taken += item
+            else:
+                batch.append(make_prepared_entry(*item, None, None, None))
+        del self._queue[:taken]
+        return batch
+
     def _take(self) -> list[Entry]:
         """The next batch: everything queued, up to the caps and to an entry that starts a segment. Holds `lock`."""
         queue = self._queue
         if not queue:
             self._rung = False
             return []
-        if len(queue) <= MAX_BATCH_ENTRIES and self._queue_bytes <= MAX_BATCH_BYTES and not self._cuts:
-            self._queue, self._queue_bytes = [], 0
+        ledger = self._plain
+        if ledger is None:
+            raise AssertionError("a native writer takes its batches itself")
+        if len(queue) <= MAX_BATCH_ENTRIES and ledger.queued_bytes <= MAX_BATCH_BYTES and not self._cuts:
+            self._queue, ledger.queued_bytes = [], 0
             return queue
         count, size = 1, queue[0].size + BATCH_OVERHEAD
         while count < min(len(queue), MAX_BATCH_ENTRIES) and not queue[count].starts_segment:
@@ -409,7 +352,7 @@ class Wal:
                 break
             count, size = count + 1, size + step
         self._cuts -= queue[0].starts_segment
-        self._queue_bytes -= size
+        ledger.queued_bytes -= size
         self._queue = queue[count:]
         return queue[:count]
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from evidence.entries import ITEM_HEADER, LEAF
 from evidence.errors import RecoveryError
 from evidence.segment import (
     BATCH_HEADER,
@@ -19,7 +20,6 @@ from evidence.segment import (
     SegmentHeader,
     segment_path,
 )
-from evidence.wal import ITEM_HEADER, LEAF
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
+
+from sealgate_native.record import Chain
 
 from evidence.drafts import Drafts
 from gateway.action import Action, Lookup, Resource, Subject
@@ -135,6 +137,9 @@ class DecisionPoint(Protocol):
     def may_ask(self, subject_key: str) -> bool:
         """Whether a kept decision may be used for this subject."""
 
+    def watch(self, on_change: Callable[[], None]) -> None:
+        """Call back whenever `may_ask` may have become false for somebody."""
+
     def judges_alike(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
         """Whether two documents agree in everything that any rule reads."""
 
@@ -174,6 +179,12 @@ class SessionRecorder(Protocol):
 
     def append_drafts(self, drafts: Drafts) -> asyncio.Future[Receipt]:
         """Queue records that were made ready from templates; the future ends when all of them are durable."""
+
+    def lend(self) -> Chain:
+        """Have native code append to the session until `take_back`; nothing else may meanwhile."""
+
+    def take_back(self) -> None:
+        """Go on after whatever was appended meanwhile."""
 
     def hurry(self) -> None:
         """Have what is queued made durable now: somebody waits for it."""

@@ -85,6 +85,10 @@ class DecisionPoint:
         """Whether a kept decision may be used for this subject: not while it is suspended or the bundle quarantined."""
         return self.engine.standing(subject_key) is None
 
+    def watch(self, on_change: Callable[[], None]) -> None:
+        """Call back whenever `may_ask` may have become false for somebody."""
+        self.engine.watch(on_change)
+
     def _bound(self, decision: Decision, document: Mapping[str, Any], key: Hashable | None) -> Decision:
         if self._cache is None or key is None:
             return decision

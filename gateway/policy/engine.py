@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 import orjson
@@ -44,6 +44,9 @@ class Engine(Protocol):
 
     def standing(self, subject_key: str) -> PolicyFailure | None:
         """Why nothing of this subject is evaluated at the moment, or None. Asked before the cache as well."""
+
+    def watch(self, on_change: Callable[[], None]) -> None:
+        """Call back whenever `standing` may have become something else than None for a subject."""
 
     async def evaluate(self, document: Mapping[str, Any], *, subject_key: str) -> object:
         """The raw value of the decision.

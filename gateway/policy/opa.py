@@ -118,6 +118,9 @@ class Opa:
         """Always None: the server is a process of its own and outlives any input."""
         return None
 
+    def watch(self, on_change: Callable[[], None]) -> None:
+        """Nothing to watch: `standing` never changes."""
+
     async def evaluate(self, document: Mapping[str, Any], *, subject_key: str) -> object:  # noqa: ARG002
         """The raw decision; raises PolicyFailure. See `Engine.evaluate`."""
         try:

@@ -88,6 +88,7 @@ class Regorus:
         self._kills_by_subject: dict[str, deque[float]] = {}
         self._recent_kills: deque[float] = deque()
         self._asked_by: dict[Evaluator, str] = {}
+        self._watchers: list[Callable[[], None]] = []
         self._is_closed = False
         self.is_quarantined = False
 
@@ -130,6 +131,10 @@ class Regorus:
         if len(kills) < SUBJECT_KILLS:
             return None
         return PolicyFailure("suspended", f"inputs of this subject ended {len(kills)} evaluators; it is suspended for a while")
+
+    def watch(self, on_change: Callable[[], None]) -> None:
+        """Call back whenever `standing` may have become something else than None for a subject."""
+        self._watchers.append(on_change)
 
     async def evaluate(self, document: Mapping[str, Any], *, subject_key: str) -> object:
         """The raw decision; raises PolicyFailure. See `Engine.evaluate`."""
@@ -201,6 +206,11 @@ class Regorus:
             return
 
     def _count_kill(self, subject_key: str) -> None:
+        self._judge_kill(subject_key)
+        for watcher in self._watchers:
+            watcher()
+
+    def _judge_kill(self, subject_key: str) -> None:
         now = self._clock()
         kills = self._kills_by_subject.setdefault(subject_key, deque())
         kills.append(now)

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, cast
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from sealgate_native.record import Sealer, SegmentFile, Writer
+from sealgate_native.record import Chain, Sealer, SegmentFile, Writer
 
 from evidence.attest import Attestor, LogSource
 from evidence.disk import Disk
@@ -134,6 +134,14 @@ class LogRecorder:
         with _AS_UNAVAILABLE:
             return cast("asyncio.Future[Receipt]", self._session.append_drafts(drafts))
 
+    def lend(self) -> Chain:
+        """Have native code append to the session until `take_back`."""
+        return self._session.lend(Chain)
+
+    def take_back(self) -> None:
+        """Go on after whatever was appended meanwhile."""
+        self._session.take_back()
+
     def hurry(self) -> None:
         """Somebody waits for what was queued."""
         self._session.hurry()
@@ -200,6 +208,11 @@ class Evidence:
                 why=f"the oldest unattested record is older than {self.max_lag_s:g} s",
                 fix="check that the gateway reaches Sigstore; reads go on meanwhile",
             )
+
+    @property
+    def lag_left_s(self) -> float:
+        """Seconds for which the newest attestation will do, whatever happens; not positive while it is too old."""
+        return self.max_lag_s - self.attestor.lag_s
 
     async def close(self) -> None:
         """End the log, attest it a last time, and release everything."""

@@ -16,6 +16,7 @@ from gateway.identity import TokenVerifier
 from gateway.pipeline import Pipeline
 from gateway.secrets import SecretResolver
 from gateway.serve.cell_masking import CellMasking
+from gateway.serve.evidence import Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Parts:
     verifier: TokenVerifier
     secrets: SecretResolver
     masking: CellMasking
+    evidence: Evidence
 
 
 class Host(Protocol):

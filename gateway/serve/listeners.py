@@ -182,6 +182,25 @@ class Wire(asyncio.Protocol):
         self._transport = encrypted
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
 
+    def lend(self) -> int | None:
+        """Leave reading and writing to somebody else for a while: the socket's descriptor, to be duplicated.
+
+        None where that cannot be: TLS, which only this end can speak, or bytes that were not read or not sent.
+        """
+        transport = self._transport
+        if transport is None or self._ended or self._chunks or transport.is_closing() or self.tls is not None:
+            return None
+        if transport.get_write_buffer_size():
+            return None
+        transport.pause_reading()
+        lent: socket.socket = transport.get_extra_info("socket")
+        return lent.fileno()
+
+    def take_back(self) -> None:
+        """Read and write here again."""
+        if self._transport is not None:
+            self._transport.resume_reading()
+
     @property
     def tls(self) -> ssl.SSLObject | None:
         """The TLS state of an encrypted stream."""

@@ -117,7 +117,7 @@ class Gateway:
             clock_ns=time.time_ns,
             append_log_record=evidence.append,
         )
-        parts = Parts(config, pipeline, verifier, self._secrets, masking)
+        parts = Parts(config, pipeline, verifier, self._secrets, masking, evidence)
         await self._start_hosts(parts)
         if config.listeners.admin is not None:
             await self._start_admin(config.listeners.admin, desk, verifier, evidence)

@@ -4,4 +4,5 @@ from sealgate_native import mask as mask
 from sealgate_native import policy as policy
 from sealgate_native import postgres as postgres
 from sealgate_native import record as record
+from sealgate_native import relay as relay
 from sealgate_native import sql as sql

@@ -71,17 +71,42 @@ class SegmentFile:
 
 @final
 class Writer:
-    """The queue in front of the write-ahead log's writer thread, and that thread's loop (`evidence.wal.Writer`).
+    """The queue in front of the write-ahead log's writer thread, and that thread's loop (`evidence.segment.Writer`).
 
-    A batch holds at most `max_entries` entries and `max_bytes` bytes; one entry alone may have more.
+    A batch holds at most `max_entries` entries and `max_batch` bytes; one entry alone may have more. At most `max_queue` bytes wait.
+    While it is entered as a context manager, nobody else numbers records.
     """
 
-    def __new__(cls, max_entries: int, max_bytes: int, /) -> Writer: ...
+    def __new__(
+        cls, max_entries: int, max_batch: int, max_queue: int, first_segment: int, segment: int, next_index: int, /
+    ) -> Writer: ...
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_error: object) -> None: ...
+    @property
+    def next_index(self) -> int:
+        """Index of the next record."""
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that wait."""
+
+    def has_room(self, size: int, /) -> bool:
+        """Whether an entry of so many bytes may wait too."""
+
+    def needs_segment(self, size: int, /) -> bool:
+        """Whether an entry of so many bytes has to start a segment."""
+
+    def plan_segment(self) -> None:
+        """Has the next entry start a segment."""
+
+    def count_foreign(self) -> tuple[int, int]:
+        """Records and bytes that a `Chain` queued and that are not durable."""
+
     def fileno(self) -> int:
         """Readable once something is durable that `notice` was not asked about."""
 
-    def notice(self) -> int:
-        """How many entries are durable in all."""
+    def notice(self) -> list[int | tuple[str, Prepared]]:
+        """What has become durable since the last time, in order: entries that were pushed, or records that the chain of a session queued."""
 
     def push(
         self, parts: Sequence[bytes | Prepared], records: int, size: int, starts_segment: bool, has_thread: bool, rings: bool, /
@@ -105,3 +130,13 @@ class Writer:
 
         segment: the next entry starts one. acknowledge: somebody waits in a thread. mark: the segment is used as far as that.
         """
+
+@final
+class Chain:
+    """A session's chain of records while native code appends to it (`evidence.drafts.LentChain`)."""
+
+    def __new__(
+        cls, sid: str, sealer: Sealer, sseq: int, tip: str | Prepared, chunk: int, pending: list[str], /
+    ) -> Chain: ...
+    def progress(self) -> tuple[int, str | Prepared, int, list[str]]:
+        """Number of the next record in the session, the record before it, number of the next chunk, decisions without an outcome."""

@@ -7,6 +7,7 @@ mod mask;
 mod policy;
 mod postgres;
 mod record;
+mod relay;
 mod shapes;
 mod sql;
 
@@ -17,5 +18,6 @@ fn sealgate_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     policy::register(py, module)?;
     postgres::register(py, module)?;
     record::register(py, module)?;
+    relay::register(py, module)?;
     sql::register(py, module)
 }

@@ -92,8 +92,8 @@ impl FrameReader {
 
 /// One session between a client and a server.
 #[pyclass(frozen, module = "sealgate_native.postgres")]
-struct Session {
-    inner: Mutex<KernelSession>,
+pub struct Session {
+    pub inner: Arc<Mutex<KernelSession>>,
 }
 
 impl Session {
@@ -139,7 +139,7 @@ impl Session {
             record_limit_bytes,
         };
         Session {
-            inner: Mutex::new(KernelSession::new(limits, masker)),
+            inner: Arc::new(Mutex::new(KernelSession::new(limits, masker))),
         }
     }
 

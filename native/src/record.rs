@@ -10,9 +10,12 @@ use sealgate_record::{
     Slot, Template,
 };
 
-mod wal;
+mod chain;
+pub(crate) mod wal;
 
-use wal::{SegmentFile, Writer};
+pub use chain::Chain;
+use wal::SegmentFile;
+pub use wal::Writer;
 
 /// Below this many bytes the work is shorter than handing the interpreter lock over.
 const DETACH_BYTES: usize = 16 << 10;
@@ -24,7 +27,7 @@ fn raise(error: &SealError) -> PyErr {
 /// Seals the chunks of one session.
 #[pyclass(frozen, module = "sealgate_native.record")]
 pub struct Sealer {
-    inner: Arc<KernelSealer>,
+    pub inner: Arc<KernelSealer>,
 }
 
 #[pymethods]
@@ -179,6 +182,20 @@ pub struct Prepared {
     closed: Vec<String>,
 }
 
+impl Prepared {
+    /// Records that are known to whoever asked for them already; what else they open or close is not said again.
+    pub fn written(inner: KernelPrepared, records: u64, size: usize) -> Prepared {
+        Prepared {
+            inner,
+            records,
+            chunks: 0,
+            size,
+            opened: Vec::new(),
+            closed: Vec::new(),
+        }
+    }
+}
+
 #[pymethods]
 impl Prepared {
     fn last_hash(&self) -> PyResult<String> {
@@ -234,6 +251,7 @@ pub fn register(py: Python<'_>, parent: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Prepared>()?;
     module.add_class::<SegmentFile>()?;
     module.add_class::<Writer>()?;
+    module.add_class::<Chain>()?;
     parent.add_submodule(&module)?;
     py.import("sys")?
         .getattr("modules")?

@@ -18,12 +18,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from evidence.disk import Disk
+from evidence.entries import LEAF
 from evidence.errors import EvidenceBusyError, EvidenceWriteError
 from evidence.log import LAST_WORDS_BYTES, Log
 from evidence.merkle import hash_leaf, root_of
 from evidence.segment import list_segments
 from evidence.store import LogReader
-from evidence.wal import LEAF
 from evidence.wal_scan import scan_segment
 
 ORIGIN = "gw-a/2026h2/w0"

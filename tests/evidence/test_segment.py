@@ -7,6 +7,7 @@ import pytest
 from sealgate_native.record import SegmentFile, Writer
 
 from evidence.disk import Disk
+from evidence.entries import LEAF, Entry, encode_item
 from evidence.segment import (
     HEADER_BYTES,
     PIECE_BYTES,
@@ -17,7 +18,7 @@ from evidence.segment import (
     SpareSegment,
     list_segments,
 )
-from evidence.wal import FIRST_SEGMENT_BYTES, LEAF, SPARE_SHARE, Entry, Wal, encode_item
+from evidence.wal import FIRST_SEGMENT_BYTES, SPARE_SHARE, Wal
 from evidence.wal_scan import scan_segment
 
 ORIGIN = "gw-a/2026h2/w0"

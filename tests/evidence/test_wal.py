@@ -12,18 +12,10 @@ from sealgate_native.record import SegmentFile
 
 from evidence import wal as wal_module
 from evidence.disk import Disk
+from evidence.entries import CHUNK, LEAF, Entry, decode_named, encode_item, encode_named
 from evidence.errors import EvidenceBusyError, RecoveryError
 from evidence.segment import HEADER_BYTES, SegmentHeader, SegmentWriter, encode_batch, list_segments
-from evidence.wal import (
-    CHUNK,
-    LEAF,
-    MAX_BATCH_ENTRIES,
-    Entry,
-    Wal,
-    decode_named,
-    encode_item,
-    encode_named,
-)
+from evidence.wal import MAX_BATCH_ENTRIES, Wal
 from evidence.wal_scan import scan_segment
 
 ORIGIN = "gw-a/2026h2/w0"

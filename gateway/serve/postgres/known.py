@@ -119,6 +119,11 @@ class KnownActions:
             self._kernel.allow_rows(left)
         return now_ns, time.monotonic_ns(), may_affect
 
+    @property
+    def until_ns(self) -> int:
+        """Monotonic nanoseconds until which the kernel may be left to itself; 0 where it may not: bounds on rows are counted here."""
+        return 0 if self._bound is not None else int(self._catalog.until_s * 1e9)
+
     def count_rows(self) -> None:
         """Count what the kernel delivered by itself against the bounds on rows; those of an action taken back count twice."""
         used = self._kernel.take_rows_used()

@@ -48,6 +48,7 @@ from gateway.serve.listeners import Wire
 from gateway.serve.memory import MemoryReturn, find_trim
 from gateway.serve.postgres.door import PostgresDoor
 from gateway.serve.postgres.limits import SessionLimits
+from gateway.serve.postgres.loans import Loans
 from gateway.serve.postgres.paths import Questions, SearchPaths
 from gateway.serve.postgres.session import PostgresSession
 from gateway.serve.postgres.upstream import Credential, PostgresTarget, Upstream, open_upstream
@@ -137,6 +138,7 @@ class PostgresHost:
         verify: the subject of a token; raises IdentityError.
         connections: by the database name agents ask for.
         tls: the listener's certificate; None only on a loopback address.
+        loans: where sessions are lent that need nobody; None to keep them all here.
     """
 
     def __init__(
@@ -149,8 +151,10 @@ class PostgresHost:
         masking: CellMasking,
         limits: HostLimits,
         session_limits: SessionLimits,
+        loans: Loans | None = None,
     ) -> None:
         self._pipeline = pipeline
+        self._loans = loans
         self._verify = verify
         self._connections = connections
         self._tls = tls
@@ -343,6 +347,7 @@ class PostgresHost:
             masking=self._masking,
             budget=self._budgets.open(session.subject),
             memory=self._memory,
+            loans=self._loans,
             limits=self._session_limits[startup.database],
         )
         try:

@@ -97,10 +97,19 @@ class CatalogCache:
         connect: opens a connection with the connection's own credential and pins.
         max_age_s: how old a snapshot may get; definitions changed past the gateway are noticed after that.
         timeout_s: deadline of one question, all queries together.
+        on_forget: told whenever a snapshot counts no more before its time.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[Upstream]], *, max_age_s: float, timeout_s: float) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Upstream]],
+        *,
+        max_age_s: float,
+        timeout_s: float,
+        on_forget: Callable[[CatalogCache], None] | None = None,
+    ) -> None:
         self._connect = connect
+        self._on_forget = on_forget
         self._max_age_s = max_age_s
         self._timeout_s = timeout_s
         self._upstream: Upstream | None = None
@@ -126,6 +135,13 @@ class CatalogCache:
     def _forget(self) -> None:
         self._generation += 1
         self._snapshot = None
+        if self._on_forget is not None:
+            self._on_forget(self)
+
+    @property
+    def until_s(self) -> float:
+        """Monotonic time at which the snapshot at hand is too old."""
+        return self._taken_at + self._max_age_s
 
     def join(self, other: CatalogCache) -> None:
         """Speak of the same database as `other`, with another search path: definitions that change change for both."""

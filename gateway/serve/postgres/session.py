@@ -69,6 +69,7 @@ from gateway.serve.postgres.hold import Beside, HeldWork
 from gateway.serve.postgres.known import CLOSED, KnownActions
 from gateway.serve.postgres.late import LateChecks
 from gateway.serve.postgres.limits import DRAIN_TIMEOUT_S, MIN_GUARD_PAUSE_S, SessionLimits
+from gateway.serve.postgres.loans import Loans
 from gateway.serve.postgres.lookups import CatalogCache
 from gateway.serve.postgres.outcomes import OpenAction, OpenActions, copy_options, unknown_result
 from gateway.serve.postgres.traffic import Traffic
@@ -123,6 +124,7 @@ class PostgresSession:
         limits: SessionLimits,
         budget: SessionBudget,
         memory: MemoryReturn,
+        loans: Loans | None,
     ) -> None:
         self._client = client
         self._upstream = upstream
@@ -148,17 +150,14 @@ class PostgresSession:
         self._known = KnownActions(self._kernel, session, self._door, catalog, budget, masking.record_detectors, memory.ask)
         self._traffic = Traffic(
             client, upstream.wire, self._kernel, session,
-            open_gate=self._open_gate, may_pass=self._may_pass, lose=self._lose,
+            open_gate=self._open_gate, may_pass=self._may_pass, lose=self._lose, loans=loans, find_loan=self._find_loan,
         )  # fmt: skip
         self._actions = OpenActions(limits.max_statements, self._known.adopt)
         self._cursors = CursorRows()
         self._abandoned = asyncio.Event()
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
-        self._is_judging = False
-        self._is_cancelled = False
-        self._is_stopping = False
-        self._has_defined = False
-        self._has_heard_fatal = False
+        self._is_judging = self._is_cancelled = self._is_stopping = False
+        self._has_defined = self._has_heard_fatal = False
         self._catalog_digest: str | None = None
         self._began_at = time.monotonic()
 
@@ -170,7 +169,7 @@ class PostgresSession:
         self._traffic.open()
         try:
             ending = await self._ending
-            self._traffic.close()
+            await self._traffic.close()
             tasks[0].cancel()
             await self._say_goodbye(ending)
             if ending.agent_left:
@@ -179,7 +178,7 @@ class PostgresSession:
             ending = GATEWAY_STOPPED
             raise
         finally:
-            self._traffic.close()
+            self._traffic.cut()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -293,6 +292,9 @@ class PostgresSession:
 
     def _open_gate(self) -> tuple[int, int, bool]:
         return CLOSED if self._client.gone.is_set() or self._hold.is_open else self._known.open_gate()
+
+    def _find_loan(self) -> tuple[object, int]:
+        return self._catalog, 0 if self._ending.done() or not self._beside.is_idle else self._known.until_ns
 
     def _may_pass(self) -> bool:
         return self._beside.is_idle and not self._ending.done()
@@ -414,6 +416,7 @@ class PostgresSession:
                 raise EndSession(end_overlong(self._limits.max_session_s))
             due_at = min(active_at + self._limits.idle_timeout_s, self._began_at + self._limits.max_session_s)
             if now - active_at >= MAX_AGE_S:
+                self._traffic.recall()
                 self._known.forget()
             else:
                 due_at = min(due_at, active_at + MAX_AGE_S)

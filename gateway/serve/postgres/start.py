@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
+
+from sealgate_native.record import Writer
 
 from gateway.action import Resource, Subject
 from gateway.config import LimitsSection, ListenerConfig, PostgresConnectionConfig, TargetTlsConfig
@@ -18,6 +20,7 @@ from gateway.serve.hosts import Parts
 from gateway.serve.listeners import Listener
 from gateway.serve.postgres.limits import SessionLimits
 from gateway.serve.postgres.listener import HostLimits, PostgresConnection, PostgresHost
+from gateway.serve.postgres.loans import Loans
 from gateway.serve.postgres.lookups import CatalogCache
 from gateway.serve.postgres.outcomes import MAX_TRANSCRIPT_BYTES
 from gateway.serve.postgres.paths import Questions, SearchPaths
@@ -46,8 +49,15 @@ class RunningPostgres:
     """The PostgreSQL host with its listener: a `gateway.serve.hosts.Host`."""
 
     def __init__(
-        self, host: PostgresHost, listener: Listener, connections: Mapping[str, PostgresConnection], *, has_tls: bool
+        self,
+        host: PostgresHost,
+        listener: Listener,
+        connections: Mapping[str, PostgresConnection],
+        loans: Loans | None,
+        *,
+        has_tls: bool,
     ) -> None:
+        self._loans = loans
         self._host = host
         self._listener = listener
         self._connections = connections
@@ -77,6 +87,8 @@ class RunningPostgres:
         await self._listener.stop()
         self._host.stop()
         await self._listener.join(grace_s)
+        if self._loans is not None:
+            await self._loans.stop()
         for connection in self._connections.values():
             connection.paths.close()
 
@@ -85,8 +97,9 @@ async def start_postgres_host(parts: Parts, listener: ListenerConfig) -> Running
     """The host, accepting. Raises ConfigError when the certificate cannot be used or the address is taken."""
     limits = parts.config.limits
     tls = None if listener.tls is None else ServerTls(listener.tls.cert_file, listener.tls.key_file, alpn=POSTGRES_ALPN)
+    loans = _start_loans(parts)
     connections = {
-        asked: _make_connection(parts, item, asked)
+        asked: _make_connection(parts, item, asked, loans)
         for item in parts.config.connections
         if isinstance(item, PostgresConnectionConfig)
         for asked in item.databases
@@ -99,6 +112,7 @@ async def start_postgres_host(parts: Parts, listener: ListenerConfig) -> Running
         masking=parts.masking,
         limits=HostLimits(limits.login_timeout_s, limits.max_sessions, limits.max_sessions_per_subject),
         session_limits=_limit_sessions(limits),
+        loans=loans,
     )
     accepting = Listener(
         host.serve,
@@ -106,7 +120,7 @@ async def start_postgres_host(parts: Parts, listener: ListenerConfig) -> Running
         first_byte_timeout_s=limits.login_timeout_s,
         max_connections=limits.max_sessions + MAX_PENDING_LOGINS,
     )
-    running = RunningPostgres(host, accepting, connections, has_tls=tls is not None)
+    running = RunningPostgres(host, accepting, connections, loans, has_tls=tls is not None)
     try:
         await accepting.start(listener.bind, listener.port)
     except OSError as error:
@@ -114,6 +128,17 @@ async def start_postgres_host(parts: Parts, listener: ListenerConfig) -> Running
         why, fix = f"{listener.bind}:{listener.port}: {error}", "choose a free port, and an address of this machine"
         raise ConfigError("the postgres listener cannot start", why=why, fix=fix) from error
     return running
+
+
+def _start_loans(parts: Parts) -> Loans | None:
+    """The relay of this worker; None where the log is not written by native code, which is what it stands on."""
+    log = parts.evidence.log
+    if log.writer is None:
+        return None
+    loans = Loans(cast("Writer", log.writer), log.started_ns, lambda: parts.evidence.lag_left_s)
+    loans.start()
+    parts.pipeline.decision_point.watch(loans.recall_all)
+    return loans
 
 
 def _limit_sessions(limits: LimitsSection) -> SessionLimits:
@@ -127,7 +152,7 @@ def _limit_sessions(limits: LimitsSection) -> SessionLimits:
     )
 
 
-def _make_connection(parts: Parts, item: PostgresConnectionConfig, asked: str) -> PostgresConnection:
+def _make_connection(parts: Parts, item: PostgresConnectionConfig, asked: str, loans: Loans | None) -> PostgresConnection:
     limits, database = parts.config.limits, item.target_database(asked)
     target = PostgresTarget(
         host=item.target.host or "",
@@ -145,7 +170,8 @@ def _make_connection(parts: Parts, item: PostgresConnectionConfig, asked: str) -
     def make_questions(path: str | None) -> Questions:
         settings = {**PINNED_SETTINGS, "application_name": LOOKUP_NAME, **({} if path is None else {"search_path": path})}
         connect = partial(open_upstream, target, credential, settings)
-        catalog = CatalogCache(connect, max_age_s=limits.catalog_age_s, timeout_s=limits.lookup_timeout_s)
+        on_forget = None if loans is None else loans.recall_group
+        catalog = CatalogCache(connect, max_age_s=limits.catalog_age_s, timeout_s=limits.lookup_timeout_s, on_forget=on_forget)
         return Questions(catalog, PreviewQuestions(connect, limits.lookup_timeout_s))
 
     transcript = item.transcript or "head"

@@ -4,11 +4,15 @@ Most arrivals need no decision: the kernel answers by itself what it has learned
 the other at once, in the event loop's own call, while both of the session's tasks sleep. As soon as there is an event to judge, the kernel
 gives no bytes, the task of that direction is woken, and everything goes on in it. Both ways end in the same two queues, so that nothing
 leaves out of its turn, and nothing before its record.
+
+After a number of such arrivals in a row the session is lent to the relay, which carries it without the interpreter until something is
+out of the ordinary (`gateway.serve.postgres.loans`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -20,13 +24,21 @@ from gateway.errors import EvidenceUnavailableError
 from gateway.pipeline import PipelineSession
 from gateway.serve.listeners import WRITE_HIGH_BYTES, Wire
 from gateway.serve.postgres.known import CLOSED
+from gateway.serve.postgres.loans import Loans, Returned
 from gateway.serve.release import ReleaseQueue
+
+logger = logging.getLogger(__name__)
 
 CLIENT_EVENTS: Final = 1
 SERVER_EVENTS: Final = 2
 HOLDING: Final = 4
 SETTLED: Final = 8
 """What the kernel says of itself after an arrival (`Session.pass_client`)."""
+
+EVENTS: Final = CLIENT_EVENTS | SERVER_EVENTS
+
+LEND_AFTER: Final = 16
+"""Arrivals in a row that needed no decision, after which a session is lent: what comes next most likely needs none either."""
 
 Gate = tuple[int, int, bool]
 Passed = tuple[int, bytes | None, bytes | None, Drafts | None]
@@ -41,25 +53,31 @@ class Traffic:
         open_gate: the times the kernel may use what it has learned with, or `CLOSED`.
         may_pass: whether what the server says is the session's at the moment.
         lose: told of what ends the session while no task was there to raise it.
+        loans: where the session may be lent; None to keep it here.
+        find_loan: what it is lent as: the group it can be recalled by, and the monotonic nanoseconds until which, 0 for not at all.
 
     Attributes:
-        is_in_flight: whether something sent to the server has not been answered whole.
-        active_at: monotonic time of the last arrival, seconds.
+        is_in_flight: whether something sent to the server has not been answered whole; as of its last return while it is lent.
     """
 
     __slots__ = (
+        "_active_at",
         "_client",
+        "_find_loan",
         "_is_held",
         "_kernel",
+        "_loan",
+        "_loans",
         "_lose",
         "_may_pass",
         "_open_gate",
+        "_returned",
         "_server",
         "_session",
+        "_streak",
         "_to_client",
         "_to_server",
         "_unreleased",
-        "active_at",
         "is_in_flight",
     )
 
@@ -73,6 +91,8 @@ class Traffic:
         open_gate: Callable[[], Gate],
         may_pass: Callable[[], bool],
         lose: Callable[[Exception], None],
+        loans: Loans | None,
+        find_loan: Callable[[], tuple[object, int]],
     ) -> None:
         self._client = client
         self._server = server
@@ -86,20 +106,48 @@ class Traffic:
         self._unreleased: asyncio.Future[Any] | None = None
         self._is_held = False
         self.is_in_flight = False
-        self.active_at = time.monotonic()
+        self._active_at = time.monotonic()
+        self._loans = loans
+        self._find_loan = find_loan
+        self._loan: int | None = None
+        self._returned: asyncio.Future[None] | None = None
+        self._streak = 0
+
+    @property
+    def active_at(self) -> float:
+        """Monotonic time of the last arrival, seconds."""
+        if self._loan is None or self._loans is None:
+            return self._active_at
+        return max(self._active_at, self._loans.read_active_s(self._loan))
 
     def open(self) -> None:
         """Carry from now on what arrives while nobody waits for anything else."""
         self._client.receiver = self._carry_client
         self._server.receiver = self._carry_server
 
-    def close(self) -> None:
-        """Leave every arrival to whoever reads."""
+    async def close(self) -> None:
+        """Leave every arrival to whoever reads, from now on and once a session that was lent is back."""
         self._client.receiver = self._server.receiver = None
+        self.recall()
+        if self._loan is not None:
+            self._returned = asyncio.get_running_loop().create_future()
+            await self._returned
+
+    def recall(self) -> None:
+        """Have the session back soon, where it is lent."""
+        if self._loan is not None and self._loans is not None:
+            self._loans.recall(self._loan)
+
+    def cut(self) -> None:
+        """The session is over, whatever waits."""
+        self._client.receiver = self._server.receiver = None
+        if self._loan is not None and self._loans is not None:
+            self._loans.discard(self._loan)
+            self._take_back()
 
     def free(self) -> None:
         """The session is over: let go of it, so that it goes as soon as nobody else has it."""
-        self._open_gate, self._may_pass, self._lose = _closed, _never, _ignore
+        self._open_gate, self._may_pass, self._lose, self._find_loan = _closed, _never, _ignore, _nothing
         self._to_client = ReleaseQueue(self._client, _ignore)
         self._to_server = ReleaseQueue(self._server, _ignore)
 
@@ -107,13 +155,13 @@ class Traffic:
 
     def receive_client(self, data: bytes) -> None:
         """Bytes of the agent that were read. Raises ProtocolViolation, EvidenceUnavailableError."""
-        self.active_at = time.monotonic()
+        self._active_at, self._streak = time.monotonic(), 0
         self._kernel.receive_client(data, *self._open_gate())
         self._record(self._kernel.take_drafts())
 
     def receive_server(self, data: bytes) -> None:
         """The same for bytes of the server."""
-        self.active_at = time.monotonic()
+        self._active_at, self._streak = time.monotonic(), 0
         self._kernel.receive_server(data, *self._open_gate())
         self._record(self._kernel.take_drafts())
 
@@ -166,7 +214,7 @@ class Traffic:
         return gate is not CLOSED and self._carry(self._server, self._kernel.pass_server, data, gate)
 
     def _carry(self, wire: Wire, step: Callable[[bytes, int, int, bool], Passed], data: bytes, gate: Gate) -> bool:
-        self.active_at = gate[1] / 1e9
+        self._active_at = gate[1] / 1e9
         try:
             state, to_server, to_client, drafts = step(data, *gate)
             self._record(drafts)
@@ -176,18 +224,87 @@ class Traffic:
         except Exception as error:  # noqa: BLE001 - fail closed: whatever it is ends the session, which says so
             self._lose(error)
             return True
-        if to_server is not None:
+        self._put(to_server or b"", to_client or b"")
+        self._follow(state)
+        self._streak = 0 if state & EVENTS else self._streak + 1
+        if self._streak >= LEND_AFTER and self._loans is not None and self._loans.has_room:
+            self._lend(self._loans)
+        return True
+
+    def _put(self, to_server: bytes, to_client: bytes) -> None:
+        if to_server:
             self.is_in_flight = True
             self._to_server.put(to_server, self._unreleased)
-        if to_client is not None:
+        if to_client:
             self._to_client.put(to_client, self._session.find_unsettled())
+
+    def _follow(self, state: int) -> None:
+        """Wake whom the kernel has something for."""
         if state & SETTLED and not state & SERVER_EVENTS:
             self.is_in_flight = False
         if state & SERVER_EVENTS:
             self._server.wake()
         if state & CLIENT_EVENTS or bool(state & HOLDING) != self._is_held:
             self._client.wake()
-        return True
+
+    # --- lent
+
+    def _lend(self, loans: Loans) -> None:
+        """Lend the session, where nothing of it waits here and both sockets can be spoken to by anybody."""
+        group, until_ns = self._find_loan()
+        if not until_ns or self._is_held or not (self._to_server.is_empty and self._to_client.is_empty):
+            return
+        self._streak = 0  # whether it is lent now or cannot be: not at every arrival
+        client = self._client.lend()
+        if client is None:
+            return
+        server = self._server.lend()
+        if server is None:
+            self._client.take_back()
+            return
+        recorder, subject = self._session.recorder, self._session.subject
+        chain = recorder.lend()
+        try:
+            self._loan = loans.lend(
+                self, self._kernel, chain, (client, server), group=group, expires_ns=subject.expires_ns or 0, until_ns=until_ns
+            )
+        except OSError as error:
+            logger.warning("a session cannot be lent to the relay: %s", error)
+            self._take_back()
+
+    def receive_back(self, returned: Returned) -> None:
+        """The session is here again: go on where the relay stopped."""
+        self._take_back()
+        for wire, data in zip((self._client, self._server), returned.unsent, strict=True):
+            if data:
+                wire.write(data)
+        self.is_in_flight = not self._kernel.is_settled
+        try:
+            if returned.staged is not None:
+                drafts, to_server, to_client = returned.staged
+                self._record(drafts)
+                self._put(to_server, to_client)
+        except Exception as error:  # noqa: BLE001 - fail closed, as in _carry
+            self._lose(error)
+            return
+        self._follow(returned.state)
+        if returned.has_failed:
+            self._client.wake()
+
+    def lose(self, error: Exception) -> None:
+        """The session is here again, and records of it were lost."""
+        if isinstance(error, EvidenceUnavailableError):
+            self._to_client.cut(error)
+            self._to_server.cut(error)
+        self._lose(error)
+
+    def _take_back(self) -> None:
+        self._loan = None
+        self._session.recorder.take_back()
+        self._client.take_back()
+        self._server.take_back()
+        if self._returned is not None and not self._returned.done():
+            self._returned.set_result(None)
 
     def _record(self, drafts: Drafts | None) -> None:
         """Queue the records of what the kernel let through by itself: at once, so that no byte of it can leave before."""
@@ -209,6 +326,10 @@ def _closed() -> Gate:
 
 def _never() -> bool:
     return False
+
+
+def _nothing() -> tuple[object, int]:
+    return None, 0
 
 
 def _ignore(_error: Exception) -> None:

@@ -1,13 +1,14 @@
 //! Python face of the write-ahead log's writer.
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
-use pyo3::exceptions::PyOSError;
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use sealgate_record::{
-    AppendError, BatchPlace, Item, Pause, Position, SealError, SegmentFile as KernelSegment,
-    Source, Writer as KernelWriter,
+    AppendError, BatchPlace, Item, Noticed, Pause, Plan, Position, SealError,
+    SegmentFile as KernelSegment, Source, Writer as KernelWriter, Written,
 };
 
 use super::{raise, Prepared};
@@ -38,7 +39,7 @@ fn raise_append(error: &AppendError) -> PyErr {
     }
 }
 
-fn raise_os(error: &std::io::Error) -> PyErr {
+pub(crate) fn raise_os(error: &std::io::Error) -> PyErr {
     PyOSError::new_err((error.raw_os_error().unwrap_or_default(), error.to_string()))
 }
 
@@ -81,23 +82,87 @@ impl SegmentFile {
 /// The queue in front of the writer thread, and its loop.
 #[pyclass(frozen, module = "sealgate_native.record")]
 pub struct Writer {
-    inner: KernelWriter,
+    pub inner: Arc<KernelWriter>,
+}
+
+/// Entries of the host, or records of a session that it did not queue.
+#[derive(IntoPyObject)]
+enum Notice<'py> {
+    Own(u64),
+    Foreign((String, Bound<'py, Prepared>)),
 }
 
 #[pymethods]
 impl Writer {
     #[new]
-    fn new(max_entries: usize, max_bytes: usize) -> PyResult<Writer> {
-        let inner = KernelWriter::new(max_entries, max_bytes).map_err(|error| raise_os(&error))?;
-        Ok(Writer { inner })
+    fn new(
+        max_entries: usize,
+        max_batch: usize,
+        max_queue: usize,
+        first_segment: usize,
+        segment: usize,
+        next_index: u64,
+    ) -> PyResult<Writer> {
+        let plan = Plan {
+            max_entries,
+            max_batch,
+            max_queue,
+            first_segment,
+            segment,
+        };
+        let inner = KernelWriter::new(plan, next_index).map_err(|error| raise_os(&error))?;
+        Ok(Writer {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Takes the turn to number records.
+    fn __enter__(&self, py: Python<'_>) {
+        if !self.inner.try_hold() {
+            py.detach(|| self.inner.hold());
+        }
+    }
+
+    /// Gives it back.
+    #[pyo3(signature = (*_error))]
+    fn __exit__(&self, _error: &Bound<'_, pyo3::types::PyTuple>) {
+        self.inner.release();
     }
 
     fn fileno(&self) -> i32 {
         self.inner.descriptor()
     }
 
-    fn notice(&self) -> u64 {
-        self.inner.notice()
+    fn notice<'py>(&self, py: Python<'py>) -> PyResult<Vec<Notice<'py>>> {
+        let noticed = self.inner.notice().into_iter();
+        noticed.map(|noticed| notice(py, noticed)).collect()
+    }
+
+    #[getter]
+    fn next_index(&self) -> u64 {
+        self.inner.next_index()
+    }
+
+    #[getter]
+    fn queued_bytes(&self) -> usize {
+        self.inner.queued_bytes()
+    }
+
+    fn has_room(&self, size: usize) -> bool {
+        self.inner.has_room(size)
+    }
+
+    fn needs_segment(&self, size: usize) -> bool {
+        self.inner.needs_segment(size)
+    }
+
+    fn plan_segment(&self) {
+        self.inner.plan_segment();
+    }
+
+    /// Records and bytes that the host did not queue and that are not durable.
+    fn count_foreign(&self) -> (u64, usize) {
+        self.inner.count_foreign()
     }
 
     fn push(
@@ -116,6 +181,7 @@ impl Writer {
             size,
             starts_segment,
             has_thread,
+            foreign: None,
         };
         self.inner.push(item, rings);
     }
@@ -171,4 +237,16 @@ impl Writer {
         };
         (why, position.number, position.offset, error)
     }
+}
+
+fn notice(py: Python<'_>, noticed: Noticed) -> PyResult<Notice<'_>> {
+    let foreign = match noticed {
+        Noticed::Own(count) => return Ok(Notice::Own(count)),
+        Noticed::Foreign(foreign) => foreign,
+    };
+    let written = foreign
+        .downcast::<Written>()
+        .map_err(|_| PyRuntimeError::new_err("an entry of an unknown kind was written"))?;
+    let prepared = Prepared::written(written.prepared, written.records, written.size);
+    Ok(Notice::Foreign((written.sid, Bound::new(py, prepared)?)))
 }

@@ -17,6 +17,7 @@ mod known;
 mod lesson;
 pub mod masking;
 mod names;
+mod passed;
 mod pending;
 mod questions;
 mod record;
@@ -42,6 +43,7 @@ pub use event::{
 pub use framing::{FrameReader, HEADER_BYTES, READ_AHEAD_BYTES};
 pub use known::{Known, KNOWN_LABELS};
 pub use lesson::{Event, Gate, Lesson, RowLesson};
+pub use passed::{Passed, CLIENT_EVENTS, HOLDING, SERVER_EVENTS, SETTLED};
 pub use session::{Limits, ResolveError, Session};
 pub use skeleton::skeleton;
 pub use startup::{parse_startup, Startup, MAX_STARTUP_BYTES};

@@ -6,6 +6,8 @@
 //! a record that the slow path made, so that no record is described twice.
 #![forbid(unsafe_code)]
 
+mod bell;
+mod chain;
 mod draft;
 mod ids;
 mod json;
@@ -16,12 +18,14 @@ mod template;
 mod time;
 mod writer;
 
+pub use bell::Bell;
+pub use chain::{Chain, Clocks, NotAppended, Progress, Tip, Written};
 pub use draft::{Blob, Draft, Drafts, Finished, Measure, Outcome, Place};
 pub use ids::Ids;
 pub use json::{push_hex, push_string};
 pub use prepared::{Prepared, Seat};
 pub use seal::{commit, sha256, SealError, Sealer};
-pub use segment::{AppendError, BatchPlace, SegmentFile};
+pub use segment::{AppendError, BatchPlace, SegmentFile, BATCH_HEADER_BYTES};
 pub use template::{Slot, Template, Value, Values};
 pub use time::push_time;
-pub use writer::{Item, Pause, Position, Source, Totals, Writer};
+pub use writer::{Item, Noticed, Pause, Plan, Position, Refused, Source, Totals, Writer};

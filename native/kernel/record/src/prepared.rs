@@ -43,6 +43,7 @@ enum State {
 }
 
 /// Prepared records of one session, made when they are first needed.
+#[derive(Clone)]
 pub struct Prepared {
     tail: Arc<Mutex<Tail>>,
     state: Arc<Mutex<State>>,

@@ -10,7 +10,7 @@ use crate::SealError;
 const MAGIC: &[u8; 4] = b"\xffSGB";
 
 /// Bytes of a batch before its body.
-const HEADER_BYTES: usize = 32;
+pub const BATCH_HEADER_BYTES: usize = 32;
 
 /// What stops an append.
 #[derive(Debug)]
@@ -66,8 +66,8 @@ impl SegmentFile {
         room: usize,
         fill: impl FnOnce(&mut Vec<u8>) -> Result<(), SealError>,
     ) -> Result<u64, AppendError> {
-        let mut data = Vec::with_capacity(HEADER_BYTES + room);
-        data.resize(HEADER_BYTES, 0);
+        let mut data = Vec::with_capacity(BATCH_HEADER_BYTES + room);
+        data.resize(BATCH_HEADER_BYTES, 0);
         fill(&mut data)?;
         seal_header(&mut data, place)?;
         self.file.write_all_at(&data, place.offset)?;
@@ -78,9 +78,9 @@ impl SegmentFile {
 
 /// Fills the header in; its checksum covers the header's numbers and the body.
 fn seal_header(data: &mut [u8], place: BatchPlace) -> io::Result<()> {
-    let length = u32::try_from(data.len() - HEADER_BYTES)
+    let length = u32::try_from(data.len() - BATCH_HEADER_BYTES)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a batch of 4 GiB"))?;
-    let (header, body) = data.split_at_mut(HEADER_BYTES);
+    let (header, body) = data.split_at_mut(BATCH_HEADER_BYTES);
     header[..4].copy_from_slice(MAGIC);
     header[4..12].copy_from_slice(&place.number.to_be_bytes());
     header[12..20].copy_from_slice(&place.first_index.to_be_bytes());

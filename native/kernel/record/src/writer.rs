@@ -1,20 +1,20 @@
 //! The loop of the writer thread: takes what is queued, makes it durable under one sync, and says so, without the interpreter.
 //!
-//! Whoever queues holds the lock under which records are numbered, so the order of the queue is the order of the numbers. The loop pauses
-//! whenever something is the host's to do: a new segment, somebody who waits in a thread, a mark that was passed, a failure.
+//! Records are numbered where they are queued, so the order of the queue is the order of the numbers: by the host, which holds the turn
+//! meanwhile, or by native code in `append`. The loop pauses whenever something is the host's to do: a new segment, somebody who waits
+//! in a thread, a mark that was passed, a failure.
+use std::any::Any;
 use std::collections::VecDeque;
-use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::segment::{AppendError, BatchPlace, SegmentFile};
+use crate::bell::Bell;
+use crate::segment::{AppendError, BatchPlace, SegmentFile, BATCH_HEADER_BYTES};
 use crate::SealError;
 
 /// Bytes of a segment before its first batch.
-const SEGMENT_HEADER_BYTES: u64 = 64;
+const SEGMENT_HEADER_BYTES: usize = 64;
 
 /// Bytes that one part of an entry makes.
 pub trait Source: Send {
@@ -34,6 +34,42 @@ pub struct Item {
     pub starts_segment: bool,
     /// Somebody waits for it in a thread, so the host has to be told at once.
     pub has_thread: bool,
+    /// What the host is given back once it is durable, where the host did not queue it itself.
+    pub foreign: Option<Box<dyn Any + Send>>,
+}
+
+/// What became durable, in order.
+pub enum Noticed {
+    /// So many entries the host queued.
+    Own(u64),
+    /// An entry it did not.
+    Foreign(Box<dyn Any + Send>),
+}
+
+/// Why an entry was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// Nothing is written any more.
+    Closed,
+    /// Too much waits for the disk.
+    Busy,
+    /// It has to start a segment, which is the host's to do.
+    Segment,
+}
+
+/// Sizes the queue keeps to, bytes but for `max_entries`.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// Entries of a batch, at most.
+    pub max_entries: usize,
+    /// A batch, at most; one entry alone may have more.
+    pub max_batch: usize,
+    /// What may wait, at most.
+    pub max_queue: usize,
+    /// The first segment.
+    pub first_segment: usize,
+    /// Every other.
+    pub segment: usize,
 }
 
 /// Where the next batch goes.
@@ -61,19 +97,28 @@ pub enum Pause {
     Failed(AppendError),
 }
 
-#[derive(Default)]
 struct Queue {
     items: VecDeque<Item>,
     is_rung: bool,
     is_stopping: bool,
     is_closed: bool,
+    /// The host numbers records.
+    is_held: bool,
+    /// Index of the next record.
+    next_index: u64,
+    /// Bytes that wait.
+    bytes: usize,
+    /// Bytes of the segment being planned, and what it would hold: full at the start, so that the first entry starts one.
+    limit: usize,
+    planned: usize,
+    has_begun: bool,
+    /// Records and bytes that the host did not queue and that are not durable.
+    foreign: (u64, usize),
 }
 
 /// What the writer did so far.
 #[derive(Default)]
 pub struct Totals {
-    /// Entries that are durable.
-    pub entries: AtomicU64,
     /// Syncs.
     pub syncs: AtomicU64,
     /// Nanoseconds spent writing and syncing.
@@ -85,62 +130,183 @@ pub struct Totals {
 /// The queue in front of the loop. See the module's first paragraphs.
 pub struct Writer {
     queue: Mutex<Queue>,
-    bell: Condvar,
-    /// Largest batch.
-    max_entries: usize,
-    max_bytes: usize,
+    work: Condvar,
+    turn: Condvar,
+    plan: Plan,
     /// What was done.
     pub totals: Totals,
-    told: UnixStream,
-    teller: UnixStream,
-    is_told: AtomicBool,
+    durable: AtomicU64,
+    done: Mutex<Vec<Noticed>>,
+    host: Bell,
+    listeners: Mutex<Vec<Arc<Bell>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Writer {
-    /// A writer of batches of at most so many entries and bytes; one entry alone may have more.
-    pub fn new(max_entries: usize, max_bytes: usize) -> std::io::Result<Writer> {
-        let (told, teller) = UnixStream::pair()?;
-        told.set_nonblocking(true)?;
-        teller.set_nonblocking(true)?;
+    /// A writer whose first record has this index.
+    pub fn new(plan: Plan, next_index: u64) -> std::io::Result<Writer> {
+        let queue = Queue {
+            items: VecDeque::new(),
+            is_rung: false,
+            is_stopping: false,
+            is_closed: false,
+            is_held: false,
+            next_index,
+            bytes: 0,
+            limit: plan.first_segment,
+            planned: plan.first_segment,
+            has_begun: false,
+            foreign: (0, 0),
+        };
         Ok(Writer {
-            queue: Mutex::default(),
-            bell: Condvar::new(),
-            max_entries,
-            max_bytes,
+            queue: Mutex::new(queue),
+            work: Condvar::new(),
+            turn: Condvar::new(),
+            plan,
             totals: Totals::default(),
-            told,
-            teller,
-            is_told: AtomicBool::new(false),
+            durable: AtomicU64::new(next_index),
+            done: Mutex::default(),
+            host: Bell::new()?,
+            listeners: Mutex::default(),
         })
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue)
     }
 
     /// The descriptor that becomes readable once something is durable that was not taken notice of.
     pub fn descriptor(&self) -> i32 {
-        self.told.as_raw_fd()
+        self.host.number()
     }
 
-    /// Takes notice: how many entries are durable in all.
-    pub fn notice(&self) -> u64 {
-        let mut buffer = [0; 16];
-        while matches!((&self.told).read(&mut buffer), Ok(count) if count == buffer.len()) {}
-        self.is_told.store(false, Ordering::SeqCst);
-        self.totals.entries.load(Ordering::SeqCst)
+    /// Has a bell rung too whenever something has become durable, or nothing will any more.
+    pub fn listen(&self, bell: Arc<Bell>) {
+        lock(&self.listeners).push(bell);
     }
 
-    /// Queues an entry; it is written with the next one that rings, or when somebody does.
-    pub fn push(&self, item: Item, rings: bool) {
+    /// Takes notice: what has become durable since the last time, in order.
+    pub fn notice(&self) -> Vec<Noticed> {
+        self.host.hear();
+        std::mem::take(&mut lock(&self.done))
+    }
+
+    /// Records that are durable: every one with a smaller index.
+    pub fn durable(&self) -> u64 {
+        self.durable.load(Ordering::SeqCst)
+    }
+
+    /// Takes the turn to number records, where nobody has it.
+    pub fn try_hold(&self) -> bool {
+        !std::mem::replace(&mut self.lock().is_held, true)
+    }
+
+    /// Takes the turn to number records, waiting for it.
+    pub fn hold(&self) {
+        let mut queue = self.wait_for_turn();
+        queue.is_held = true;
+    }
+
+    /// Gives the turn back.
+    pub fn release(&self) {
+        self.lock().is_held = false;
+        self.turn.notify_one();
+    }
+
+    fn wait_for_turn(&self) -> MutexGuard<'_, Queue> {
         let mut queue = self.lock();
+        while queue.is_held {
+            queue = self
+                .turn
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        queue
+    }
+
+    /// Index of the next record. Meant for who has the turn.
+    pub fn next_index(&self) -> u64 {
+        self.lock().next_index
+    }
+
+    /// Bytes that wait.
+    pub fn queued_bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// Records and bytes that the host did not queue and that are not durable.
+    pub fn count_foreign(&self) -> (u64, usize) {
+        self.lock().foreign
+    }
+
+    /// Whether an entry of so many bytes may wait too.
+    pub fn has_room(&self, size: usize) -> bool {
+        has_room(&self.lock(), self.plan, size)
+    }
+
+    /// Whether an entry of so many bytes has to start a segment.
+    pub fn needs_segment(&self, size: usize) -> bool {
+        needs_segment(&self.lock(), size)
+    }
+
+    /// Has the next entry start a segment.
+    pub fn plan_segment(&self) {
+        let mut queue = self.lock();
+        queue.planned = queue.limit;
+    }
+
+    /// Queues an entry of who has the turn; it is written with the next one that rings, or when somebody does.
+    pub fn push(&self, item: Item, rings: bool) {
+        self.enter(&mut self.lock(), item, rings);
+    }
+
+    /// Queues records that `make` gives their place, from the index it is given on; returns that index.
+    pub fn append(
+        &self,
+        size: usize,
+        rings: bool,
+        make: impl FnOnce(u64) -> Item,
+    ) -> Result<u64, Refused> {
+        let mut queue = self.wait_for_turn();
+        if queue.is_closed {
+            return Err(Refused::Closed);
+        }
+        if !has_room(&queue, self.plan, size) {
+            return Err(Refused::Busy);
+        }
+        if needs_segment(&queue, size) {
+            return Err(Refused::Segment);
+        }
+        let index = queue.next_index;
+        self.enter(&mut queue, make(index), rings);
+        Ok(index)
+    }
+
+    fn enter(&self, queue: &mut Queue, item: Item, rings: bool) {
         if queue.is_closed {
             return; // what it follows was dropped, so it must not be written
+        }
+        if item.starts_segment {
+            queue.planned = SEGMENT_HEADER_BYTES;
+            if queue.has_begun {
+                queue.limit = self.plan.segment;
+            }
+            queue.has_begun = true;
+        }
+        queue.planned += item.size;
+        queue.bytes += item.size;
+        queue.next_index += u64::from(item.records);
+        if item.foreign.is_some() {
+            queue.foreign.0 += u64::from(item.records);
+            queue.foreign.1 += item.size;
         }
         queue.items.push_back(item);
         if rings && !queue.is_rung {
             queue.is_rung = true;
-            self.bell.notify_one();
+            self.work.notify_one();
         }
     }
 
@@ -149,14 +315,14 @@ impl Writer {
         let mut queue = self.lock();
         if !queue.is_rung {
             queue.is_rung = true;
-            self.bell.notify_one();
+            self.work.notify_one();
         }
     }
 
     /// Has the loop come back once everything is written.
     pub fn stop(&self) {
         self.lock().is_stopping = true;
-        self.bell.notify_one();
+        self.work.notify_one();
     }
 
     /// Drops what is queued, and whatever comes after it.
@@ -166,6 +332,18 @@ impl Writer {
         let items = std::mem::take(&mut queue.items);
         drop(queue);
         drop(items); // not under the lock: entries may be the last to hold on to something of the host's
+        self.tell();
+    }
+
+    /// Whether what is queued was dropped.
+    pub fn is_closed(&self) -> bool {
+        self.lock().is_closed
+    }
+
+    fn tell(&self) {
+        for bell in lock(&self.listeners).iter() {
+            bell.ring();
+        }
     }
 
     /// Writes batches to a segment until something is the host's to do. Without a segment the first entry is.
@@ -176,7 +354,7 @@ impl Writer {
         mark: u64,
     ) -> (Pause, Position) {
         loop {
-            let is_fresh = position.offset == SEGMENT_HEADER_BYTES;
+            let is_fresh = position.offset == SEGMENT_HEADER_BYTES as u64;
             let batch = match self.take(file.is_some() && is_fresh) {
                 Ok(batch) => batch,
                 Err(pause) => return (pause, position),
@@ -185,7 +363,7 @@ impl Writer {
                 return (Pause::Segment, position);
             };
             let has_thread = batch.iter().any(|item| item.has_thread);
-            if let Err(error) = self.commit(file, &batch, &mut position) {
+            if let Err(error) = self.commit(file, batch, &mut position) {
                 return (Pause::Failed(error), position);
             }
             if has_thread {
@@ -208,7 +386,7 @@ impl Writer {
                 }
             }
             queue = self
-                .bell
+                .work
                 .wait(queue)
                 .unwrap_or_else(PoisonError::into_inner);
         }
@@ -216,10 +394,10 @@ impl Writer {
             return Err(Pause::Segment);
         }
         let (mut count, mut size) = (1, queue.items[0].size);
-        while count < queue.items.len().min(self.max_entries) {
+        while count < queue.items.len().min(self.plan.max_entries) {
             let item = &queue.items[count];
             size += item.size;
-            if item.starts_segment || size > self.max_bytes {
+            if item.starts_segment || size > self.plan.max_batch {
                 break;
             }
             count += 1;
@@ -234,7 +412,7 @@ impl Writer {
     fn commit(
         &self,
         file: &SegmentFile,
-        batch: &[Item],
+        batch: Vec<Item>,
         position: &mut Position,
     ) -> Result<(), AppendError> {
         let records = batch.iter().map(|item| item.records).sum();
@@ -258,157 +436,43 @@ impl Writer {
         totals.sync_ns.fetch_add(elapsed, Ordering::Relaxed);
         totals.syncs.fetch_add(1, Ordering::Relaxed);
         totals.bytes.fetch_add(written, Ordering::Relaxed);
-        totals
-            .entries
-            .fetch_add(batch.len() as u64, Ordering::SeqCst);
-        if !self.is_told.swap(true, Ordering::SeqCst) {
-            // A full socket says the same: whoever reads it has something to take notice of.
-            let _ = (&self.teller).write(&[1]);
-        }
+        self.note(batch, position.first_index);
+        self.host.ring();
+        self.tell();
         Ok(())
     }
+
+    /// Counts a batch that is durable, and keeps what the host is to be told of it.
+    fn note(&self, batch: Vec<Item>, end_index: u64) {
+        let mut queue = self.lock();
+        for item in &batch {
+            queue.bytes -= item.size;
+            if item.foreign.is_some() {
+                queue.foreign.0 -= u64::from(item.records);
+                queue.foreign.1 -= item.size;
+            }
+        }
+        drop(queue);
+        let mut done = lock(&self.done);
+        for item in batch {
+            match (item.foreign, done.last_mut()) {
+                (Some(foreign), _) => done.push(Noticed::Foreign(foreign)),
+                (None, Some(Noticed::Own(count))) => *count += 1,
+                (None, _) => done.push(Noticed::Own(1)),
+            }
+        }
+        self.durable.store(end_index, Ordering::SeqCst);
+    }
+}
+
+fn has_room(queue: &Queue, plan: Plan, size: usize) -> bool {
+    queue.items.is_empty() || queue.bytes + size + BATCH_HEADER_BYTES <= plan.max_queue
+}
+
+fn needs_segment(queue: &Queue, size: usize) -> bool {
+    queue.planned + size + BATCH_HEADER_BYTES > queue.limit
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::path::PathBuf;
-    use std::sync::Arc;
-
-    struct Text(&'static [u8]);
-
-    impl Source for Text {
-        fn write(&self, out: &mut Vec<u8>) -> Result<(), SealError> {
-            out.extend_from_slice(self.0);
-            Ok(())
-        }
-    }
-
-    struct Broken;
-
-    impl Source for Broken {
-        fn write(&self, _: &mut Vec<u8>) -> Result<(), SealError> {
-            Err(SealError("cannot be made".into()))
-        }
-    }
-
-    fn item(text: &'static [u8], starts_segment: bool) -> Item {
-        Item {
-            parts: vec![Box::new(Text(text))],
-            records: 1,
-            size: 100,
-            starts_segment,
-            has_thread: false,
-        }
-    }
-
-    fn segment(name: &str) -> (PathBuf, SegmentFile) {
-        let path = std::env::temp_dir().join(format!("sealgate-{}-{name}", std::process::id()));
-        std::fs::write(&path, b"").unwrap();
-        let file = SegmentFile::open(&path).unwrap();
-        (path, file)
-    }
-
-    const START: Position = Position {
-        number: 3,
-        first_index: 10,
-        offset: 64,
-    };
-
-    #[test]
-    fn batches_end_at_the_cap_and_before_a_new_segment() {
-        let (path, file) = segment("caps");
-        let writer = Writer::new(2, 1 << 20).unwrap();
-        for (number, text) in [b"aa", b"bb", b"cc", b"dd"].into_iter().enumerate() {
-            writer.push(item(text, number == 0 || number == 3), number == 3);
-        }
-        let (pause, position) = writer.run(None, START, u64::MAX);
-        assert!(matches!(pause, Pause::Segment) && position == START);
-        let (pause, position) = writer.run(Some(&file), START, u64::MAX);
-        assert!(matches!(pause, Pause::Segment));
-        let expected = Position {
-            number: 5,
-            first_index: 13,
-            offset: 64 + 2 * 32 + 6,
-        };
-        assert_eq!(position, expected);
-        assert_eq!(writer.notice(), 3);
-        let data = std::fs::read(&path).unwrap();
-        assert_eq!(&data[96..100], b"aabb");
-        assert_eq!(&data[132..134], b"cc");
-        writer.stop();
-        let opened = Position {
-            offset: 64,
-            ..position
-        };
-        let (pause, _) = writer.run(Some(&file), opened, u64::MAX);
-        assert!(matches!(pause, Pause::Stopped));
-        assert_eq!(writer.notice(), 4);
-        std::fs::remove_file(path).unwrap();
-    }
-
-    #[test]
-    fn a_segment_that_holds_something_never_takes_the_start_of_another() {
-        let (path, file) = segment("pauses");
-        let writer = Writer::new(9, 1 << 20).unwrap();
-        let waited_for = Item {
-            has_thread: true,
-            ..item(b"aa", true)
-        };
-        writer.push(waited_for, true);
-        let (pause, position) = writer.run(Some(&file), START, u64::MAX);
-        assert!(matches!(pause, Pause::Acknowledge));
-        writer.push(item(b"bb", true), true);
-        let (pause, after) = writer.run(Some(&file), position, u64::MAX);
-        assert!(matches!(pause, Pause::Segment) && after == position);
-        std::fs::remove_file(path).unwrap();
-    }
-
-    #[test]
-    fn a_mark_that_is_passed_is_told() {
-        let (path, file) = segment("mark");
-        let writer = Writer::new(9, 1 << 20).unwrap();
-        writer.push(item(b"aa", true), true);
-        let (pause, position) = writer.run(Some(&file), START, 64);
-        assert!(matches!(pause, Pause::Mark));
-        assert_eq!(position.offset, 64 + 32 + 2);
-        std::fs::remove_file(path).unwrap();
-    }
-
-    #[test]
-    fn what_nobody_waits_for_is_written_with_the_next_that_rings() {
-        let (path, file) = segment("bell");
-        let writer = Arc::new(Writer::new(9, 1 << 20).unwrap());
-        writer.push(item(b"aa", true), false);
-        writer.push(item(b"bb", false), false);
-        let thread = std::thread::spawn({
-            let writer = Arc::clone(&writer);
-            move || writer.run(Some(&file), START, u64::MAX).1
-        });
-        writer.push(item(b"cc", false), true);
-        writer.stop();
-        assert_eq!(thread.join().unwrap().number, 4);
-        assert_eq!(&std::fs::read(&path).unwrap()[96..], b"aabbcc");
-        std::fs::remove_file(path).unwrap();
-    }
-
-    #[test]
-    fn a_record_that_cannot_be_made_ends_it_and_nothing_follows() {
-        let (path, file) = segment("broken");
-        let writer = Writer::new(9, 1 << 20).unwrap();
-        let broken = Item {
-            parts: vec![Box::new(Broken)],
-            ..item(b"", true)
-        };
-        writer.push(broken, true);
-        let (pause, position) = writer.run(Some(&file), START, u64::MAX);
-        assert!(matches!(pause, Pause::Failed(AppendError::Records(_))) && position == START);
-        writer.close();
-        writer.push(item(b"aa", false), true);
-        writer.stop();
-        let (pause, _) = writer.run(Some(&file), position, u64::MAX);
-        assert!(matches!(pause, Pause::Stopped));
-        assert_eq!(std::fs::read(&path).unwrap(), b"");
-        std::fs::remove_file(path).unwrap();
-    }
-}
+#[path = "writer_tests.rs"]
+mod tests;

@@ -1,0 +1,207 @@
+//! One socket of a lent session, and the bytes that wait to leave through it.
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// What reading a socket gave.
+pub enum Arrival {
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing yet.
+    Nothing,
+    /// The peer is gone.
+    Gone,
+}
+
+/// A socket with its queue. What is put first leaves first, and nothing before its record is durable.
+pub struct Side {
+    stream: TcpStream,
+    waiting: VecDeque<(u64, Vec<u8>)>,
+    unsent: Vec<u8>,
+    is_gone: bool,
+}
+
+impl Side {
+    /// A connected socket that does not block; of TCP or a Unix socket, both are read and written alike.
+    pub fn new(socket: OwnedFd) -> Side {
+        Side {
+            stream: TcpStream::from(socket),
+            waiting: VecDeque::new(),
+            unsent: Vec::new(),
+            is_gone: false,
+        }
+    }
+
+    /// Reads what has arrived, as far as the buffer goes.
+    pub fn receive(&mut self, buffer: &mut [u8]) -> Arrival {
+        loop {
+            match self.stream.read(buffer) {
+                Ok(0) => return Arrival::Gone,
+                Ok(count) => return Arrival::Bytes(count),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Arrival::Nothing,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Arrival::Gone,
+            }
+        }
+    }
+
+    /// Sends bytes once the record with index `after` is durable, and never earlier than what was put before; whether they wait.
+    pub fn put(&mut self, bytes: Vec<u8>, after: Option<u64>, durable: u64) -> bool {
+        if bytes.is_empty() {
+            return false;
+        }
+        match after.max(self.last_index()) {
+            Some(index) if index >= durable => {
+                self.waiting.push_back((index, bytes));
+                true
+            }
+            _ => {
+                self.release(durable);
+                self.send(&bytes);
+                false
+            }
+        }
+    }
+
+    /// Lets everything leave whose record is durable: those with an index below `durable`.
+    pub fn release(&mut self, durable: u64) {
+        let mut ready: Vec<u8> = Vec::new();
+        while self
+            .waiting
+            .front()
+            .is_some_and(|(index, _)| *index < durable)
+        {
+            let Some((_, bytes)) = self.waiting.pop_front() else {
+                break;
+            };
+            if ready.is_empty() {
+                ready = bytes;
+            } else {
+                ready.extend_from_slice(&bytes);
+            }
+        }
+        self.send(&ready);
+    }
+
+    /// Sends what the peer takes now and keeps the rest.
+    fn send(&mut self, bytes: &[u8]) {
+        let mut sent = 0;
+        while sent < bytes.len() && self.unsent.is_empty() && !self.is_gone {
+            match self.stream.write(&bytes[sent..]) {
+                Ok(count) => sent += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => self.is_gone = true, // reading tells the host, which ends the session
+            }
+        }
+        self.unsent.extend_from_slice(&bytes[sent..]);
+    }
+
+    /// Whether nothing waits for a record.
+    pub fn is_released(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Whether the peer took everything that was released.
+    pub fn is_sent(&self) -> bool {
+        self.unsent.is_empty()
+    }
+
+    /// Bytes that wait for a record.
+    pub fn size(&self) -> usize {
+        self.waiting.iter().map(|(_, bytes)| bytes.len()).sum()
+    }
+
+    /// Index of the record the last bytes wait for.
+    pub fn last_index(&self) -> Option<u64> {
+        self.waiting.back().map(|(index, _)| *index)
+    }
+
+    /// Drops what waits for a record.
+    pub fn cut(&mut self) {
+        self.waiting.clear();
+    }
+
+    /// What the peer has not taken.
+    pub fn take_unsent(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.unsent)
+    }
+}
+
+impl AsFd for Side {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    fn pair() -> (Side, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        (Side::new(OwnedFd::from(ours)), theirs)
+    }
+
+    fn read(peer: &mut UnixStream) -> Vec<u8> {
+        let mut buffer = [0; 64];
+        match peer.read(&mut buffer) {
+            Ok(count) => buffer[..count].to_vec(),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                Vec::new()
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_leaves_before_its_record_nor_out_of_its_turn() {
+        let (mut side, mut peer) = pair();
+        assert!(!side.put(b"a".to_vec(), None, 5));
+        assert!(side.put(b"b".to_vec(), Some(7), 5));
+        assert!(side.put(b"c".to_vec(), Some(6), 5)); // what it depends on comes first, but it was put behind
+        assert!(side.put(b"d".to_vec(), None, 5));
+        assert!(!side.put(Vec::new(), Some(9), 5));
+        assert_eq!(read(&mut peer), b"a");
+        side.release(7);
+        assert_eq!((read(&mut peer), side.size()), (Vec::new(), 3));
+        side.release(8);
+        assert_eq!(read(&mut peer), b"bcd");
+        assert!(side.is_released() && side.is_sent());
+    }
+
+    #[test]
+    fn what_the_peer_does_not_take_is_kept_in_order() {
+        let (mut side, mut peer) = pair();
+        let much = vec![7; 4 << 20];
+        assert!(!side.put(much.clone(), None, 0));
+        assert!(!side.put(b"last".to_vec(), None, 0));
+        assert!(!side.is_sent());
+        let unsent = side.take_unsent();
+        assert!(unsent.ends_with(b"last"));
+        let mut taken = 0;
+        let mut buffer = vec![0; 1 << 20];
+        while let Ok(count) = peer.read(&mut buffer) {
+            taken += count;
+        }
+        assert_eq!(taken + unsent.len(), much.len() + 4);
+    }
+
+    #[test]
+    fn a_peer_that_left_is_told_apart_from_one_that_is_silent() {
+        let (mut side, peer) = pair();
+        let mut buffer = [0; 8];
+        assert!(matches!(side.receive(&mut buffer), Arrival::Nothing));
+        (&peer).write_all(b"hi").unwrap();
+        assert!(matches!(side.receive(&mut buffer), Arrival::Bytes(2)));
+        drop(peer);
+        assert!(matches!(side.receive(&mut buffer), Arrival::Gone));
+        side.put(b"x".to_vec(), Some(1), 0);
+        side.cut();
+        assert!(side.is_released());
+    }
+}
