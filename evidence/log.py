@@ -349,10 +349,11 @@ class Log:
 
     def checkpoint(self) -> bytes:
         """Sign everything durable now and return the note; blocks for a few disk syncs. Never call it on an event loop."""
-        return self._publisher.request().result()
+        return self.request_checkpoint().result()
 
     def request_checkpoint(self) -> Future[bytes]:
         """Ask for a checkpoint over everything durable now; the future gives the note."""
+        self._wal.collect()
         return self._publisher.request()
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
@@ -386,7 +387,7 @@ class Log:
     @property
     def size(self) -> int:
         """Durable records."""
-        return self._wal.durable_size
+        return self._wal.durable_size if self.writer is None else self.writer.durable
 
     def metrics(self) -> dict[str, int]:
         """Counters for monitoring: records, bytes, syncs, segments, queue length, refusals, sizes, backlog, failure."""
@@ -419,6 +420,7 @@ class Log:
     def _tick(self) -> float:
         """Periodic work on the publishing thread; returns the seconds until it is wanted again."""
         self._wal.ring()  # whatever became of the loop that was to end a delay
+        self._wal.collect()
         for session in list(self._sessions.values()):
             session.flush_due()
         idle_s = time.monotonic() - self._last_record_s

@@ -87,6 +87,10 @@ class Writer(Ledger, Protocol):
     def fileno(self) -> int:
         """Readable once something is durable that `notice` was not asked about."""
 
+    @property
+    def durable(self) -> int:
+        """Durable records, those included that nobody was told of."""
+
     def notice(self) -> Sequence[int | tuple[str, Prepared]]:
         """What has become durable since the last time, in order: so many entries of the host, or records of a session that was lent."""
 

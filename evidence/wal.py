@@ -205,7 +205,6 @@ class Wal:
                 why=f"{self._ledger.queued_bytes:,} bytes wait for it",
                 fix="refuse this action; look at the disk's sync time",
             )
-        self._cuts += entry.starts_segment
         self._queue.append(entry)
         rings = bool(entry.records) and not entry.may_wait
         if self._writer is not None:
@@ -215,6 +214,7 @@ class Wal:
                 self._loops.add(entry.loop)
                 entry.loop.add_reader(self._writer.fileno(), self.collect)
         elif self._plain is not None:
+            self._cuts += entry.starts_segment
             self._plain.enter(entry)
             if rings:
                 self.ring()
@@ -303,15 +303,17 @@ class Wal:
             raise self._stop
 
     def collect(self) -> None:
-        """Acknowledge what a native writer has made durable since the last call. For any thread, and for event loops."""
+        """Acknowledge what a native writer has made durable since the last call. For any thread, and for event loops.
+
+        Records of sessions that were lent do not ring for it: nobody here waits for them, and they are published soon enough.
+        """
         if self._writer is None:
             return
         with self._collecting:
-            with self.lock:
-                batch = self._match(self._writer.notice())
-                self._cuts -= sum([entry.starts_segment for entry in batch])
-                records = count_records(batch)
-                self.durable_size += records
+            # Without `lock`: whoever numbers records must not wait for this, and entries are in the queue before the writer has them.
+            batch = self._match(self._writer.notice())
+            records = count_records(batch)
+            self.durable_size += records
             if batch:
                 counters = self.counters
                 counters.records += records

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Final, Literal
+
+from sealgate_native.postgres import RowCount
 
 from gateway.action import Subject
 from gateway.decision import Obligation
@@ -45,7 +47,7 @@ class Excess:
 
 @dataclass(slots=True)
 class _Usage:
-    rows: int = 0
+    rows: RowCount = field(default_factory=RowCount)
     inferences: int = 0
     sent_at: deque[float] | None = None  # made with the first statement under a rate_limit: an empty one has 0.8 KiB
 
@@ -82,27 +84,6 @@ class Budgets:
         return SessionBudget(usage, self._clock_s)
 
 
-class RowBound:
-    """Bounds on the rows of a session and its run."""
-
-    __slots__ = ("_bounds",)
-
-    def __init__(self, bounds: Sequence[tuple[int, _Usage]]) -> None:
-        self._bounds = bounds
-
-    @property
-    def left(self) -> int:
-        """How many rows may still be delivered: the least of all bounds."""
-        least = -1
-        for bound, usage in self._bounds:
-            left = bound - usage.rows
-            if left <= 0:
-                return 0
-            if least < 0 or left < least:
-                least = left
-        return least
-
-
 class SessionBudget:
     """What one session, and the run it belongs to, may still do."""
 
@@ -127,28 +108,27 @@ class SessionBudget:
 
     def find_row_limit(self, obligations: Iterable[Obligation]) -> int | None:
         """How many rows may still be delivered, the least of all bounds; None without one. Raises UncountableError."""
-        bound = self.bind_rows(obligations)
-        return None if bound is None else bound.left
-
-    def bind_rows(self, obligations: Iterable[Obligation]) -> RowBound | None:
-        """The bounds on rows, to be asked again and again; None without one. Raises UncountableError."""
         bounds = [item for item in obligations if item.kind == "volume_limit"]
-        return RowBound([(_count(item, "rows"), self._usage[_scope(item)]) for item in bounds]) if bounds else None
+        return min((max(0, _count(item, "rows") - self._usage[_scope(item)].rows.read()) for item in bounds), default=None)
+
+    def bind_rows(self, obligations: Iterable[Obligation]) -> list[tuple[RowCount, int | None]]:
+        """What rows count on, and how many each count may reach, for who counts them elsewhere. Raises UncountableError."""
+        bounds = [item for item in obligations if item.kind == "volume_limit"]
+        return [
+            (usage.rows, min((_count(item, "rows") for item in bounds if _scope(item) == scope), default=None))
+            for scope, usage in self._usage.items()
+        ]
 
     def count_rows(self, ruling: Ruling | None, rows: int) -> None:
         """Rows that were delivered, where the ruling bounds their volume."""
         if ruling is not None and ruling.find_obligation("volume_limit") is not None:
-            self.add_rows(rows)
-
-    def add_rows(self, rows: int) -> None:
-        """Rows that were delivered under a bound."""
-        for usage in self._usage.values():
-            usage.rows += rows
+            for usage in self._usage.values():
+                usage.rows.add(rows)
 
     def _find_excess(self, item: Obligation) -> Excess | None:
         if item.kind == "volume_limit":
             bound, scope = _count(item, "rows"), _scope(item)
-            if self._usage[scope].rows < bound:
+            if self._usage[scope].rows.read() < bound:
                 return None
             return Excess(item.rule, f"this {scope} has received the {bound} rows it may", "ask for less, or for an exception")
         if item.kind == "inference_budget":

@@ -83,6 +83,14 @@ class FrameReader:
     def take_rest(self) -> bytes:
         """What was received and not returned, to be given to a `Session`."""
 
+@final
+class RowCount:
+    """Rows delivered under a bound; sessions of one run share one."""
+
+    def __new__(cls) -> RowCount: ...
+    def add(self, rows: int, /) -> None: ...
+    def read(self) -> int: ...
+
 class Session:
     """One session between a client and a server that have both logged in.
 
@@ -166,11 +174,11 @@ class Session:
     def report_ready(self, is_wanted: bool) -> None:
         """Whether `ready` events are told (the default); `transaction_status` and `pending` say the same at any time."""
 
-    def allow_rows(self, left: int | None) -> None:
-        """At most this many rows more of what the session lets through by itself, until it is said anew; None for any number."""
+    def bind_rows(self, bounds: list[tuple[RowCount, int | None]]) -> None:
+        """What rows that are let through as learned count on, and how many each count may reach; None for any number.
 
-    def take_rows_used(self) -> int:
-        """Rows the session delivered by itself since the last call."""
+        While one is reached nothing passes as learned; a result under way is cut off there with an error.
+        """
 
     def forget_lessons(self) -> None:
         """Forgets everything learned."""

@@ -90,6 +90,10 @@ class Writer:
     def queued_bytes(self) -> int:
         """Bytes that wait."""
 
+    @property
+    def durable(self) -> int:
+        """Durable records, those included that nobody was told of."""
+
     def has_room(self, size: int, /) -> bool:
         """Whether an entry of so many bytes may wait too."""
 

@@ -18,7 +18,7 @@ use sealgate_postgres::{
 };
 
 use crate::mask::{extract_key, extract_masks, Detectors};
-use crate::record::{Counters, Drafts};
+use crate::record::{Counters, Drafts, RowCount};
 use events::{client_event, server_event};
 use known::{extract_lesson, extract_row_lesson, Checks};
 use maskers::{copy_masker, Masks, Texts};
@@ -241,17 +241,13 @@ impl Session {
         lock(&self.inner).report_ready(is_wanted);
     }
 
-    #[pyo3(signature = (left))]
-    fn allow_rows(&self, left: Option<u64>) {
+    fn bind_rows(&self, bounds: Vec<(PyRef<'_, RowCount>, Option<u64>)>) {
+        let bound = |(count, bound): &(PyRef<'_, RowCount>, Option<u64>)| {
+            (Arc::clone(&count.inner), bound.unwrap_or(u64::MAX))
+        };
         if let Some(known) = lock(&self.inner).known() {
-            known.allow_rows(left);
+            known.bind_rows(bounds.iter().map(bound).collect());
         }
-    }
-
-    fn take_rows_used(&self) -> u64 {
-        lock(&self.inner)
-            .known()
-            .map_or(0, |known| known.take_rows_used())
     }
 
     fn forget_lessons(&self) {
@@ -461,6 +457,7 @@ pub fn register(py: Python<'_>, parent: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("ProtocolViolation", py.get_type::<ProtocolViolation>())?;
     module.add_class::<FrameReader>()?;
     module.add_class::<Session>()?;
+    module.add_class::<RowCount>()?;
     module.add_function(wrap_pyfunction!(known::skeleton, &module)?)?;
     module.add_function(wrap_pyfunction!(messages::parse_startup, &module)?)?;
     module.add_function(wrap_pyfunction!(messages::encode_message, &module)?)?;

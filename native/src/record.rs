@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
-use sealgate_postgres::Counters as KernelCounters;
+use sealgate_postgres::{Counters as KernelCounters, RowCount as KernelRowCount};
 use sealgate_record::{
     Drafts as KernelDrafts, Prepared as KernelPrepared, SealError, Sealer as KernelSealer, Seat,
     Slot, Template,
@@ -81,6 +81,29 @@ impl Counters {
             dict.set_item(name, count)?;
         }
         Ok(dict)
+    }
+}
+
+/// Rows delivered under a bound; sessions of one run share one.
+#[pyclass(frozen, module = "sealgate_native.postgres")]
+#[derive(Default)]
+pub struct RowCount {
+    pub inner: Arc<KernelRowCount>,
+}
+
+#[pymethods]
+impl RowCount {
+    #[new]
+    fn new() -> RowCount {
+        RowCount::default()
+    }
+
+    fn add(&self, rows: u64) {
+        self.inner.add(rows);
+    }
+
+    fn read(&self) -> u64 {
+        self.inner.read()
     }
 }
 

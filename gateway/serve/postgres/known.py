@@ -23,7 +23,7 @@ from gateway.pipeline import PipelineSession, Ruling
 from gateway.protocols.postgres import enforce
 from gateway.protocols.postgres.events import Execute, JudgedEvent, Parse, Query
 from gateway.protocols.postgres.parse import parse_client_event
-from gateway.serve.budgets import RowBound, SessionBudget
+from gateway.serve.budgets import SessionBudget
 from gateway.serve.postgres.door import PostgresDoor
 from gateway.serve.postgres.lookups import CatalogCache
 from gateway.serve.postgres.outcomes import OpenAction
@@ -81,7 +81,6 @@ class KnownActions:
         self._budget = budget
         self._on_forget = on_forget
         self._bounds: dict[tuple[str, str], Obligation] = {}
-        self._bound: RowBound | None = None
         self._point: DecisionPoint = session.pipeline.decision_point
         self._snapshot: object = None
         self._is_used = detectors is not None
@@ -111,24 +110,12 @@ class KnownActions:
             or not self._point.may_ask(subject.id)
         ):
             return CLOSED
-        if self._bound is not None:
-            self.count_rows()
-            left = self._bound.left
-            if not left:
-                return CLOSED  # the ordinary way refuses, and says so
-            self._kernel.allow_rows(left)
         return now_ns, time.monotonic_ns(), may_affect
 
     @property
     def until_ns(self) -> int:
-        """Monotonic nanoseconds until which the kernel may be left to itself; 0 where it may not: bounds on rows are counted here."""
-        return 0 if self._bound is not None else int(self._catalog.until_s * 1e9)
-
-    def count_rows(self) -> None:
-        """Count what the kernel delivered by itself against the bounds on rows; those of an action taken back count twice."""
-        used = self._kernel.take_rows_used()
-        if used and self._bound is not None:
-            self._budget.add_rows(used)
+        """Monotonic nanoseconds until which the kernel may be left to itself."""
+        return int(self._catalog.until_s * 1e9)
 
     def forget(self) -> None:
         """Give up what was learned: a silent session needs no memory for it, and it is too old by then."""
@@ -172,7 +159,7 @@ class KnownActions:
         for item in ruling.decision.obligations:
             if item.kind == "volume_limit":
                 self._bounds[item.rule, str(item.params.get("per"))] = item
-                self._bound = self._budget.bind_rows(self._bounds.values())
+                self._kernel.bind_rows(self._budget.bind_rows(self._bounds.values()))
 
     def cut_rows(self, opened: OpenAction, ruling: Ruling) -> tuple[int, dict[str, Any]] | None:
         """What the kernel is to learn of the decision about a result, together with its plan."""

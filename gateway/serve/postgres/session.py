@@ -488,7 +488,6 @@ class PostgresSession:
     async def _close_record(self, ending: Ending) -> None:
         """Every action that was let through gets an outcome, then the session its end."""
         try:
-            self._known.count_rows()
             for label in self._kernel.open_labels():
                 self._actions.find(label)
             for action in self._actions.drain():

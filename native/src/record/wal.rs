@@ -139,6 +139,11 @@ impl Writer {
     }
 
     #[getter]
+    fn durable(&self) -> u64 {
+        self.inner.durable()
+    }
+
+    #[getter]
     fn next_index(&self) -> u64 {
         self.inner.next_index()
     }

@@ -135,7 +135,7 @@ impl Session {
         if is_learned
             && self
                 .known
-                .as_deref_mut()
+                .as_deref()
                 .is_some_and(|known| !known.spend_row())
         {
             let message =

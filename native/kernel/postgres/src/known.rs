@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use sealgate_record::{commit, Blob, Draft, Drafts, Ids, Outcome, Slot, Template};
 
-use crate::counters::Counters;
+use crate::counters::{Counters, RowBounds, RowCount};
 use crate::decode::Field;
 use crate::event::{ActionStatus, ServerEvent};
 use crate::filling::{push_params, InputFilling};
@@ -73,8 +73,7 @@ pub struct Known {
     ids: Ids,
     drafts: Drafts,
     has_effects: bool,
-    rows_left: Option<u64>,
-    rows_used: u64,
+    rows: RowBounds,
 }
 
 impl Known {
@@ -104,30 +103,27 @@ impl Known {
             ids: Ids::default(),
             drafts: Drafts::default(),
             has_effects: false,
-            rows_left: None,
-            rows_used: 0,
+            rows: RowBounds::default(),
         }
     }
 
-    /// At most this many rows more of what is let through here; `None` for any number. The host renews it with every arrival.
-    pub fn allow_rows(&mut self, left: Option<u64>) {
-        self.rows_left = left;
+    /// What rows that are let through here count on, and how many each count may reach.
+    pub fn bind_rows(&mut self, bounds: Vec<(Arc<RowCount>, u64)>) {
+        self.rows = RowBounds::new(bounds);
     }
 
-    /// Rows delivered since the last call, for the host to count.
-    pub fn take_rows_used(&mut self) -> u64 {
-        std::mem::take(&mut self.rows_used)
+    /// Opens the gate for an arrival, unless no row may be delivered any more: the host refuses then, and says so.
+    pub(crate) fn open_gate(&mut self, gate: Gate) {
+        self.gate = if self.rows.is_spent() {
+            Gate::default()
+        } else {
+            gate
+        };
     }
 
     /// Whether one row more may be delivered; it is counted then.
-    pub(crate) fn spend_row(&mut self) -> bool {
-        match &mut self.rows_left {
-            Some(0) => return false,
-            Some(left) => *left -= 1,
-            None => {}
-        }
-        self.rows_used += 1;
-        true
+    pub(crate) fn spend_row(&self) -> bool {
+        self.rows.spend()
     }
 
     /// Keeps a decision about a message of this kind and text; its number for `learn_rows`, none when such a text is not kept.

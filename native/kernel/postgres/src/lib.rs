@@ -34,7 +34,7 @@ mod verdicts;
 mod violation;
 mod wire;
 
-pub use counters::Counters;
+pub use counters::{Counters, RowCount};
 pub use decode::{error_fields, Field, Parameter};
 pub use encode::Fields;
 pub use event::{

@@ -196,7 +196,7 @@ impl Session {
         step: fn(&mut Session) -> Result<(), Violation>,
     ) -> Result<(), Violation> {
         if let Some(known) = self.known() {
-            known.gate = gate;
+            known.open_gate(gate);
         }
         let result = self.run(step);
         if let Some(known) = self.known() {

@@ -16,6 +16,9 @@ use crate::SealError;
 /// Bytes of a segment before its first batch.
 const SEGMENT_HEADER_BYTES: usize = 64;
 
+/// Entries the host did not queue, nobody of it waits for, and it is told of all the same once there are so many.
+const MAX_UNNOTICED: usize = 512;
+
 /// Bytes that one part of an entry makes.
 pub trait Source: Send {
     /// Appends them.
@@ -213,7 +216,7 @@ impl Writer {
     /// Gives the turn back.
     pub fn release(&self) {
         self.lock().is_held = false;
-        self.turn.notify_one();
+        self.turn.notify_all(); // `append` takes no turn, so it would not pass the news on
     }
 
     fn wait_for_turn(&self) -> MutexGuard<'_, Queue> {
@@ -436,14 +439,15 @@ impl Writer {
         totals.sync_ns.fetch_add(elapsed, Ordering::Relaxed);
         totals.syncs.fetch_add(1, Ordering::Relaxed);
         totals.bytes.fetch_add(written, Ordering::Relaxed);
-        self.note(batch, position.first_index);
-        self.host.ring();
+        if self.note(batch, position.first_index) {
+            self.host.ring();
+        }
         self.tell();
         Ok(())
     }
 
-    /// Counts a batch that is durable, and keeps what the host is to be told of it.
-    fn note(&self, batch: Vec<Item>, end_index: u64) {
+    /// Counts a batch that is durable, and keeps what the host is to be told of it; whether it is in a hurry.
+    fn note(&self, batch: Vec<Item>, end_index: u64) -> bool {
         let mut queue = self.lock();
         for item in &batch {
             queue.bytes -= item.size;
@@ -454,7 +458,9 @@ impl Writer {
         }
         drop(queue);
         let mut done = lock(&self.done);
+        let mut is_own = false;
         for item in batch {
+            is_own |= item.foreign.is_none();
             match (item.foreign, done.last_mut()) {
                 (Some(foreign), _) => done.push(Noticed::Foreign(foreign)),
                 (None, Some(Noticed::Own(count))) => *count += 1,
@@ -462,6 +468,7 @@ impl Writer {
             }
         }
         self.durable.store(end_index, Ordering::SeqCst);
+        is_own || done.len() >= MAX_UNNOTICED
     }
 }
 
