@@ -79,30 +79,42 @@ impl Chain {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues records behind those before; gives the index of the last one.
+    /// Queues records behind those before; gives the index of the last one, and the records, whose bytes may be made ahead of need.
     pub fn append(
         &self,
         writer: &Writer,
         drafts: Drafts,
         rings: bool,
         clocks: Clocks<'_>,
-    ) -> Result<u64, NotAppended> {
+    ) -> Result<(u64, Prepared), NotAppended> {
         let Ok(measure) = drafts.measure() else {
             return Err(NotAppended { drafts, why: None });
         };
         let (records, size) = (measure.records, measure.bytes);
-        let mut waiting = Some(drafts);
-        let make = |index| self.place(waiting.take().unwrap_or_default(), measure, index, clocks);
-        match writer.append(size, rings, make) {
-            Ok(index) => Ok(index + records - 1),
-            Err(why) => Err(NotAppended {
+        let (mut waiting, mut placed) = (Some(drafts), None);
+        let make = |index| {
+            let (item, prepared) =
+                self.place(waiting.take().unwrap_or_default(), measure, index, clocks);
+            placed = Some(prepared);
+            item
+        };
+        let queued = writer.append(size, rings, make);
+        match (queued, placed) {
+            (Ok(index), Some(prepared)) => Ok((index + records - 1, prepared)),
+            (queued, _) => Err(NotAppended {
                 drafts: waiting.unwrap_or_default(),
-                why: Some(why),
+                why: queued.err(),
             }),
         }
     }
 
-    fn place(&self, drafts: Drafts, measure: Measure, index: u64, clocks: Clocks<'_>) -> Item {
+    fn place(
+        &self,
+        drafts: Drafts,
+        measure: Measure,
+        index: u64,
+        clocks: Clocks<'_>,
+    ) -> (Item, Prepared) {
         let (ts, mono_us) = clocks();
         let mut progress = self.progress();
         let seat = Seat {
@@ -123,7 +135,7 @@ impl Chain {
         progress.tip = Tip::Prepared(prepared.clone());
         progress.pending.extend(measure.opened);
         progress.pending.retain(|id| !measure.closed.contains(id));
-        Item {
+        let item = Item {
             parts: vec![Box::new(prepared.clone())],
             records: u32::try_from(measure.records).unwrap_or(u32::MAX),
             size: measure.bytes + BATCH_HEADER_BYTES,
@@ -131,11 +143,12 @@ impl Chain {
             has_thread: false,
             foreign: Some(Box::new(Written {
                 sid: self.sid.clone(),
-                prepared,
+                prepared: prepared.clone(),
                 records: measure.records,
                 size: measure.bytes,
             })),
-        }
+        };
+        (item, prepared)
     }
 }
 
@@ -196,8 +209,8 @@ mod tests {
     #[test]
     fn records_follow_one_another_and_the_chain_knows_what_is_open() {
         let (chain, writer) = (chain(), writer());
-        let refused = chain.append(&writer, decided("d1"), false, CLOCKS);
-        let NotAppended { drafts, why } = refused.unwrap_err(); // the first entry of all starts a segment
+        let refused = chain.append(&writer, decided("d1"), false, CLOCKS).err();
+        let NotAppended { drafts, why } = refused.unwrap(); // the first entry of all starts a segment
         assert_eq!((why, drafts.is_empty()), (Some(Refused::Segment), false));
         assert_eq!(chain.progress().sseq, 4);
         let first = Item {
@@ -209,10 +222,10 @@ mod tests {
             foreign: None,
         };
         writer.push(first, true);
-        assert_eq!(chain.append(&writer, drafts, false, CLOCKS).unwrap(), 11);
+        assert_eq!(chain.append(&writer, drafts, false, CLOCKS).unwrap().0, 11);
         assert_eq!(chain.progress().pending, ["d0", "d1"]);
         assert_eq!(
-            chain.append(&writer, ended("d0"), true, CLOCKS).unwrap(),
+            chain.append(&writer, ended("d0"), true, CLOCKS).unwrap().0,
             12
         );
         let progress = chain.progress();

@@ -335,7 +335,7 @@ fn leaf_hash(leaf: &[u8]) -> [u8; 32] {
 fn hex(bytes: &[u8]) -> String {
     let mut out = Vec::with_capacity(2 * bytes.len());
     push_hex(&mut out, bytes);
-    out.iter().map(|byte| char::from(*byte)).collect()
+    String::from_utf8(out).unwrap_or_default() // digits are text
 }
 
 /// Bytes of an `outcome` record, at most: a character of a text takes six as an escape.

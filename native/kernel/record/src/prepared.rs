@@ -124,6 +124,11 @@ impl Prepared {
         }
     }
 
+    /// Makes the records ahead of need; what goes wrong shows where they are needed.
+    pub fn make(&self) {
+        let _ = self.finish();
+    }
+
     /// Makes the records, and those before them that were not made.
     fn finish(&self) -> Result<(), SealError> {
         let mut tail = lock(&self.tail);

@@ -3,7 +3,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sealgate_postgres::{Gate, Passed, Session, Violation, CLIENT_EVENTS, HOLDING, SERVER_EVENTS};
-use sealgate_record::{Chain, Drafts, Writer};
+use sealgate_record::{Chain, Drafts, Prepared, Writer};
 
 use crate::clock;
 use crate::side::{Arrival, Side};
@@ -108,10 +108,15 @@ impl Lane {
         }
     }
 
-    /// Reads one side and carries on what came of it; once the session is leaving, nothing is read.
-    pub fn carry(&mut self, side: usize, buffer: &mut [u8], common: &Common<'_>) {
+    /// Reads one side and carries on what came of it; once the session is leaving, nothing is read. Gives the records that were queued.
+    pub fn carry(
+        &mut self,
+        side: usize,
+        buffer: &mut [u8],
+        common: &Common<'_>,
+    ) -> Option<Prepared> {
         if self.leaving.is_some() {
-            return;
+            return None;
         }
         let other = &self.sides[1 - side];
         // A peer that does not take what it could is the host's to hold back, and so is a client that sends on ahead of its records.
@@ -122,17 +127,24 @@ impl Lane {
         };
         let gate = self.open_gate(common);
         if is_behind || !other.is_sent() || gate.now_ns == 0 {
-            return self.leave(0);
+            self.leave(0);
+            return None;
         }
         let count = match self.sides[side].receive(buffer) {
             Arrival::Bytes(count) => count,
-            Arrival::Nothing => return,
-            Arrival::Gone => return self.leave(0),
+            Arrival::Nothing => return None,
+            Arrival::Gone => {
+                self.leave(0);
+                return None;
+            }
         };
         self.active_ns = gate.mono_ns;
         match self.ask(side, &buffer[..count], gate) {
             Ok(passed) => self.pass(passed, common),
-            Err(_) => self.leave(FAILED),
+            Err(_) => {
+                self.leave(FAILED);
+                None
+            }
         }
     }
 
@@ -158,19 +170,21 @@ impl Lane {
         session.take_passed()
     }
 
-    fn pass(&mut self, passed: Passed, common: &Common<'_>) {
+    fn pass(&mut self, passed: Passed, common: &Common<'_>) -> Option<Prepared> {
         let Passed {
             state,
             to_server,
             to_client,
             drafts,
         } = passed;
+        let mut queued = None;
         if let Some((drafts, has_effects)) = drafts {
             let (has_decisions, has_data) = (drafts.has_decisions(), drafts.has_data());
             let rings = has_effects || has_data || !to_client.is_empty();
             let stamp = || clock::stamp(common.log_started_ns);
             match self.chain.append(common.writer, drafts, rings, &stamp) {
-                Ok(index) => {
+                Ok((index, prepared)) => {
+                    queued = Some(prepared);
                     if has_effects {
                         self.effects_after = Some(index);
                     }
@@ -185,7 +199,8 @@ impl Lane {
                         to_server,
                         to_client,
                     });
-                    return self.leave(state);
+                    self.leave(state);
+                    return None;
                 }
             }
         }
@@ -197,6 +212,7 @@ impl Lane {
         if state & (CLIENT_EVENTS | SERVER_EVENTS | HOLDING) != 0 {
             self.leave(state);
         }
+        queued
     }
 
     /// Gives the session back as soon as nothing waits for a record.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::buffer::spare_capacity;
 use rustix::event::{epoll, Timespec};
 use rustix::fd::OwnedFd;
-use sealgate_record::{Bell, Writer};
+use sealgate_record::{Bell, Prepared, Writer};
 
 use crate::clock;
 use crate::lane::{Common, Lane, Left, Loan, CLIENT, SERVER};
@@ -154,6 +154,7 @@ impl Relay {
         let mut events: Vec<epoll::Event> = Vec::with_capacity(MAX_EVENTS);
         let mut buffer = vec![0; BUFFER_BYTES];
         let mut company_until_ns = None;
+        let mut queued: Vec<Prepared> = Vec::new();
         loop {
             events.clear();
             let timeout = company_until_ns.map(wait_until);
@@ -174,10 +175,18 @@ impl Relay {
                 let data = event.data;
                 match data.u64() {
                     BELL => self.release(&mut state),
-                    at => self.carry(&mut state, at >> 1, (at & 1) as usize, &mut buffer),
+                    at => queued.extend(self.carry(
+                        &mut state,
+                        at >> 1,
+                        (at & 1) as usize,
+                        &mut buffer,
+                    )),
                 }
             }
             drop(state);
+            for prepared in queued.drain(..) {
+                prepared.make(); // while the writer waits for the disk, most likely
+            }
             if company_until_ns.is_none() && self.writer.next_index() != before {
                 // The answer's records will most likely come first, and take those of the question along under their sync.
                 company_until_ns = Some(clock::mono_ns() + MAX_DELAY_NS);
@@ -185,19 +194,24 @@ impl Relay {
         }
     }
 
-    fn carry(&self, state: &mut State, number: u64, side: usize, buffer: &mut [u8]) {
-        let Some(lane) = state.lanes.get_mut(&number) else {
-            return; // it went back meanwhile
-        };
+    fn carry(
+        &self,
+        state: &mut State,
+        number: u64,
+        side: usize,
+        buffer: &mut [u8],
+    ) -> Option<Prepared> {
+        let lane = state.lanes.get_mut(&number)?; // none where it went back meanwhile
         let common = Common {
             writer: &self.writer,
             log_started_ns: self.log_started_ns,
             affects_until_ns: self.affects_until_ns.load(Ordering::SeqCst),
         };
-        lane.carry(side, buffer, &common);
+        let queued = lane.carry(side, buffer, &common);
         let held = lane.sides.iter().filter_map(|side| side.last_index());
         state.waiting.extend(held.map(|index| (index, number)));
         self.finish(state, number);
+        queued
     }
 
     /// Lets bytes go whose records have become durable.
