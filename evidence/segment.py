@@ -12,6 +12,7 @@ import logging
 import os
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,8 +36,11 @@ BATCH_OVERHEAD: Final = BATCH_HEADER.size
 
 SPARE_NAME: Final = "spare.tmp"
 
-PIECE_BYTES: Final = 1 << 20
-"""How much of a spare segment is written at a time."""
+PIECE_BYTES: Final = 256 << 10
+"""How much of a spare segment is written at a time: records that are synced meanwhile wait for as long as that takes."""
+
+REST: Final = 4
+"""How many times as long as a piece took the disk is left to the records."""
 
 
 Part = bytes | Prepared
@@ -243,7 +247,7 @@ class SpareSegment:
         self._size = size
         self._thread: threading.Thread | None = None
         self._is_ready = False
-        self._is_given_up = False
+        self._given_up = threading.Event()
 
     def prepare(self) -> None:
         """Begin to make it, unless that was begun already."""
@@ -260,7 +264,7 @@ class SpareSegment:
 
     def close(self) -> None:
         """Remove it; no segment follows."""
-        self._is_given_up = True
+        self._given_up.set()
         if self._thread is not None:
             self._thread.join()
         self._path.unlink(missing_ok=True)
@@ -271,10 +275,11 @@ class SpareSegment:
             try:
                 self._disk.allocate(descriptor, self._size)
                 for offset in range(0, self._size, PIECE_BYTES):
-                    if self._is_given_up:
-                        return
+                    started = time.monotonic()
                     self._disk.zero(descriptor, min(PIECE_BYTES, self._size - offset), offset)
-                    self._disk.sync_data(descriptor)  # little at a time: the log's own syncs wait for the same disk
+                    self._disk.sync_data(descriptor)
+                    if self._given_up.wait(REST * (time.monotonic() - started)):
+                        return
             finally:
                 os.close(descriptor)
             self._is_ready = True

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::json::push_number;
 
 /// Level of compression: the one the format names.
-const LEVEL: i32 = 3;
+const LEVEL: i32 = 1;
 
 const NONCE_BYTES: usize = 12;
 

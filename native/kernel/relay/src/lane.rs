@@ -71,6 +71,14 @@ pub struct Common<'a> {
     pub affects_until_ns: u64,
 }
 
+/// Records that were queued in no hurry.
+pub struct Queued {
+    /// Their bytes may be made now.
+    pub prepared: Prepared,
+    /// Whether somebody waits for them: the writer is to be told.
+    pub is_awaited: bool,
+}
+
 /// A lent session.
 pub struct Lane {
     session: Arc<Mutex<Session>>,
@@ -108,13 +116,8 @@ impl Lane {
         }
     }
 
-    /// Reads one side and carries on what came of it; once the session is leaving, nothing is read. Gives the records that were queued.
-    pub fn carry(
-        &mut self,
-        side: usize,
-        buffer: &mut [u8],
-        common: &Common<'_>,
-    ) -> Option<Prepared> {
+    /// Reads one side and carries on what came of it; once the session is leaving, nothing is read.
+    pub fn carry(&mut self, side: usize, buffer: &mut [u8], common: &Common<'_>) -> Option<Queued> {
         if self.leaving.is_some() {
             return None;
         }
@@ -170,7 +173,7 @@ impl Lane {
         session.take_passed()
     }
 
-    fn pass(&mut self, passed: Passed, common: &Common<'_>) -> Option<Prepared> {
+    fn pass(&mut self, passed: Passed, common: &Common<'_>) -> Option<Queued> {
         let Passed {
             state,
             to_server,
@@ -180,11 +183,14 @@ impl Lane {
         let mut queued = None;
         if let Some((drafts, has_effects)) = drafts {
             let (has_decisions, has_data) = (drafts.has_decisions(), drafts.has_data());
-            let rings = has_effects || has_data || !to_client.is_empty();
+            let is_awaited = has_effects || has_data;
             let stamp = || clock::stamp(common.log_started_ns);
-            match self.chain.append(common.writer, drafts, rings, &stamp) {
+            match self.chain.append(common.writer, drafts, false, &stamp) {
                 Ok((index, prepared)) => {
-                    queued = Some(prepared);
+                    queued = Some(Queued {
+                        prepared,
+                        is_awaited,
+                    });
                     if has_effects {
                         self.effects_after = Some(index);
                     }
@@ -207,7 +213,10 @@ impl Lane {
         let durable = common.writer.durable();
         self.sides[SERVER].put(to_server, self.effects_after, durable);
         if self.sides[CLIENT].put(to_client, self.answers_after, durable) {
-            common.writer.ring(); // somebody waits for what was in no hurry
+            match &mut queued {
+                Some(queued) => queued.is_awaited = true,
+                None => common.writer.ring(), // somebody waits for what was in no hurry
+            }
         }
         if state & (CLIENT_EVENTS | SERVER_EVENTS | HOLDING) != 0 {
             self.leave(state);

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::buffer::spare_capacity;
 use rustix::event::{epoll, Timespec};
 use rustix::fd::OwnedFd;
-use sealgate_record::{Bell, Prepared, Writer};
+use sealgate_record::{Bell, Writer};
 
 use crate::clock;
-use crate::lane::{Common, Lane, Left, Loan, CLIENT, SERVER};
+use crate::lane::{Common, Lane, Left, Loan, Queued, CLIENT, SERVER};
 
 /// Sockets looked at in one go.
 const MAX_EVENTS: usize = 64;
@@ -154,7 +154,7 @@ impl Relay {
         let mut events: Vec<epoll::Event> = Vec::with_capacity(MAX_EVENTS);
         let mut buffer = vec![0; BUFFER_BYTES];
         let mut company_until_ns = None;
-        let mut queued: Vec<Prepared> = Vec::new();
+        let mut queued: Vec<Queued> = Vec::new();
         loop {
             events.clear();
             let timeout = company_until_ns.map(wait_until);
@@ -184,9 +184,12 @@ impl Relay {
                 }
             }
             drop(state);
-            for prepared in queued.drain(..) {
-                prepared.make(); // while the writer waits for the disk, most likely
+            // The writer most likely waits for the disk; once it is told, all it has to do is to write.
+            queued.iter().for_each(|queued| queued.prepared.make());
+            if queued.iter().any(|queued| queued.is_awaited) {
+                self.writer.ring();
             }
+            queued.clear();
             if company_until_ns.is_none() && self.writer.next_index() != before {
                 // The answer's records will most likely come first, and take those of the question along under their sync.
                 company_until_ns = Some(clock::mono_ns() + MAX_DELAY_NS);
@@ -200,7 +203,7 @@ impl Relay {
         number: u64,
         side: usize,
         buffer: &mut [u8],
-    ) -> Option<Prepared> {
+    ) -> Option<Queued> {
         let lane = state.lanes.get_mut(&number)?; // none where it went back meanwhile
         let common = Common {
             writer: &self.writer,
