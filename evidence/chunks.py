@@ -89,11 +89,18 @@ class ChunkWriter:
         current = self._open.get(sid) or self._open_last(sid, number)
         if number in current.known and not self._must_replace(current, number, sealed):
             return
+        self._add(current, sid, number, _FRAME.pack(number, len(sealed)), sealed)
+
+    def append_frames(self, sid: str, number: int, frames: bytes) -> None:
+        """Add new chunks that follow one another from `number` on, as the file holds them."""
+        self._add(self._open.get(sid) or self._open_last(sid, number), sid, number, frames)
+
+    def _add(self, current: _Open, sid: str, number: int, *parts: bytes) -> None:
         if current.size >= FILE_BYTES:
             self.release(sid)
             current = self._create(sid, number)
-        current.unwritten += (_FRAME.pack(number, len(sealed)), sealed)
-        current.size += _FRAME.size + len(sealed)
+        current.unwritten += parts
+        current.size += sum(map(len, parts))
         self._unsynced.add(sid)
         self._open.move_to_end(sid)
 

@@ -67,6 +67,21 @@ class Prepared(Protocol):
         """Records, their leaf hashes, and chunks by number; once, when they are written. Raises ValueError."""
 
 
+class Written(Protocol):
+    """Records of sessions that were lent which follow one another in the log, once they are durable."""
+
+    @property
+    def records(self) -> int:
+        """How many."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of their items, at most."""
+
+    def take(self) -> tuple[Sequence[bytes], Sequence[bytes], Sequence[tuple[str, int, bytes]]]:
+        """Records, their leaf hashes, and by session the number of the first chunk and the frames of all; once. Raises ValueError."""
+
+
 class LentChain(Protocol):
     """A session's chain of records while native code appends to it."""
 

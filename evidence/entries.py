@@ -9,13 +9,15 @@ import struct
 from collections.abc import Iterable
 from typing import Any, Final
 
-from evidence.drafts import Prepared
+from evidence.drafts import Prepared, Written
 from evidence.segment import Part
 
 LEAF: Final = 1
 CHUNK: Final = 2
 FILE: Final = 3
 STATE: Final = 4
+FRAMES: Final = 5
+"""Not an item of the log: chunks that follow one another, as a chunk file holds them; see `Entry.publish`."""
 
 ITEM_HEADER: Final = struct.Struct(">BI")
 
@@ -39,7 +41,7 @@ def decode_named(body: bytes) -> tuple[str, int, bytes]:
 
 
 Attachment = tuple[int, str, int, bytes]
-"""A CHUNK or FILE item for whoever publishes it: kind, name, number, data."""
+"""A CHUNK or FILE item, or FRAMES, for whoever publishes it: kind, name, number, data."""
 
 
 class Entry:
@@ -51,6 +53,7 @@ class Entry:
         size: bytes of all parts, at most.
         leaf: the record's bytes, or None for an entry that only carries chunks, files or state, or whose records are `prepared`.
         prepared: records of the session `name` whose bytes are made when they are written; `receipt` is the last one's.
+        written: records that native code queued and wrote.
         records: how many there are.
         waiter: a future to complete with `receipt`; `loop` is its event loop, or None for a `concurrent.futures.Future`.
         attachments: what travels with the record.
@@ -72,6 +75,7 @@ class Entry:
         "size",
         "starts_segment",
         "waiter",
+        "written",
     )
 
     def __init__(
@@ -96,6 +100,7 @@ class Entry:
         self.loop = loop
         self.attachments = attachments
         self.prepared: Prepared | None = None
+        self.written: Written | None = None
         self.name = ""
         self.records = 0 if leaf is None else 1
         self.may_wait = False
@@ -103,6 +108,9 @@ class Entry:
 
     def publish(self) -> tuple[Iterable[tuple[bytes, bytes]], Iterable[Attachment]]:
         """The records as (bytes, leaf hash) and the attachments, for whoever publishes them; once. Raises ValueError."""
+        if self.written is not None:
+            leaves, hashes, frames = self.written.take()
+            return zip(leaves, hashes, strict=True), [(FRAMES, *session) for session in frames]
         if self.prepared is None:
             return () if self.leaf is None else ((self.leaf, self.leaf_hash),), self.attachments
         leaves, hashes, chunks = self.prepared.take()
@@ -131,6 +139,13 @@ def make_prepared_entry(sid: str, prepared: Prepared, receipt: Any, waiter: Any,
     """One entry for prepared records of a session; `receipt` is the last record's."""
     entry = Entry((prepared,), prepared.size, receipt=receipt, waiter=waiter, loop=loop)
     entry.prepared, entry.name, entry.records = prepared, sid, prepared.records
+    return entry
+
+
+def make_written_entry(written: Written) -> Entry:
+    """One entry for records that are written already."""
+    entry = Entry((), written.size)
+    entry.written, entry.records = written, written.records
     return entry
 
 

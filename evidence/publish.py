@@ -21,7 +21,7 @@ from typing import Final
 
 from evidence.chunks import ChunkWriter
 from evidence.disk import Disk
-from evidence.entries import CHUNK, FILE, Entry
+from evidence.entries import CHUNK, FILE, FRAMES, Entry, count_records
 from evidence.errors import EvidenceWriteError, RecoveryError
 from evidence.note import Checkpoint, NoteSigner
 from evidence.segment import list_segments
@@ -93,7 +93,7 @@ class Publisher:
         """Take a durable batch; called by the writer thread, in order."""
         with self._wake:
             self._inbox.append(batch)
-            self._inbox_leaves += len(batch)
+            self._inbox_leaves += count_records(batch)
             self.backlog_bytes += sum([entry.size for entry in batch])
             if self._inbox_leaves >= PUBLISH_LEAVES:
                 self._wake.notify()
@@ -186,6 +186,8 @@ class Publisher:
     def _attach(self, kind: int, name: str, number: int, data: bytes) -> None:
         if kind == CHUNK:
             self._chunks.append(name, number, data)
+        elif kind == FRAMES:
+            self._chunks.append_frames(name, number, data)
         elif kind == FILE:
             path = self._path / name
             self._disk.make_directory(path.parent)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
 from evidence.disk import Disk
-from evidence.drafts import Prepared
+from evidence.drafts import Prepared, Written
 
 _LOGGER: Final = logging.getLogger("sealgate.evidence")
 
@@ -95,8 +95,8 @@ class Writer(Ledger, Protocol):
     def durable(self) -> int:
         """Durable records, those included that nobody was told of."""
 
-    def notice(self) -> Sequence[int | tuple[str, Prepared]]:
-        """What has become durable since the last time, in order: so many entries of the host, or records of a session that was lent."""
+    def notice(self) -> Sequence[int | Written]:
+        """What has become durable since the last time, in order: so many entries of the host, or records it did not queue."""
 
     def push(self, parts: Sequence[Any], records: int, size: int, starts_segment: bool, has_thread: bool, rings: bool, /) -> None:
         """Queue an entry; it is written with the next one that rings. Nothing once closed."""

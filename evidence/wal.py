@@ -21,8 +21,8 @@ from typing import Final
 from weakref import WeakSet
 
 from evidence.disk import Disk
-from evidence.drafts import Prepared
-from evidence.entries import Entry, count_records, make_prepared_entry
+from evidence.drafts import Written
+from evidence.entries import Entry, count_records, make_written_entry
 from evidence.errors import EvidenceBusyError
 from evidence.segment import (
     BATCH_OVERHEAD,
@@ -322,7 +322,7 @@ class Wal:
                 counters.bytes = written - BATCH_OVERHEAD * counters.syncs
                 self._on_durable(batch)
 
-    def _match(self, noticed: Sequence[int | tuple[str, Prepared]]) -> list[Entry]:
+    def _match(self, noticed: Sequence[int | Written]) -> list[Entry]:
         """The entries that became durable, in the order of the log."""
         batch: list[Entry] = []
         taken = 0
@@ -331,7 +331,7 @@ class Wal:
                 batch += self._queue[taken : taken + item]
                 taken += item
             else:
-                batch.append(make_prepared_entry(*item, None, None, None))
+                batch.append(make_written_entry(item))
         del self._queue[:taken]
         return batch
 

@@ -109,7 +109,7 @@ class Writer:
     def fileno(self) -> int:
         """Readable once something is durable that `notice` was not asked about."""
 
-    def notice(self) -> list[int | tuple[str, Prepared]]:
+    def notice(self) -> list[int | Written]:
         """What has become durable since the last time, in order: entries that were pushed, or records that the chain of a session queued."""
 
     def push(
@@ -134,6 +134,17 @@ class Writer:
 
         segment: the next entry starts one. acknowledge: somebody waits in a thread. mark: the segment is used as far as that.
         """
+
+@final
+class Written:
+    """Records that a `Chain` queued and that follow one another in the log, once they are durable (`evidence.drafts.Written`)."""
+
+    @property
+    def records(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    def take(self) -> tuple[list[bytes], list[bytes], list[tuple[str, int, bytes]]]:
+        """Records, their leaf hashes, and by session the number of the first chunk and the frames of all; once. Raises ValueError."""
 
 @final
 class Chain:

@@ -12,6 +12,7 @@ use sealgate_record::{
 
 mod chain;
 pub(crate) mod wal;
+mod written;
 
 pub use chain::Chain;
 use wal::SegmentFile;
@@ -206,13 +207,13 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Records that are known to whoever asked for them already; what else they open or close is not said again.
-    pub fn written(inner: KernelPrepared, records: u64, size: usize) -> Prepared {
+    /// Records that somebody else counted already.
+    fn counted(inner: KernelPrepared) -> Prepared {
         Prepared {
             inner,
-            records,
+            records: 0,
             chunks: 0,
-            size,
+            size: 0,
             opened: Vec::new(),
             closed: Vec::new(),
         }
@@ -275,6 +276,7 @@ pub fn register(py: Python<'_>, parent: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<SegmentFile>()?;
     module.add_class::<Writer>()?;
     module.add_class::<Chain>()?;
+    module.add_class::<written::Written>()?;
     parent.add_submodule(&module)?;
     py.import("sys")?
         .getattr("modules")?

@@ -52,7 +52,7 @@ impl Chain {
         let last = match &progress.tip {
             Tip::Hash(hash) => Last::Hash(hash.clone()),
             Tip::Prepared(prepared) => {
-                let prepared = Prepared::written(prepared.clone(), 0, 0);
+                let prepared = Prepared::counted(prepared.clone());
                 Last::Prepared(Bound::new(py, prepared)?)
             }
         };

@@ -8,9 +8,10 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use sealgate_record::{
     AppendError, BatchPlace, Item, Noticed, Pause, Plan, Position, SealError,
-    SegmentFile as KernelSegment, Source, Writer as KernelWriter, Written,
+    SegmentFile as KernelSegment, Source, Writer as KernelWriter, Written as KernelWritten,
 };
 
+use super::written::Written;
 use super::{raise, Prepared};
 
 /// A part of an entry.
@@ -85,11 +86,11 @@ pub struct Writer {
     pub inner: Arc<KernelWriter>,
 }
 
-/// Entries of the host, or records of a session that it did not queue.
+/// Entries of the host, or records it did not queue.
 #[derive(IntoPyObject)]
 enum Notice<'py> {
     Own(u64),
-    Foreign((String, Bound<'py, Prepared>)),
+    Foreign(Bound<'py, Written>),
 }
 
 #[pymethods]
@@ -134,8 +135,23 @@ impl Writer {
     }
 
     fn notice<'py>(&self, py: Python<'py>) -> PyResult<Vec<Notice<'py>>> {
-        let noticed = self.inner.notice().into_iter();
-        noticed.map(|noticed| notice(py, noticed)).collect()
+        let mut notices = Vec::new();
+        let mut foreign = Vec::new();
+        for noticed in self.inner.notice() {
+            match noticed {
+                Noticed::Own(count) => {
+                    gather(py, &mut foreign, &mut notices)?;
+                    notices.push(Notice::Own(count));
+                }
+                Noticed::Foreign(written) => {
+                    let unknown = "an entry of an unknown kind was written";
+                    let written = written.downcast::<KernelWritten>();
+                    foreign.push(*written.map_err(|_| PyRuntimeError::new_err(unknown))?);
+                }
+            }
+        }
+        gather(py, &mut foreign, &mut notices)?;
+        Ok(notices)
     }
 
     #[getter]
@@ -244,14 +260,14 @@ impl Writer {
     }
 }
 
-fn notice(py: Python<'_>, noticed: Noticed) -> PyResult<Notice<'_>> {
-    let foreign = match noticed {
-        Noticed::Own(count) => return Ok(Notice::Own(count)),
-        Noticed::Foreign(foreign) => foreign,
-    };
-    let written = foreign
-        .downcast::<Written>()
-        .map_err(|_| PyRuntimeError::new_err("an entry of an unknown kind was written"))?;
-    let prepared = Prepared::written(written.prepared, written.records, written.size);
-    Ok(Notice::Foreign((written.sid, Bound::new(py, prepared)?)))
+fn gather<'py>(
+    py: Python<'py>,
+    foreign: &mut Vec<KernelWritten>,
+    notices: &mut Vec<Notice<'py>>,
+) -> PyResult<()> {
+    if !foreign.is_empty() {
+        let written = Written::new(std::mem::take(foreign));
+        notices.push(Notice::Foreign(Bound::new(py, written)?));
+    }
+    Ok(())
 }
