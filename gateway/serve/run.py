@@ -214,7 +214,7 @@ class Gateway:
         ssh = self._hosts.get("ssh")
         if isinstance(ssh, RunningSsh):
             routes += make_certificate_routes(ssh, verifier.verify, evidence.append)
-        app = make_app(health=self._find_problems, numbers=self._count, routes=routes)
+        app = make_app(health=self._find_problems, numbers=self.count, routes=routes)
         certificate = None if listener.tls is None else (str(listener.tls.cert_file), str(listener.tls.key_file))
         server = AdminServer(app, certificate=certificate)
         await server.start(listener.bind, listener.port)
@@ -233,7 +233,8 @@ class Gateway:
             problems["attestation"] = f"{self._evidence.attestor.lag_s:.0f} s behind"
         return problems
 
-    def _count(self) -> Mapping[str, float]:
+    def count(self) -> Mapping[str, float]:
+        """Every number of the metrics page, by its name there without the product's."""
         numbers: dict[str, float] = {"uptime_seconds": time.monotonic() - self._started_at}
         for protocol, host in self._hosts.items():
             numbers |= {f"{protocol}_{name}": value for name, value in host.count().items()}

@@ -1,6 +1,7 @@
 """The hot path against the slow one: the same conversations leave the same records, inputs, transcripts and digests.
 
-A gateway without a decision cache learns nothing, so it takes the slow path each time; the other differs from it in that setting alone.
+A gateway without a decision cache learns nothing, so it takes the slow path each time; another differs from it in that setting alone.
+With a third one nothing is encrypted, so that its sessions are lent to the relay as well, as soon as two arrivals needed no decision.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from evidence.trust import IdentityRule, SigstoreTrust
 from evidence.verify import verify_directory
 from evidence.verify_trust import TrustPolicy
 from gateway.policy.verdicts import VerdictRecomputer
+from gateway.serve.postgres import traffic
 from gateway.testing.sigstore import DEFAULT_ISSUER
 
 PLACE = {
@@ -74,6 +76,13 @@ def converse(connection):
         if number == 2:  # the catalogue changes: everything is decided anew
             run("create table made (id int)")
             run("drop table made")
+    for number in range(1, 25):  # in a row, so that the relay has all of it where it may; then what it may not decide
+        run(f"select name, ssn from customers where id = {number % 4 + 1}")
+        run("select id from customers where id = %s and name <> %s", (number, "x"), prepare=True, binary=True)
+        run(f"update orders set amount = {number} where id = {number}")
+        if number % 8 == 0:
+            run("delete from orders")
+            run(f"select 1 / (id - {number % 4 + 1}) from customers where id = {number % 4 + 1}")
     with connection.pipeline():
         cursors = [connection.execute("select id from customers where id = %s", (number,)) for number in range(1, 7)]
     answers.append([cursor.fetchall() for cursor in cursors])
@@ -82,17 +91,31 @@ def converse(connection):
 
 
 @pytest.fixture(scope="module")
-def served(make_gateway, authority, mint, server, tmp_path_factory):
-    """Both gateways, stopped, and what they answered: learning and not."""
+def served(make_gateway, make_connection, authority, mint, server, tmp_path_factory):
+    """The gateways, stopped, what they answered, and how often a session was lent: learning, lending, and neither."""
     done, token = {}, mint()
-    for name, policy in (("hot", {}), ("slow", {"cache_entries": 0})):
+    plain = make_connection()
+    plain["target"]["tls"] = {"mode": "disable"}
+    trust = {"sslmode": "verify-full", "sslrootcert": str(authority.ca_file)}
+    for name, policy, encryption in (
+        ("hot", {}, trust),
+        ("lent", {}, {"sslmode": "disable"}),
+        ("slow", {"cache_entries": 0}, trust),
+    ):
         server.run(ORDERS, database="shop")
-        with make_gateway(tmp_path_factory.mktemp(name), policy=policy) as running:
+        is_lent = name == "lent"
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            make_gateway(
+                tmp_path_factory.mktemp(name), policy=policy, tls=not is_lent, connections=[plain] if is_lent else None
+            ) as running,
+        ):
+            patch.setattr(traffic, "LEND_AFTER", 2)
             options = {"host": "localhost", "port": running.port, "dbname": "shop", "user": "agent", "password": token}
-            trust = {"sslmode": "verify-full", "sslrootcert": str(authority.ca_file), "autocommit": True}
-            with psycopg.connect(**options, **trust, prepare_threshold=3) as connection:
+            with psycopg.connect(**options, **encryption, autocommit=True, prepare_threshold=3) as connection:
                 answers = converse(connection)
-        done[name] = running, answers
+            loans = running.gateway.count()["postgres_loans_total"]
+        done[name] = running, answers, loans
     server.run(ORDERS, database="shop")
     return done
 
@@ -167,19 +190,27 @@ def normalize(session):
     return [sorted(group, key=lambda pair: (pair[0]["type"], pair[0].get("phase", ""))) for group in grouped.values()]
 
 
-def test_clients_see_the_same(served):
-    hot, slow = served["hot"][1], served["slow"][1]
-    assert [one for one, other in zip(hot, slow, strict=True) if one != other] == []
+@pytest.mark.parametrize("name", ["hot", "lent"])
+def test_clients_see_the_same(served, name):
+    ours, slow = served[name][1], served["slow"][1]
+    assert [one for one, other in zip(ours, slow, strict=True) if one != other] == []
 
 
-def test_the_same_is_recorded(served):
-    hot, slow = (normalize(read_session(served[name][0])[0]) for name in ("hot", "slow"))
-    for one, other in zip(hot, slow, strict=True):
+@pytest.mark.parametrize("name", ["hot", "lent"])
+def test_the_same_is_recorded(served, name):
+    ours, slow = (normalize(read_session(served[which][0])[0]) for which in (name, "slow"))
+    for one, other in zip(ours, slow, strict=True):
         assert one == other
 
 
+def test_only_what_anybody_can_read_and_was_learned_is_lent(served):
+    loans = {name: found[2] for name, found in served.items()}
+    assert loans["lent"] >= 8
+    assert loans["hot"] == loans["slow"] == 0
+
+
 def test_the_hot_path_was_taken_by_every_kind_of_statement(served):
-    for name, least in (("hot", 40), ("slow", 0)):
+    for name, least in (("hot", 40), ("lent", 40), ("slow", 0)):
         session, _ = read_session(served[name][0])
         taken = [
             (record, json.loads(chunk)) for record, chunk in session if record["type"] == "decision" and not record["duration_ns"]
@@ -196,18 +227,20 @@ def test_the_hot_path_was_taken_by_every_kind_of_statement(served):
                 assert word in texts
 
 
-def test_what_is_learned_is_masked_and_released_as_before(served):
-    _, answers = served["hot"]
+@pytest.mark.parametrize("name", ["hot", "lent"])
+def test_what_is_learned_is_masked_and_released_as_before(served, name):
+    answers = served[name][1]
     rows = [row for answer in answers if isinstance(answer, list) for row in answer if len(row) > 1]
     assert not [row for row in rows if any(isinstance(cell, str) and "-12-00" in cell for cell in row)]
-    session, _ = read_session(served["hot"][0])
+    session, _ = read_session(served[name][0])
     writes = [record for record, _ in session if record["type"] == "decision" and "write" in record["action"]["effects"]]
     assert writes
     assert {record["release"] for record in writes} == {"a"}
 
 
-def test_digests_cover_the_action(served):
-    session, salt = read_session(served["hot"][0])
+@pytest.mark.parametrize("name", ["hot", "lent"])
+def test_digests_cover_the_action(served, name):
+    session, salt = read_session(served[name][0])
     paths = [list(path) for count in range(1, 4) for path in permutations(["pg_catalog", "public", "sealgate_owner"], count)]
     checked = 0
     for record, chunk in session:
@@ -234,8 +267,9 @@ def test_digests_cover_the_action(served):
     assert checked > 50
 
 
-def test_it_verifies_and_every_verdict_is_recomputed(served):
-    section = served["hot"][0].config.evidence
+@pytest.mark.parametrize("name", ["hot", "lent"])
+def test_it_verifies_and_every_verdict_is_recomputed(served, name):
+    section = served[name][0].config.evidence
     folder = section.store.parent
     (origin,) = EvidenceStore(section.store).list_origins()
     key = load_log_key(folder / "log-key.pem")

@@ -187,3 +187,32 @@ def test_leaving_in_the_middle_of_a_message(plaintext, mint):
         client.raw.shutdown(socket.SHUT_RDWR)
     client.raw.close()
     wait_until(lambda: plaintext.session_count <= before)
+
+
+@pytest.mark.parametrize("described", ["statement", "portal", "again"])
+def test_a_statement_prepared_before_a_view_changed_is_masked_by_what_the_view_is_now(client, plaintext, mint, described):
+    """The server plans it again, and the same column is another one then, whichever way and whenever the client had it described."""
+    definer = Client(plaintext.port, mint())
+    definer.query("create or replace view changing as select name as value from customers where id = 5")
+    client.send("P", b"kept\0select value from changing\0\0\0")
+    client.send("D", b"Skept\0")
+    bind = b"\0kept\0" + struct.pack("!hhh", 0, 0, 0)
+    execute = b"\0" + struct.pack("!i", 0)
+
+    def run():
+        client.send("B", bind)
+        if described == "portal":
+            client.send("D", b"P\0")
+        elif described == "again":
+            client.send("D", b"Skept\0")
+        client.send("E", execute)
+        client.send("S")
+        return b"".join(body for kind, body in client.until_ready() if kind == "D")
+
+    assert all(b"Customer 5" in run() for _ in range(6))
+    for column, shown in (("ssn", b"[redacted]"), ("email", b"c5@example.com"), ("ssn", b"[redacted]")):
+        definer.query(f"create or replace view changing as select {column} as value from customers where id = 5")
+        for _ in range(3):
+            assert shown in run()
+    definer.query("drop view changing")
+    definer.raw.close()

@@ -181,6 +181,15 @@ class PostgresDoor:
         """The action of an event that was let through before, described with what it was judged with then."""
         return actions.describe(read_statement(event), facts, self._settings)
 
+    def renew(self, event: JudgedEvent, action: Action, facts: Mapping[str, object]) -> tuple[Action, Mapping[str, object]]:
+        """What the result of an action is described with: what it was judged with, but for a statement that was prepared before the
+        catalogue changed. The server plans it again, so its columns are what the definitions of now make of them.
+        """
+        if not isinstance(event, Parse) or self._checked is None or facts.get(CATALOG) is self._checked:
+            return action, facts
+        renewed = {**facts, CATALOG: self._checked}
+        return actions.describe_in_session(read_statement(event), renewed, self._settings, self.names)[0], renewed
+
     @property
     def snapshot(self) -> object:
         """The snapshot the last event was described with."""

@@ -178,11 +178,11 @@ class PostgresHost:
         return len(self._sessions)
 
     def count(self) -> Mapping[str, int]:
-        """Sessions now, and what all sessions since the start amounted to: actions, refused, rows, bytes, logins refused."""
+        """Sessions now, and what all sessions since the start amounted to: actions, refused, rows, bytes, logins refused, loans."""
         totals = self._totals.copy()
         for session in self._sessions:
             totals.update({f"{name}_total": value for name, value in session.counters.items()})
-        return {"sessions": len(self._sessions), **totals}
+        return {"sessions": len(self._sessions), **totals, **({} if self._loans is None else self._loans.count())}
 
     async def serve(self, wire: Wire, is_tls: bool) -> None:
         """One accepted connection, from its first byte to its end."""

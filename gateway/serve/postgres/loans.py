@@ -74,6 +74,7 @@ class Loans:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._has_ended = False
+        self._total = 0
 
     def start(self) -> None:
         """Start the thread; call it on the event loop of the sessions."""
@@ -92,10 +93,9 @@ class Loans:
             self._loop.remove_reader(self._relay.fileno())
             await asyncio.to_thread(self._thread.join)
 
-    @property
-    def count(self) -> int:
-        """Sessions that are lent now."""
-        return len(self._lent)
+    def count(self) -> dict[str, int]:
+        """Sessions that are lent now, and loans since the start."""
+        return {"sessions_lent": len(self._lent), "loans_total": self._total}
 
     def lend(
         self,
@@ -124,6 +124,7 @@ class Loans:
         """
         number = self._relay.lend(kernel, chain, *descriptors, expires_ns, until_ns)
         self._lent[number] = borrower, group
+        self._total += 1
         return number
 
     @property

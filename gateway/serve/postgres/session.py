@@ -349,7 +349,7 @@ class PostgresSession:
         if opened is None or opened.ruling.action is None:
             self._kernel.withhold(event.id, enforce.refuse(unknown_result()))
             return
-        request = opened.ruling.action
+        request, opened.facts = self._door.renew(opened.event, opened.ruling.action, opened.facts)
         if isinstance(event, RowDescription):
             action = self._door.describe_rows(request, event, opened.facts)
         else:

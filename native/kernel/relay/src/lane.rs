@@ -211,8 +211,9 @@ impl Lane {
             }
         }
         let durable = common.writer.durable();
-        self.sides[SERVER].put(to_server, self.effects_after, durable);
-        if self.sides[CLIENT].put(to_client, self.answers_after, durable) {
+        let mut waits = self.sides[SERVER].put(to_server, self.effects_after, durable);
+        waits |= self.sides[CLIENT].put(to_client, self.answers_after, durable);
+        if waits {
             match &mut queued {
                 Some(queued) => queued.is_awaited = true,
                 None => common.writer.ring(), // somebody waits for what was in no hurry
