@@ -86,7 +86,8 @@ class Log:
         self._disk = disk
         self._clock = clock
         self._lock_descriptor = lock_descriptor
-        self._started_ns = time.monotonic_ns()
+        self.started_ns = time.monotonic_ns()
+        """When the log was opened, on the monotonic clock: records count from there."""
         self._chains = found.chains
         self._log_chain = found.chains[LOG_SID]
         self._sessions: dict[str, SessionLog] = {}
@@ -313,7 +314,7 @@ class Log:
         return chain.envelop(kind, fields, index, ts, mono_us)
 
     def _read_clocks(self) -> tuple[str, int]:
-        return format_time(self._clock()), (time.monotonic_ns() - self._started_ns) // 1000
+        return format_time(self._clock()), (time.monotonic_ns() - self.started_ns) // 1000
 
     def _enqueue(self, entry: Entry) -> None:
         if self._publisher.backlog_bytes > MAX_BACKLOG_BYTES:
@@ -367,7 +368,7 @@ class Log:
     @property
     def failure(self) -> EvidenceWriteError | None:
         """Why the log has failed, or None while it works."""
-        return None if self._failure is None else describe_failure(self._failure)
+        return describe_failure(self._failure) if self._failure else None
 
     @property
     def is_writable(self) -> bool:
@@ -378,11 +379,6 @@ class Log:
     def writer(self) -> Writer | None:
         """The native writer, for who appends to sessions that are lent."""
         return self._wal.writer
-
-    @property
-    def started_ns(self) -> int:
-        """Monotonic nanoseconds at which the log was opened: records count from there."""
-        return self._started_ns
 
     @property
     def size(self) -> int:

@@ -399,7 +399,7 @@ class LimitsSection(Settings):
         description="Requests a client may send ahead of their replies. Default 1,000: pipelines are shorter.",
     )
     max_sessions: int = Field(
-        default=500, ge=1, le=100_000, description="Sessions open at once in one worker. Default 500: each takes about 200 kB."
+        default=500, ge=1, le=100_000, description="Sessions open at once in one worker. Default 500: each takes about 50 kB."
     )
     max_sessions_per_subject: int = Field(
         default=100,

@@ -46,6 +46,7 @@ from gateway.serve.clients_api import make_client_routes
 from gateway.serve.evidence import Evidence, keep_bundle, open_evidence
 from gateway.serve.hosts import Host, Parts
 from gateway.serve.http.start import start_http_host
+from gateway.serve.postgres.loans import MAX_LENT
 from gateway.serve.postgres.start import MAX_PENDING_LOGINS, start_postgres_host
 from gateway.serve.ssh.certificates_api import make_certificate_routes
 from gateway.serve.ssh.start import RunningSsh, start_ssh_host
@@ -59,8 +60,9 @@ often as this took 4 % of the time; twenty thousand small objects are a few mega
 SESSION_DESCRIPTORS: Final = 2
 """Descriptors of one session: the agent's connection and the target's."""
 
-OTHER_DESCRIPTORS: Final = 512
-"""Descriptors beside sessions and logins: the log's open chunk files (256), its segment, listeners, evaluators, questions."""
+OTHER_DESCRIPTORS: Final = 512 + 2 * MAX_LENT
+"""Descriptors beside sessions and logins: the log's open chunk files (256), its segment, listeners, evaluators, questions; and those of
+PostgreSQL sessions that are lent, once more."""
 
 EXPIRE_EVERY_S: Final = 30.0
 """How often requests for review that ran out are recorded as expired; an approval that ran out is never honoured anyway."""

@@ -75,7 +75,7 @@ def test_what_needs_a_decision_ends_the_loan_and_another_begins(plain, open_sess
     rows = be_lent(plain, connection, "select name, ssn from customers where id = 3")
     assert rows == [("Customer 3", "[redacted]")]
     for _ in range(3):
-        with pytest.raises(psycopg.Error, match="test.unbounded") as caught:
+        with pytest.raises(psycopg.Error, match="unbounded") as caught:
             connection.execute("delete from orders")
         assert "decision" in caught.value.diag.message_detail + (caught.value.diag.message_hint or "")
         assert count(plain, "sessions_lent") == 0
@@ -149,7 +149,7 @@ def test_a_statement_of_a_lent_session_can_be_cancelled(plain, open_session):
     thread.start()
 
     def cancel():
-        connection.cancel()
+        connection.cancel_safe(timeout=5)
         return not thread.is_alive()
 
     wait_until(cancel)
@@ -202,10 +202,11 @@ def test_sessions_that_are_lent_end_with_the_gateway(make_gateway, make_connecti
         for session in sessions:
             be_lent(running, session, "select name from customers where id = 1")
         assert count(running, "sessions_lent") == 3
-    with pytest.raises(psycopg.Error, match="57P01|shut|terminat"):
+    with pytest.raises(psycopg.OperationalError):
         sessions[0].execute("select name from customers where id = 1")
     closed = [record for record in running.read_records() if record["type"] == "session.close"]
-    assert [record["reason"] for record in closed] == ["the gateway shut down"] * 3 or len({r["reason"] for r in closed}) == 1
+    assert len(closed) == 3
+    assert {record["reason"] for record in closed} == {"shutdown"}
     assert {record["counters"]["rows"] for record in closed} == {LEND_AFTER}
 
 

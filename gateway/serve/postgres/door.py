@@ -182,8 +182,10 @@ class PostgresDoor:
         return actions.describe(read_statement(event), facts, self._settings)
 
     def renew(self, event: JudgedEvent, action: Action, facts: Mapping[str, object]) -> tuple[Action, Mapping[str, object]]:
-        """What the result of an action is described with: what it was judged with, but for a statement that was prepared before the
-        catalogue changed. The server plans it again, so its columns are what the definitions of now make of them.
+        """What the result of an action is described with: what it was judged with, or what is known now where it was prepared before.
+
+        The server plans a prepared statement again once a definition has changed, so its columns are what the definitions of now make
+        of them.
         """
         if not isinstance(event, Parse) or self._checked is None or facts.get(CATALOG) is self._checked:
             return action, facts
