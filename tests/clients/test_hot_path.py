@@ -151,7 +151,8 @@ def rename(record, ids):
             renamed[name] = ids.setdefault(renamed[name], f"d{len(ids)}")
     for name in ("input", "transcript", "answer"):
         if isinstance(renamed.get(name), dict):
-            renamed[name] = "sealed" if name == "input" else renamed[name]["bytes"]
+            # An answer is a plan, which changes as soon as the server has looked at its tables.
+            renamed[name] = renamed[name]["bytes"] if name == "transcript" else "sealed"
     if "facts" in renamed:
         renamed["facts"] = rename_catalog(renamed["facts"], ids)
     return renamed
