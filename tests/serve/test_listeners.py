@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 
 import pytest
@@ -213,3 +214,54 @@ async def test_an_arrival_is_offered_only_while_a_reader_waits_for_nothing_else(
     await reading
     assert wire.take() == b"woken"
     assert offered == [b"yes", b"no"]
+
+
+async def test_a_wire_is_lent_only_while_nothing_of_it_waits():
+    """Whoever has it meanwhile reads and writes; then it goes on here, with what arrived in between."""
+    accepted = asyncio.get_running_loop().create_future()
+    over = asyncio.Event()
+
+    async def keep(wire, _):
+        accepted.set_result(wire)
+        await over.wait()
+
+    async with listening(keep) as listener:
+        _, wire = await dial(listener)
+        wire.write(b"x")
+        ours = await accepted
+        await ours.wait()
+        assert ours.lend() is None  # not read
+        assert await ours.read() == b"x"
+        descriptor = ours.lend()
+        with socket.socket(fileno=os.dup(descriptor)) as lent:
+            wire.write(b"abc")
+            lent.setblocking(True)
+            lent.settimeout(20)
+            assert lent.recv(2) == b"ab"
+            lent.sendall(b"said")
+        assert await wire.read() == b"said"
+        assert not ours._size
+        ours.take_back()
+        assert await ours.read() == b"c"
+        ours.write(b"y" * (WRITE_HIGH_BYTES * 64))
+        assert ours.lend() is None  # not sent
+        wire.abort()
+        await ours.gone.wait()
+        assert ours.lend() is None
+        over.set()
+
+
+async def test_an_encrypted_wire_is_not_lent(tmp_path):
+    tls = ServerTls(*make_authority(tmp_path).issue("gateway"))
+    lent = asyncio.get_running_loop().create_future()
+
+    async def keep(wire, is_tls):
+        lent.set_result((is_tls, wire.lend()))
+
+    async with listening(keep, tls=tls.context) as listener:
+        context = client_context("require", None)
+        _, wire = await asyncio.get_running_loop().create_connection(
+            Wire, *listener.address, ssl=context, server_hostname="localhost"
+        )
+        assert await lent == (True, None)
+        wire.close()
