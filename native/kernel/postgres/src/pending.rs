@@ -14,8 +14,19 @@ pub(crate) enum Subject {
     Closed(Named, String),
     /// A cursor made in SQL: its columns may be told, its rows come by FETCH only.
     Cursor,
-    /// The ErrorResponse of a refusal, and whether the refusal ends the unnamed statement.
-    Refusal(Vec<u8>, bool),
+    /// The ErrorResponse of a refusal, and what the refused message would have ended.
+    Refusal(Vec<u8>, Ends),
+}
+
+/// What a message that fails leaves nothing of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ends {
+    /// It ends no name.
+    Nothing,
+    /// A Parse: the unnamed statement.
+    Statement,
+    /// A Query: the unnamed statement and the unnamed portal.
+    StatementAndPortal,
 }
 
 /// One question without its complete answer.

@@ -5,7 +5,7 @@ use crate::decode::{self, Named};
 use crate::encode;
 use crate::event::{ActionStatus, ResultEnd, ServerEvent};
 use crate::framing::{Frame, FrameBuffer};
-use crate::pending::Subject;
+use crate::pending::{Ends, Subject};
 use crate::session::Session;
 use crate::state::{step, Expect, Step};
 use crate::statement::{Cut, Rows};
@@ -106,12 +106,15 @@ impl Session {
     pub(crate) fn say_refusals(&mut self) {
         while self.head_expect() == Expect::Local {
             if let Some(entry) = self.pending.pop() {
-                if let Subject::Refusal(error, ends_unnamed) = entry.subject {
+                if let Subject::Refusal(error, ends) = entry.subject {
                     if !self.is_withholding {
                         self.to_client.extend_from_slice(&error);
                     }
-                    if ends_unnamed {
+                    if ends != Ends::Nothing {
                         self.statements.confirm_close("");
+                    }
+                    if ends == Ends::StatementAndPortal {
+                        self.portals.confirm_close("");
                     }
                 }
             }

@@ -19,7 +19,7 @@ use crate::known::Known;
 use crate::lesson::Gate;
 use crate::masking::TextMasker;
 use crate::names::Names;
-use crate::pending::{Entry, Pending, Subject};
+use crate::pending::{Ends, Entry, Pending, Subject};
 use crate::results::JudgedServer;
 use crate::state::Expect;
 use crate::statement::{Portal, Statement};
@@ -368,7 +368,11 @@ impl Session {
                 (Expect::Close, Subject::Closed(Named::Statement, name)) => {
                     self.statements.send_close(name)
                 }
-                (Expect::Query, _) => self.statements.send_close(""),
+                (Expect::Query, _)
+                | (
+                    Expect::Local,
+                    Subject::Refusal(_, Ends::Statement | Ends::StatementAndPortal),
+                ) => self.statements.send_close(""),
                 _ => {}
             }
         }
@@ -390,7 +394,10 @@ impl Session {
                 (Expect::Close, Subject::Closed(Named::Portal, name)) => {
                     self.portals.send_close(name)
                 }
-                (Expect::Query, _) => self.portals.send_close(""),
+                (Expect::Query, _)
+                | (Expect::Local, Subject::Refusal(_, Ends::StatementAndPortal)) => {
+                    self.portals.send_close("")
+                }
                 _ => {}
             }
         }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use crate::encode::{self, Fields};
 use crate::event::{ActionStatus, ServerEvent};
-use crate::pending::{Entry, Subject};
+use crate::pending::{Ends, Entry, Subject};
 use crate::session::{ResolveError, Session};
 use crate::state::Expect;
 use crate::statement::{Portal, Statement};
@@ -93,10 +93,13 @@ impl Session {
                     self.refuse_simple(error)
                 }
                 Judged::Undecodable { is_simple: false } => {
-                    self.refuse_extended(error, true, false)
+                    self.refuse_extended(error, Ends::Statement, false)
                 }
-                Judged::Parse { name, .. } => self.refuse_extended(error, name.is_empty(), false),
-                Judged::Execute { .. } => self.refuse_extended(error, false, false),
+                Judged::Parse { name, .. } if name.is_empty() => {
+                    self.refuse_extended(error, Ends::Statement, false)
+                }
+                Judged::Parse { .. } => self.refuse_extended(error, Ends::Nothing, false),
+                Judged::Execute { .. } => self.refuse_extended(error, Ends::Nothing, false),
             }
         }
         Ok(self.run(Session::advance_client)?)
@@ -192,7 +195,7 @@ impl Session {
     fn refuse_simple(&mut self, error: Vec<u8>) {
         self.push(Entry::new(
             Expect::Local,
-            Subject::Refusal(error, true),
+            Subject::Refusal(error, Ends::StatementAndPortal),
             None,
             self.segment,
         ));
@@ -204,14 +207,14 @@ impl Session {
         self.send_sync();
     }
 
-    fn refuse_extended(&mut self, error: Vec<u8>, ends_unnamed: bool, is_client_fault: bool) {
+    fn refuse_extended(&mut self, error: Vec<u8>, ends: Ends, is_client_fault: bool) {
         self.push(Entry::new(
             Expect::Local,
-            Subject::Refusal(error, ends_unnamed),
+            Subject::Refusal(error, ends),
             None,
             self.segment,
         ));
-        if ends_unnamed {
+        if ends == Ends::Statement {
             // A Parse that fails leaves no unnamed statement behind.
             self.statements.send_close("");
         }
@@ -236,6 +239,10 @@ impl Session {
     /// An error the session finds by itself, in a message that means nothing: there is no action to be judged. As with any
     /// error of its client the server's transaction fails.
     pub(crate) fn refuse_locally(&mut self, code: &str, message: &str, hint: &str) {
-        self.refuse_extended(encode::local_error(code, message, hint), false, true);
+        self.refuse_extended(
+            encode::local_error(code, message, hint),
+            Ends::Nothing,
+            true,
+        );
     }
 }
