@@ -108,8 +108,8 @@ class SessionBudget:
 
     def find_row_limit(self, obligations: Iterable[Obligation]) -> int | None:
         """How many rows may still be delivered, the least of all bounds; None without one. Raises UncountableError."""
-        bounds = [item for item in obligations if item.kind == "volume_limit"]
-        return min((max(0, _count(item, "rows") - self._usage[_scope(item)].rows.read()) for item in bounds), default=None)
+        bounds = self.bind_rows(obligations)
+        return min((max(0, bound - count.read()) for count, bound in bounds if bound is not None), default=None)
 
     def bind_rows(self, obligations: Iterable[Obligation]) -> list[tuple[RowCount, int | None]]:
         """What rows count on, and how many each count may reach, for who counts them elsewhere. Raises UncountableError."""

@@ -5,10 +5,17 @@ and decisions belong to the caller. Every object here that met a violation stays
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Final, Literal, NotRequired, TypedDict
 
 from sealgate_native.mask import ColumnMask, Detectors
 from sealgate_native.record import Counters, Drafts
+
+CLIENT_EVENTS: Final = 1
+SERVER_EVENTS: Final = 2
+HOLDING: Final = 4
+SETTLED: Final = 8
+"""What a session says of itself after an arrival (`Session.pass_client`): an event of either side waits, the client's direction waits for
+a reply of the server, everything sent to the server is answered."""
 
 class ProtocolViolation(ValueError):
     """The bytes break the protocol or a limit. The text never quotes them."""

@@ -55,6 +55,3 @@ class Relay:
 
     def active_ns(self, number: int, /) -> int:
         """Monotonic time of a session's last arrival; 0 where it is not here."""
-
-    def count(self) -> int:
-        """Sessions that are here."""

@@ -455,6 +455,10 @@ impl Session {
 pub fn register(py: Python<'_>, parent: &Bound<'_, PyModule>) -> PyResult<()> {
     let module = PyModule::new(py, "postgres")?;
     module.add("ProtocolViolation", py.get_type::<ProtocolViolation>())?;
+    module.add("CLIENT_EVENTS", sealgate_postgres::CLIENT_EVENTS)?;
+    module.add("SERVER_EVENTS", sealgate_postgres::SERVER_EVENTS)?;
+    module.add("HOLDING", sealgate_postgres::HOLDING)?;
+    module.add("SETTLED", sealgate_postgres::SETTLED)?;
     module.add_class::<FrameReader>()?;
     module.add_class::<Session>()?;
     module.add_class::<RowCount>()?;

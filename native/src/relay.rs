@@ -103,10 +103,6 @@ impl Relay {
     fn active_ns(&self, py: Python<'_>, number: u64) -> u64 {
         py.detach(|| self.inner.active_ns(number))
     }
-
-    fn count(&self, py: Python<'_>) -> usize {
-        py.detach(|| self.inner.count())
-    }
 }
 
 fn duplicate(number: i32) -> std::io::Result<OwnedFd> {

@@ -5,12 +5,11 @@ import socket
 import time
 
 import pytest
-from sealgate_native.postgres import Session, encode_query
+from sealgate_native.postgres import CLIENT_EVENTS, Session, encode_query
 from sealgate_native.record import Chain, Sealer, Writer
 
 from gateway.errors import EvidenceUnavailableError
 from gateway.serve.postgres.loans import MAX_LENT, Loans
-from gateway.serve.postgres.traffic import CLIENT_EVENTS
 from gateway.testing.waiting import wait_until_async
 
 

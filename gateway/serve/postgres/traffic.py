@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from sealgate_native.postgres import ProtocolViolation, Session
+from sealgate_native.postgres import CLIENT_EVENTS, HOLDING, SERVER_EVENTS, SETTLED, ProtocolViolation, Session
 from sealgate_native.record import Drafts
 
 from gateway.errors import EvidenceUnavailableError
@@ -28,12 +28,6 @@ from gateway.serve.postgres.loans import Loans, Returned
 from gateway.serve.release import ReleaseQueue
 
 logger = logging.getLogger(__name__)
-
-CLIENT_EVENTS: Final = 1
-SERVER_EVENTS: Final = 2
-HOLDING: Final = 4
-SETTLED: Final = 8
-"""What the kernel says of itself after an arrival (`Session.pass_client`)."""
 
 EVENTS: Final = CLIENT_EVENTS | SERVER_EVENTS
 

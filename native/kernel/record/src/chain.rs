@@ -79,12 +79,11 @@ impl Chain {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues records behind those before; gives the index of the last one, and the records, whose bytes may be made ahead of need.
+    /// Queues records behind those before, to be written with the next entry that rings, or when somebody does; gives the index of the last one, and the records, whose bytes may be made ahead of need.
     pub fn append(
         &self,
         writer: &Writer,
         drafts: Drafts,
-        rings: bool,
         clocks: Clocks<'_>,
     ) -> Result<(u64, Prepared), NotAppended> {
         let Ok(measure) = drafts.measure() else {
@@ -98,7 +97,7 @@ impl Chain {
             placed = Some(prepared);
             item
         };
-        let queued = writer.append(size, rings, make);
+        let queued = writer.append(size, make);
         match (queued, placed) {
             (Ok(index), Some(prepared)) => Ok((index + records - 1, prepared)),
             (queued, _) => Err(NotAppended {
@@ -209,7 +208,7 @@ mod tests {
     #[test]
     fn records_follow_one_another_and_the_chain_knows_what_is_open() {
         let (chain, writer) = (chain(), writer());
-        let refused = chain.append(&writer, decided("d1"), false, CLOCKS).err();
+        let refused = chain.append(&writer, decided("d1"), CLOCKS).err();
         let NotAppended { drafts, why } = refused.unwrap(); // the first entry of all starts a segment
         assert_eq!((why, drafts.is_empty()), (Some(Refused::Segment), false));
         assert_eq!(chain.progress().sseq, 4);
@@ -222,12 +221,9 @@ mod tests {
             foreign: None,
         };
         writer.push(first, true);
-        assert_eq!(chain.append(&writer, drafts, false, CLOCKS).unwrap().0, 11);
+        assert_eq!(chain.append(&writer, drafts, CLOCKS).unwrap().0, 11);
         assert_eq!(chain.progress().pending, ["d0", "d1"]);
-        assert_eq!(
-            chain.append(&writer, ended("d0"), true, CLOCKS).unwrap().0,
-            12
-        );
+        assert_eq!(chain.append(&writer, ended("d0"), CLOCKS).unwrap().0, 12);
         let progress = chain.progress();
         assert_eq!((progress.sseq, progress.chunk), (6, 7));
         assert_eq!(progress.pending, ["d1"]);

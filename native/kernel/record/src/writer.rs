@@ -266,13 +266,8 @@ impl Writer {
         self.enter(&mut self.lock(), item, rings);
     }
 
-    /// Queues records that `make` gives their place, from the index it is given on; returns that index.
-    pub fn append(
-        &self,
-        size: usize,
-        rings: bool,
-        make: impl FnOnce(u64) -> Item,
-    ) -> Result<u64, Refused> {
+    /// Queues records that `make` gives their place, from the index it is given on; returns that index. Whoever waits for them rings.
+    pub fn append(&self, size: usize, make: impl FnOnce(u64) -> Item) -> Result<u64, Refused> {
         let mut queue = self.wait_for_turn();
         if queue.is_closed {
             return Err(Refused::Closed);
@@ -284,7 +279,7 @@ impl Writer {
             return Err(Refused::Segment);
         }
         let index = queue.next_index;
-        self.enter(&mut queue, make(index), rings);
+        self.enter(&mut queue, make(index), false);
         Ok(index)
     }
 

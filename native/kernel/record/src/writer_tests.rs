@@ -178,7 +178,7 @@ fn what_the_host_did_not_queue_is_numbered_between_its_entries_and_given_back_in
     let (path, file) = segment("foreign");
     let writer = writer(9);
     writer.push(item(b"aa", true), true);
-    assert_eq!(writer.append(68, true, foreign), Ok(11));
+    assert_eq!(writer.append(68, foreign), Ok(11));
     writer.push(item(b"bb", false), true);
     writer.push(item(b"cc", false), true);
     assert_eq!(
@@ -201,15 +201,15 @@ fn what_the_host_did_not_queue_is_numbered_between_its_entries_and_given_back_in
 #[test]
 fn an_entry_that_does_not_fit_is_refused_with_the_reason() {
     let writer = writer(9);
-    assert_eq!(writer.append(68, true, foreign), Err(Refused::Segment));
+    assert_eq!(writer.append(68, foreign), Err(Refused::Segment));
     writer.push(item(b"aa", true), true);
-    assert_eq!(writer.append(900, true, foreign), Err(Refused::Segment));
-    assert_eq!(writer.append(1 << 20, true, foreign), Err(Refused::Busy));
-    assert_eq!(writer.append(68, true, foreign), Ok(11));
+    assert_eq!(writer.append(900, foreign), Err(Refused::Segment));
+    assert_eq!(writer.append(1 << 20, foreign), Err(Refused::Busy));
+    assert_eq!(writer.append(68, foreign), Ok(11));
     let bell = Arc::new(Bell::new().unwrap());
     writer.listen(Arc::clone(&bell));
     writer.close();
-    assert_eq!(writer.append(68, true, foreign), Err(Refused::Closed));
+    assert_eq!(writer.append(68, foreign), Err(Refused::Closed));
     assert_eq!(
         (writer.is_closed(), writer.count_foreign()),
         (true, (2, 100))
@@ -225,7 +225,7 @@ fn nothing_is_numbered_while_the_host_has_the_turn() {
     assert!(writer.try_hold() && !writer.try_hold());
     let thread = std::thread::spawn({
         let writer = Arc::clone(&writer);
-        move || writer.append(68, true, foreign)
+        move || writer.append(68, foreign)
     });
     writer.push(item(b"bb", false), true);
     writer.release();

@@ -185,7 +185,7 @@ impl Lane {
             let (has_decisions, has_data) = (drafts.has_decisions(), drafts.has_data());
             let is_awaited = has_effects || has_data;
             let stamp = || clock::stamp(common.log_started_ns);
-            match self.chain.append(common.writer, drafts, false, &stamp) {
+            match self.chain.append(common.writer, drafts, &stamp) {
                 Ok((index, prepared)) => {
                     queued = Some(Queued {
                         prepared,

@@ -166,7 +166,6 @@ impl Relay {
                 self.writer.ring();
                 company_until_ns = None;
             }
-            let before = self.writer.next_index();
             let mut state = self.lock();
             if state.is_stopping {
                 return Ok(());
@@ -188,12 +187,11 @@ impl Relay {
             queued.iter().for_each(|queued| queued.prepared.make());
             if queued.iter().any(|queued| queued.is_awaited) {
                 self.writer.ring();
+            } else if !queued.is_empty() {
+                // The answer's records will most likely come first, and take those of the question along under their sync.
+                company_until_ns.get_or_insert_with(|| clock::mono_ns() + MAX_DELAY_NS);
             }
             queued.clear();
-            if company_until_ns.is_none() && self.writer.next_index() != before {
-                // The answer's records will most likely come first, and take those of the question along under their sync.
-                company_until_ns = Some(clock::mono_ns() + MAX_DELAY_NS);
-            }
         }
     }
 
