@@ -69,6 +69,8 @@ class SessionState:
 
     def is_kept_unapproved(self, outcome: Mapping[str, Any]) -> bool:
         """Whether an outcome says that a transaction was kept with something in it that nobody had granted."""
+        if not self.held:
+            return False
         tags = str(outcome.get("tag") or "").split("; ")
         if outcome["decision_id"] in self.held and outcome["status"] not in {"completed", "withheld", "unknown"}:
             del self.held[outcome["decision_id"]]  # it failed, and did nothing
@@ -149,7 +151,8 @@ class RecordPass:
                 session.last_ts = ts
                 if ts[:_MINUTE] != self._minute or ts < self._latest:
                     self._on_time(ts, kind, index)
-                self._latest = max(self._latest, ts)
+                else:
+                    self._latest = ts
                 handler = handlers.get(kind)
                 if handler is not None:
                     handler(session, record, index)
@@ -238,7 +241,8 @@ class RecordPass:
         session.decisions[decision_id] = effect if is_released or effect not in _RELEASING else "refused"
         if approval.get("deferred") is True or is_held:
             session.decisions[decision_id] = "allow"
-        session.follow_held(record, is_held=is_held)
+        if is_held or session.held:
+            session.follow_held(record, is_held=is_held)
         if is_released and record.get("phase") == "request":
             session.pending.add(decision_id)
         replay = record.get("replay", NOT_RECORDED)
@@ -322,7 +326,7 @@ class RecordPass:
         moment, latest = parse_moment(ts), parse_moment(self._latest) if self._latest else None
         if moment is None:
             raise ValueError(f"{ts!r} is not a time")
-        self._minute = ts[:_MINUTE]
+        self._minute, self._latest = ts[:_MINUTE], max(self._latest, ts)
         if latest is None:
             return
         silence_s = (moment - latest).total_seconds()
