@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import logging
 import socket
-import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final, cast
+
+from sealgate_native.tls import Channel, ServerContext, TlsError
 
 logger = logging.getLogger(__name__)
 
@@ -34,13 +35,21 @@ MAX_CONNECTIONS: Final = 1_024
 BACKLOG: Final = 256
 """Connections the kernel keeps until accepted; bursts of agents starting together stay well below."""
 
+Line = tuple[int, Channel | None]
+"""A connection that can be lent: the socket's descriptor, to be duplicated, and the TLS channel of what passes through it."""
+
 
 class Wire(asyncio.Protocol):
-    """One byte stream to a peer. Read by one task at a time, written by any."""
+    """One byte stream to a peer. Read by one task at a time, written by any.
+
+    Args:
+        tls: where the stream is encrypted from its first byte; see `shake_hands`.
+    """
 
     __slots__ = (
         "_chunks",
         "_ended",
+        "_handshake",
         "_is_paused",
         "_is_reading",
         "_is_woken",
@@ -51,10 +60,14 @@ class Wire(asyncio.Protocol):
         "gone",
         "is_write_paused",
         "receiver",
+        "tls",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, tls: Channel | None = None) -> None:
         self._transport: asyncio.Transport | None = None
+        self.tls = tls
+        """The TLS channel of an encrypted stream; everything read and written passes through it."""
+        self._handshake: asyncio.Future[None] | None = None
         self._chunks: list[bytes] = []
         self._size = 0
         self._is_paused = False
@@ -78,6 +91,8 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop for each arrival."""
+        if self.tls is not None and not (data := self._decrypt(data)):
+            return
         if self.receiver is not None and self._is_reading and not self._is_woken and not self._chunks and self.receiver(data):
             return
         self._chunks.append(data)
@@ -153,9 +168,18 @@ class Wire(asyncio.Protocol):
         return data
 
     def write(self, data: bytes) -> None:
-        """Queue bytes; pair with `drain`. Does nothing once the peer has left."""
-        if self._transport is not None and not self._ended:
+        """Queue bytes; pair with `drain`. Does nothing once the peer has left or `close` was called."""
+        if self._transport is None or self._ended or self._transport.is_closing():
+            return
+        if self.tls is None:
             self._transport.write(data)
+            return
+        try:
+            self._transport.write(self.tls.send(data))
+        except TlsError as error:
+            logger.debug("a TLS connection failed: %s", error)
+            self.abort()
+            self._end()
 
     async def drain(self) -> None:
         """Wait until the peer has caught up, or has left."""
@@ -164,47 +188,77 @@ class Wire(asyncio.Protocol):
             self._writers.append(writer)
             await writer
 
-    async def start_tls(self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None) -> None:
-        """Encrypt from here on. Raises ssl.SSLError, OSError or TimeoutError when the handshake fails."""
-        loop = asyncio.get_running_loop()
-        if self._transport is None or self._ended:
+    async def start_tls(self, channel: Channel) -> None:
+        """Encrypt from here on. Raises TlsError, another OSError or TimeoutError when the handshake fails."""
+        if self._chunks:
+            raise ConnectionResetError("bytes before the TLS handshake")  # they could be an intruder's
+        self.tls = channel
+        self._transmit(channel.begin())
+        await self.shake_hands()
+
+    async def shake_hands(self) -> None:
+        """Wait until the peer has done its part of the TLS handshake. Raises as `start_tls`."""
+        if self.tls is None or self.tls.is_open:
+            return
+        if self._ended:
             raise ConnectionResetError("the peer left before the TLS handshake")
-        encrypted = await loop.start_tls(
-            self._transport,
-            self,
-            context,
-            server_side=server_side,
-            server_hostname=server_hostname,
-            ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT_S,
-        )
-        if encrypted is None:
-            raise ConnectionResetError("the peer left during the TLS handshake")
-        self._transport = encrypted
-        self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+        self._handshake = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(TLS_HANDSHAKE_TIMEOUT_S):
+                await self._handshake
+        finally:
+            self._handshake = None
 
-    def lend(self) -> int | None:
-        """Leave reading and writing to somebody else for a while: the socket's descriptor, to be duplicated.
+    def _decrypt(self, data: bytes) -> bytes:
+        """Plain bytes of an arrival, none of them once TLS has failed."""
+        channel = cast("Channel", self.tls)
+        plain = b""
+        try:
+            plain = channel.receive(data)
+        except TlsError as error:
+            self._settle_handshake(error)
+            logger.debug("a TLS connection failed: %s", error)
+        self._transmit(channel.take_outgoing())
+        if channel.is_open:
+            self._settle_handshake(None)
+        if channel.is_over:
+            if plain:
+                self._chunks.append(plain)
+            self._end()
+            return b""
+        return plain
 
-        None where that cannot be: TLS, which only this end can speak, or bytes that were not read or not sent.
+    def _settle_handshake(self, error: OSError | None) -> None:
+        if self._handshake is None or self._handshake.done():
+            return
+        if error is None:
+            self._handshake.set_result(None)
+        else:
+            self._handshake.set_exception(error)
+
+    def _transmit(self, data: bytes) -> None:
+        if data and self._transport is not None:
+            self._transport.write(data)
+
+    def lend(self) -> Line | None:
+        """Leave reading and writing to somebody else for a while.
+
+        None where that cannot be, because bytes were not read or not sent.
         """
         transport = self._transport
-        if transport is None or self._ended or self._chunks or transport.is_closing() or self.tls is not None:
-            return None
-        if transport.get_write_buffer_size():
+        if transport is None or self._ended or self._chunks or transport.is_closing() or transport.get_write_buffer_size():
             return None
         transport.pause_reading()
         lent: socket.socket = transport.get_extra_info("socket")
-        return lent.fileno()
+        return lent.fileno(), self.tls
 
-    def take_back(self) -> None:
-        """Read and write here again."""
+    def take_back(self, unsent: bytes = b"") -> None:
+        """Read and write here again, beginning with what whoever had it could not send any more (encrypted, where the stream is)."""
         if self._transport is not None:
             self._transport.resume_reading()
-
-    @property
-    def tls(self) -> ssl.SSLObject | None:
-        """The TLS state of an encrypted stream."""
-        return None if self._transport is None else self._transport.get_extra_info("ssl_object")
+        self._transmit(unsent)
+        if self.tls is not None and self.tls.is_over:
+            self._end()  # nothing may ever arrive that would tell
 
     @property
     def peer_ip(self) -> str:
@@ -215,6 +269,8 @@ class Wire(asyncio.Protocol):
     def close(self) -> None:
         """Send what is queued, then close."""
         if self._transport is not None:
+            if self.tls is not None and not self._transport.is_closing():
+                self._transmit(self.tls.end())
             self._transport.close()
 
     def abort(self) -> None:
@@ -225,6 +281,7 @@ class Wire(asyncio.Protocol):
     def _end(self) -> None:
         self._ended = True
         self.gone.set()
+        self._settle_handshake(ConnectionResetError("the peer left during the TLS handshake"))
         self._wake_reader()
         self._wake_writers()
 
@@ -244,7 +301,7 @@ class Listener:
 
     Args:
         serve: gets the connected stream; `is_tls` tells that the client began with TLS at once.
-        tls: gives the server-side context for clients that begin with TLS at once; None where that is not offered.
+        tls: gives what clients are accepted with that begin with TLS at once; None where that is not offered.
         first_byte_timeout_s: how long a client may stay silent before its first byte.
         max_connections: at once, those that have not logged in included.
     """
@@ -253,7 +310,7 @@ class Listener:
         self,
         serve: Callable[[Wire, bool], Awaitable[None]],
         *,
-        tls: Callable[[], ssl.SSLContext] | None = None,
+        tls: Callable[[], ServerContext] | None = None,
         first_byte_timeout_s: float = 10.0,
         max_connections: int = MAX_CONNECTIONS,
     ) -> None:
@@ -330,12 +387,15 @@ class Listener:
             is_tls = first == TLS_RECORD_HANDSHAKE and self._tls is not None
             if accepted.family != socket.AF_UNIX:
                 accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            context = self._tls() if is_tls and self._tls is not None else None
-            timeout = TLS_HANDSHAKE_TIMEOUT_S if context is not None else None
-            _, wire = await loop.connect_accepted_socket(Wire, accepted, ssl=context, ssl_handshake_timeout=timeout)
+            channel = self._tls().accept() if is_tls and self._tls is not None else None
+            _, wire = await loop.connect_accepted_socket(lambda: Wire(channel), accepted)
+            await wire.shake_hands()
         except (OSError, TimeoutError) as error:
             logger.debug("a connection ended before its first message: %s", error)
-            accepted.close()
+            if wire is None:
+                accepted.close()
+            else:
+                wire.abort()
             return
         try:
             await self._serve(wire, is_tls)

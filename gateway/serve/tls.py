@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import ssl
 from pathlib import Path
 from typing import Final, Literal
+
+from sealgate_native.tls import ClientContext, ServerContext
 
 from gateway.errors import ConfigError, TargetError
 
 TlsMode = Literal["disable", "require", "verify-ca", "verify-full"]
 
-MINIMUM_VERSION: Final = ssl.TLSVersion.TLSv1_2
-"""Every supported client and server speaks at least TLS 1.2; older versions are broken."""
-
-POSTGRES_ALPN: Final = ["postgresql"]
+POSTGRES_ALPN: Final = "postgresql"
 """What a PostgreSQL client that begins with TLS at once must ask for, so that no other protocol's bytes are taken for it."""
 
 
@@ -23,28 +21,25 @@ class ServerTls:
     Args:
         cert_file: PEM chain, the gateway's own certificate first.
         key_file: PEM private key, unencrypted.
+        alpn: the one protocol name (RFC 7301) it agrees to.
     """
 
-    def __init__(self, cert_file: Path, key_file: Path, *, alpn: list[str] | None = None) -> None:
+    def __init__(self, cert_file: Path, key_file: Path, *, alpn: str | None = None) -> None:
         self._cert_file = cert_file
         self._key_file = key_file
         self._alpn = alpn
         self._stamp: tuple[int, int] | None = None
-        self._context: ssl.SSLContext | None = None
+        self._context: ServerContext | None = None
         self.context()
 
-    def context(self) -> ssl.SSLContext:
-        """The context for the next connection. Raises ConfigError when there never was a usable certificate."""
+    def context(self) -> ServerContext:
+        """What the next connection is accepted with. Raises ConfigError when there never was a usable certificate."""
         try:
             stamp = (self._cert_file.stat().st_mtime_ns, self._key_file.stat().st_mtime_ns)
             if self._context is not None and stamp == self._stamp:
                 return self._context
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.minimum_version = MINIMUM_VERSION
-            context.load_cert_chain(self._cert_file, self._key_file)
-            if self._alpn:
-                context.set_alpn_protocols(self._alpn)
-        except (OSError, ssl.SSLError) as error:
+            context = ServerContext(self._cert_file.read_bytes(), self._key_file.read_bytes(), self._alpn)
+        except OSError as error:  # TlsError is one
             # A certificate that is just being replaced must not stop the listener: the old one serves until both files fit.
             if self._context is not None:
                 return self._context
@@ -57,7 +52,7 @@ class ServerTls:
         return context
 
 
-def client_context(mode: TlsMode, ca_file: Path | None, own: tuple[Path, Path] | None = None) -> ssl.SSLContext | None:
+def client_context(mode: TlsMode, ca_file: Path | None, own: tuple[Path, Path] | None = None) -> ClientContext | None:
     """How to encrypt toward a target: None for "disable"; the other modes mean what libpq's sslmode of that name means.
 
     Args:
@@ -70,29 +65,22 @@ def client_context(mode: TlsMode, ca_file: Path | None, own: tuple[Path, Path] |
     """
     if mode == "disable":
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = MINIMUM_VERSION
-    context.check_hostname = mode == "verify-full"
-    if own is not None:
-        _show(context, own)
-    if mode == "require":
-        context.verify_mode = ssl.CERT_NONE
-        return context
+    shown = None if own is None else _read_own(*own)
     try:
-        if ca_file is None:
-            context.load_default_certs()
-        else:
-            context.load_verify_locations(ca_file)
-    except (OSError, ssl.SSLError) as error:
+        return ClientContext(mode, None if ca_file is None else ca_file.read_bytes(), shown)
+    except OSError as error:
         raise TargetError(
             "the CA file for the target cannot be used", why=f"{ca_file}: {error}", fix="give a readable PEM file"
         ) from error
-    return context
 
 
-def _show(context: ssl.SSLContext, own: tuple[Path, Path]) -> None:
+def _read_own(cert_file: Path, key_file: Path) -> tuple[bytes, bytes]:
     try:
-        context.load_cert_chain(*own)
-    except (OSError, ssl.SSLError) as error:
+        own = cert_file.read_bytes(), key_file.read_bytes()
+        ClientContext("require", None, own)  # so that what is wrong with these is not taken for the authority's
+    except OSError as error:
         fix = "give a PEM chain and its unencrypted PEM key, readable by the gateway"
-        raise TargetError("the gateway's certificate for the target cannot be used", why=f"{own[0]}: {error}", fix=fix) from error
+        raise TargetError(
+            "the gateway's certificate for the target cannot be used", why=f"{cert_file}: {error}", fix=fix
+        ) from error
+    return own

@@ -4,14 +4,18 @@ from typing import Final, final
 
 from sealgate_native.postgres import Session
 from sealgate_native.record import Chain, Drafts, Writer
+from sealgate_native.tls import Channel
 
 FAILED: Final = 16
 """Beside the flags of `Session.pass_client`: the kernel is in error, and tells whoever asks it next."""
 
+Line = tuple[int, Channel | None]
+"""The descriptor of a socket, of which the relay makes one of its own, and the TLS channel of what passes through it."""
+
 Left = tuple[int, int, bool, tuple[Drafts, bytes, bytes] | None, bytes, bytes]
 """A session on its way back: number, flags of the kernel after the last arrival (0 where nothing arrived), whether records of it were
 lost, records that could not be queued with the bytes for the server and for the client that follow them, and what the client and what
-the server has not taken."""
+the server has not taken, encrypted where their connections are."""
 
 @final
 class Relay:
@@ -34,9 +38,9 @@ class Relay:
         """Until when other effects than reading may pass; not at all before the first call."""
 
     def lend(
-        self, session: Session, chain: Chain, client: int, server: int, expires_ns: int, until_mono_ns: int, /
+        self, session: Session, chain: Chain, client: Line, server: Line, expires_ns: int, until_mono_ns: int, /
     ) -> int:
-        """Takes a session with the descriptors of its sockets, of which it makes its own; gives the number it is known as.
+        """Takes a session and its two connections; gives the number it is known as.
 
         `expires_ns` is when the proof of identity ends (0 for never), `until_mono_ns` when what was learned is too old. Raises OSError.
         """

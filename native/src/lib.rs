@@ -10,6 +10,7 @@ mod record;
 mod relay;
 mod shapes;
 mod sql;
+mod tls;
 
 #[pymodule]
 fn sealgate_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -19,5 +20,6 @@ fn sealgate_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     postgres::register(py, module)?;
     record::register(py, module)?;
     relay::register(py, module)?;
-    sql::register(py, module)
+    sql::register(py, module)?;
+    tls::register(py, module)
 }

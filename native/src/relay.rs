@@ -1,14 +1,15 @@
 //! Python face of `sealgate-relay`.
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use sealgate_relay::{Left as KernelLeft, Loan, Relay as KernelRelay};
+use sealgate_relay::{Left as KernelLeft, Line, Loan, Relay as KernelRelay};
 
 use crate::postgres::Session;
 use crate::record::wal::raise_os;
 use crate::record::{Chain, Drafts, Writer};
+use crate::tls::Channel;
 
 /// Carries lent sessions on the thread that calls `run`.
 #[pyclass(frozen, module = "sealgate_native.relay")]
@@ -65,17 +66,17 @@ impl Relay {
         py: Python<'_>,
         session: &Session,
         chain: &Chain,
-        client: i32,
-        server: i32,
+        client: (i32, Option<Py<Channel>>),
+        server: (i32, Option<Py<Channel>>),
         expires_ns: u64,
         until_mono_ns: u64,
     ) -> PyResult<u64> {
-        let sockets = [duplicate(client), duplicate(server)];
-        let [client, server] = sockets.map(|socket| socket.map_err(|error| raise_os(&error)));
+        let [client, server] =
+            [client, server].map(|given| take(given).map_err(|error| raise_os(&error)));
         let loan = Loan {
             session: Arc::clone(&session.inner),
             chain: Arc::clone(&chain.inner),
-            sockets: [client?, server?],
+            lines: [client?, server?],
             expires_ns,
             until_mono_ns,
         };
@@ -105,11 +106,14 @@ impl Relay {
     }
 }
 
-fn duplicate(number: i32) -> std::io::Result<OwnedFd> {
+fn take((number, channel): (i32, Option<Py<Channel>>)) -> std::io::Result<Line> {
     // SAFETY: the host holds the GIL and the socket open during this call, and what comes out is a descriptor of its own.
     #[allow(unsafe_code)]
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
-    borrowed.try_clone_to_owned()
+    Ok(Line {
+        socket: borrowed.try_clone_to_owned()?,
+        tls: channel.map(|channel| Arc::clone(&channel.get().inner)),
+    })
 }
 
 fn give_back(py: Python<'_>, left: KernelLeft) -> Left<'_> {

@@ -1,7 +1,7 @@
 """Sessions that the relay carries, as psycopg meets them: what ends a loan, and that nothing gets past a rule meanwhile.
 
-Lent is what nobody encrypts, so the gateway of these tests and its target speak plainly; `tests/clients/test_hot_path.py` compares what
-is recorded, `native/kernel/relay/tests/carry.rs` what leaves when.
+Each once with nothing encrypted and once with both connections encrypted; `tests/clients/test_hot_path.py` compares what is recorded,
+`native/kernel/relay/tests/carry.rs` what leaves when.
 """
 
 import contextlib
@@ -24,37 +24,47 @@ obligations contains {"rule": "test.volume", "kind": "volume_limit", "rows": 200
 """
 
 
+@pytest.fixture(scope="module", params=["plain", "tls"])
+def encryption(request, authority):
+    """Whether the gateway's listener has TLS, how its target is reached, and how agents connect."""
+    if request.param == "plain":
+        return False, {"mode": "disable"}, {"sslmode": "disable"}
+    target = {"mode": "verify-full", "ca_file": str(authority.ca_file)}
+    return True, target, {"sslmode": "verify-full", "sslrootcert": str(authority.ca_file)}
+
+
 @pytest.fixture(scope="module")
-def plain(make_gateway, make_connection, bundle, tmp_path_factory):
-    """A gateway in front of a target, nothing encrypted."""
+def lending(make_gateway, make_connection, encryption, bundle, tmp_path_factory):
+    """A gateway in front of a target."""
     folder = tmp_path_factory.mktemp("relay-bundle")
     shutil.copytree(bundle, folder, dirs_exist_ok=True)
     add_topic(folder, "postgres/volume", TOPIC)
     write_manifest(folder)
     connections = [make_connection(), make_connection(name="narrow", environment="narrow")]
+    has_tls, target, _ = encryption
     for connection in connections:
-        connection["target"]["tls"] = {"mode": "disable"}
+        connection["target"]["tls"] = target
     with make_gateway(
-        tmp_path_factory.mktemp("relay"), tls=False, connections=connections, policy={"bundle": str(folder)}
+        tmp_path_factory.mktemp("relay"), tls=has_tls, connections=connections, policy={"bundle": str(folder)}
     ) as running:
         yield running
 
 
 @pytest.fixture
-def open_session(plain, connect):
+def open_session(lending, encryption, connect):
     """A connection to it; ended with the test, so that the loans that are counted are the test's own."""
     opened = []
 
     def make(**options):
-        opened.append(connect(running=plain, sslmode="disable", **options))
+        opened.append(connect(running=lending, **encryption[2], **options))
         return opened[-1]
 
     yield make
     for connection in opened:
         with contextlib.suppress(psycopg.Error):
             connection.close()
-    wait_until(lambda: not plain.session_count)
-    assert count(plain, "sessions_lent") == 0
+    wait_until(lambda: not lending.session_count)
+    assert count(lending, "sessions_lent") == 0
 
 
 def count(running, name):
@@ -70,33 +80,33 @@ def be_lent(running, connection, statement, **options):
     return rows
 
 
-def test_what_needs_a_decision_ends_the_loan_and_another_begins(plain, open_session):
+def test_what_needs_a_decision_ends_the_loan_and_another_begins(lending, open_session):
     connection = open_session()
-    rows = be_lent(plain, connection, "select name, ssn from customers where id = 3")
+    rows = be_lent(lending, connection, "select name, ssn from customers where id = 3")
     assert rows == [("Customer 3", "[redacted]")]
     for _ in range(3):
         with pytest.raises(psycopg.Error, match="unbounded") as caught:
             connection.execute("delete from orders")
         assert "decision" in caught.value.diag.message_detail + (caught.value.diag.message_hint or "")
-        assert count(plain, "sessions_lent") == 0
-        assert be_lent(plain, connection, "select name, ssn from customers where id = 4") == [("Customer 4", "[redacted]")]
+        assert count(lending, "sessions_lent") == 0
+        assert be_lent(lending, connection, "select name, ssn from customers where id = 4") == [("Customer 4", "[redacted]")]
 
 
-def test_a_view_that_means_something_else_meanwhile_is_judged_anew(plain, open_session, server):
+def test_a_view_that_means_something_else_meanwhile_is_judged_anew(lending, open_session, server):
     """Whoever changes a definition through the gateway has every loan of that database recalled before it takes effect."""
     reader, definer = open_session(), open_session()
     definer.execute("create view shown as select name as value from customers where id = 5")
     try:
-        assert be_lent(plain, reader, "select value from shown") == [("Customer 5",)]
+        assert be_lent(lending, reader, "select value from shown") == [("Customer 5",)]
         definer.execute("create or replace view shown as select ssn as value from customers where id = 5")
         assert reader.execute("select value from shown").fetchall() == [("[redacted]",)]
     finally:
         server.run("drop view shown", database="shop")
 
 
-def test_a_token_that_ends_stops_a_lent_session(plain, open_session, mint):
+def test_a_token_that_ends_stops_a_lent_session(lending, open_session, mint):
     connection = open_session(token=mint(ttl_s=3))
-    be_lent(plain, connection, "select name from customers where id = 1")
+    be_lent(lending, connection, "select name from customers where id = 1")
     caught = []
 
     def run():
@@ -110,13 +120,13 @@ def test_a_token_that_ends_stops_a_lent_session(plain, open_session, mint):
     assert "expired" in str(caught[0])
 
 
-def test_rows_of_a_run_are_counted_over_its_lent_sessions(plain, open_session, mint):
+def test_rows_of_a_run_are_counted_over_its_lent_sessions(lending, open_session, mint):
     """Two sessions of one run at the same time, both in the relay: together they get what the run may have, and not a row more."""
     token = mint()
     sessions = [open_session(token=token, dbname="narrow") for _ in range(2)]
     received, errors = [], []
     for connection in sessions:
-        received += be_lent(plain, connection, "select id from customers where id = 1") * LEND_AFTER
+        received += be_lent(lending, connection, "select id from customers where id = 1") * LEND_AFTER
 
     def read(connection):
         try:
@@ -134,9 +144,9 @@ def test_rows_of_a_run_are_counted_over_its_lent_sessions(plain, open_session, m
     assert {error.sqlstate for error in errors} == {"54000"}
 
 
-def test_a_statement_of_a_lent_session_can_be_cancelled(plain, open_session):
+def test_a_statement_of_a_lent_session_can_be_cancelled(lending, open_session):
     connection = open_session()
-    be_lent(plain, connection, "select count(*) from generate_series(1, 10)")
+    be_lent(lending, connection, "select count(*) from generate_series(1, 10)")
     caught = []
 
     def run():
@@ -157,48 +167,49 @@ def test_a_statement_of_a_lent_session_can_be_cancelled(plain, open_session):
     assert connection.execute("select 1").fetchall() == [(1,)]
 
 
-def test_a_target_that_ends_a_lent_session_ends_it_for_the_agent(plain, open_session, server):
+def test_a_target_that_ends_a_lent_session_ends_it_for_the_agent(lending, open_session, server):
     connection = open_session()
-    be_lent(plain, connection, "select name from customers where id = 2")
+    be_lent(lending, connection, "select name from customers where id = 2")
     server.run("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'sealgate_owner' and datname = 'shop'")
     with pytest.raises(psycopg.OperationalError):
         connection.execute("select name from customers where id = 2")
-    wait_until(lambda: not plain.session_count)
+    wait_until(lambda: not lending.session_count)
 
 
-def test_an_agent_that_leaves_ends_its_session_and_its_statement(plain, open_session, server):
+def test_an_agent_that_leaves_ends_its_session_and_its_statement(lending, open_session, server):
     connection = open_session()
-    be_lent(plain, connection, "select count(*) from generate_series(1, 10)")
+    be_lent(lending, connection, "select count(*) from generate_series(1, 10)")
     connection.pgconn.send_query(b"select count(*) from generate_series(1, 10000000000)")
     active = "select count(*) from pg_stat_activity where query like '%generate_series(1, 10000000000)' and state = 'active'"
     wait_until(lambda: server.run(active).strip() == "1")
     connection.pgconn.finish()
-    wait_until(lambda: not plain.session_count)
+    wait_until(lambda: not lending.session_count)
     wait_until(lambda: server.run(active).strip() == "0")
 
 
-def test_an_answer_longer_than_the_agent_reads_at_once_arrives_whole(plain, open_session):
+def test_an_answer_longer_than_the_agent_reads_at_once_arrives_whole(lending, open_session):
     connection = open_session()
-    be_lent(plain, connection, "select id, note from events where id <= 2")
+    be_lent(lending, connection, "select id, note from events where id <= 2")
     rows = connection.execute("select id, note from events where id <= 100000").fetchall()
     assert [row[0] for row in sorted(rows)] == list(range(1, 100_001))
     assert {row[1] for row in rows} == {"x" * 100}
 
 
-def test_a_pipeline_of_a_lent_session_is_answered_in_order(plain, open_session):
+def test_a_pipeline_of_a_lent_session_is_answered_in_order(lending, open_session):
     connection = open_session(prepare_threshold=0)
-    be_lent(plain, connection, "select name from customers where id = %s", params=(1,))
+    be_lent(lending, connection, "select name from customers where id = %s", params=(1,))
     with connection.pipeline():
         cursors = [connection.execute("select name from customers where id = %s", (number,)) for number in range(1, 61)]
         names = [cursor.fetchone()[0] for cursor in cursors]
     assert names == [f"Customer {number}" for number in range(1, 61)]
 
 
-def test_sessions_that_are_lent_end_with_the_gateway(make_gateway, make_connection, connect, tmp_path):
+def test_sessions_that_are_lent_end_with_the_gateway(make_gateway, make_connection, encryption, connect, tmp_path):
+    has_tls, target, trust = encryption
     connection = make_connection()
-    connection["target"]["tls"] = {"mode": "disable"}
-    with make_gateway(tmp_path, tls=False, connections=[connection]) as running:
-        sessions = [connect(running=running, sslmode="disable") for _ in range(3)]
+    connection["target"]["tls"] = target
+    with make_gateway(tmp_path, tls=has_tls, connections=[connection]) as running:
+        sessions = [connect(running=running, **trust) for _ in range(3)]
         for session in sessions:
             be_lent(running, session, "select name from customers where id = 1")
         assert count(running, "sessions_lent") == 3
@@ -208,10 +219,3 @@ def test_sessions_that_are_lent_end_with_the_gateway(make_gateway, make_connecti
     assert len(closed) == 3
     assert {record["reason"] for record in closed} == {"shutdown"}
     assert {record["counters"]["rows"] for record in closed} == {LEND_AFTER}
-
-
-def test_what_is_encrypted_stays_with_the_ordinary_way(gateway, connect):
-    connection = connect()
-    for _ in range(3 * LEND_AFTER):
-        connection.execute("select name from customers where id = 1")
-    assert count(gateway, "loans_total") == 0

@@ -6,6 +6,7 @@ import os
 import socket
 
 import pytest
+from sealgate_native.tls import TlsError
 
 from gateway.serve.listeners import READ_HIGH_BYTES, WRITE_HIGH_BYTES, Listener, Wire
 from gateway.serve.tls import POSTGRES_ALPN, ServerTls, client_context
@@ -123,20 +124,21 @@ async def test_tls_at_once_and_by_request(tmp_path):
         if not is_tls:
             await wire.read()
             wire.write(b"S")
-            await wire.start_tls(tls.context(), server_side=True)
+            await wire.start_tls(tls.context().accept())
         wire.write(b"hello")
         await wire.read()
 
     async with listening(greet, tls=tls.context) as listener:
         context = client_context("verify-full", authority.ca_file)
         assert context is not None
-        _, wire = await asyncio.get_running_loop().create_connection(Wire, "localhost", listener.address[1], ssl=context)
+        _, wire = await dial(listener)
+        await wire.start_tls(context.connect("localhost"))
         assert await wire.read() == b"hello"
         wire.close()
         _, wire = await dial(listener)
         wire.write(b"?")
         assert await wire.read() == b"S"
-        await wire.start_tls(context, server_side=False, server_hostname="localhost")
+        await wire.start_tls(context.connect("localhost"))
         assert await wire.read() == b"hello"
         assert wire.tls is not None
         wire.close()
@@ -232,7 +234,8 @@ async def test_a_wire_is_lent_only_while_nothing_of_it_waits():
         await ours.wait()
         assert ours.lend() is None  # not read
         assert await ours.read() == b"x"
-        descriptor = ours.lend()
+        descriptor, channel = ours.lend()
+        assert channel is None
         with socket.socket(fileno=os.dup(descriptor)) as lent:
             wire.write(b"abc")
             lent.setblocking(True)
@@ -251,17 +254,117 @@ async def test_a_wire_is_lent_only_while_nothing_of_it_waits():
         over.set()
 
 
-async def test_an_encrypted_wire_is_not_lent(tmp_path):
-    tls = ServerTls(*make_authority(tmp_path).issue("gateway"))
-    lent = asyncio.get_running_loop().create_future()
+@pytest.fixture
+async def encrypted(tmp_path):
+    """A listener that answers in capitals to what begins with TLS, and its authority; keeps the wires it served."""
+    authority = make_authority(tmp_path)
+    tls = ServerTls(*authority.issue("gateway"))
+    served = []
 
-    async def keep(wire, is_tls):
-        lent.set_result((is_tls, wire.lend()))
+    async def echo(wire, is_tls):
+        served.append((wire, is_tls))
+        while data := await wire.read():
+            wire.write(data.upper())
 
-    async with listening(keep, tls=tls.context) as listener:
-        context = client_context("require", None)
-        _, wire = await asyncio.get_running_loop().create_connection(
-            Wire, *listener.address, ssl=context, server_hostname="localhost"
-        )
-        assert await lent == (True, None)
-        wire.close()
+    async with listening(echo, tls=tls.context, first_byte_timeout_s=20) as listener:
+        yield listener, authority, served
+
+
+async def test_a_stock_client_changes_keys_in_the_middle(encrypted):
+    """`K` has openssl send new keys and ask for ours (RFC 8446 4.6.3); what follows is encrypted with them."""
+    listener, authority, served = encrypted
+    arguments = ["-connect", f"127.0.0.1:{listener.address[1]}", "-CAfile", str(authority.ca_file), "-verify_return_error"]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), asyncio.subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec("openssl", "s_client", *arguments, **pipes)
+    process.stdin.write(b"first\n")
+    seen = await process.stdout.readuntil(b"FIRST\n")
+    for line in (b"second\n", b"third\n"):
+        process.stdin.write(b"K\n")
+        await process.stderr.readuntil(b"KEYUPDATE\n")
+        process.stdin.write(line)
+        seen = await process.stdout.readuntil(line.upper())
+    assert seen
+    process.stdin.write(b"Q\n")
+    await process.wait()
+    assert [is_tls for _, is_tls in served] == [True]
+    await served[0][0].gone.wait()
+
+
+async def test_a_listener_survives_what_is_no_handshake(encrypted):
+    listener, authority, served = encrypted
+    with socket.create_connection(listener.address) as raw:
+        raw.sendall(b"\x16\x03\x01\x00\x04\x01\xff\xff\xff")
+        raw.setblocking(False)
+        loop = asyncio.get_running_loop()
+        assert (await loop.sock_recv(raw, 100))[:1] == b"\x15"  # an alert
+        assert await loop.sock_recv(raw, 100) == b""
+    _, wire = await dial(listener)
+    await wire.start_tls(client_context("verify-full", authority.ca_file).connect("localhost"))
+    wire.write(b"x")
+    assert await wire.read() == b"X"
+    wire.close()
+    assert len(served) == 1
+
+
+async def test_a_certificate_that_does_not_pass_ends_the_handshake(encrypted):
+    listener, authority, served = encrypted
+    _, wire = await dial(listener)
+    with pytest.raises(TlsError, match="certificate verify failed: hostname mismatch"):
+        await wire.start_tls(client_context("verify-full", authority.ca_file).connect("elsewhere"))
+    wire.abort()
+    assert not served
+
+
+async def test_bytes_before_the_handshake_are_refused(encrypted):
+    """Whoever is in the network could have put them there, to be taken for what the peer said encrypted (CVE-2021-23214)."""
+    _, authority, _ = encrypted
+
+    async def inject(wire, _):
+        await wire.read()
+        wire.write(b"SEvil")
+        await wire.read()
+
+    async with listening(inject) as intruder:
+        _, wire = await dial(intruder)
+        wire.write(b"?")
+        await wire.wait()
+        with pytest.raises(ConnectionResetError, match="before the TLS handshake"):
+            await wire.start_tls(client_context("verify-full", authority.ca_file).connect("localhost"))
+        wire.abort()
+
+
+async def test_an_encrypted_wire_is_lent_with_its_channel(encrypted):
+    """Whoever has it meanwhile reads and writes by way of the channel; then it goes on here, with what could not be sent first."""
+    listener, authority, _ = encrypted
+    _, wire = await dial(listener)
+    await wire.start_tls(client_context("verify-full", authority.ca_file).connect("localhost"))
+    descriptor, channel = wire.lend()
+    with socket.socket(fileno=os.dup(descriptor)) as lent:
+        lent.setblocking(False)
+        lent.sendall(channel.send(b"abc"))
+        assert channel.receive(await asyncio.get_running_loop().sock_recv(lent, 1000)) == b"ABC"
+    wire.take_back(channel.send(b"def"))
+    assert await wire.read() == b"DEF"
+    wire.close()
+    await wire.gone.wait()
+    assert wire.lend() is None
+
+
+async def test_a_wire_whose_peer_ended_meanwhile_ends_when_it_is_taken_back(encrypted):
+    listener, authority, served = encrypted
+    _, wire = await dial(listener)
+    await wire.start_tls(client_context("verify-full", authority.ca_file).connect("localhost"))
+    wire.write(b"x")
+    assert await wire.read() == b"X"
+    ours = served[0][0]
+    descriptor, channel = ours.lend()
+    with socket.socket(fileno=os.dup(descriptor)) as lent:
+        lent.setblocking(False)
+        wire.write(b"y")
+        wire._transport.write(wire.tls.end())  # it says that it ends, and leaves its socket open
+        while not channel.is_over:
+            channel.receive(await asyncio.get_running_loop().sock_recv(lent, 1000))
+    assert not ours.gone.is_set()
+    ours.take_back()
+    assert ours.gone.is_set()
+    wire.close()

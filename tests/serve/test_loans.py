@@ -1,15 +1,19 @@
 """Sessions lent to the relay and given back, at the level of sockets: who is told what."""
 
 import asyncio
+import contextlib
 import socket
+import ssl
 import time
 
 import pytest
 from sealgate_native.postgres import CLIENT_EVENTS, Session, encode_query
 from sealgate_native.record import Chain, Sealer, Writer
+from sealgate_native.tls import ServerContext, TlsError
 
 from gateway.errors import EvidenceUnavailableError
 from gateway.serve.postgres.loans import MAX_LENT, Loans
+from gateway.testing.certificates import make_authority
 from gateway.testing.waiting import wait_until_async
 
 
@@ -35,7 +39,7 @@ class World:
         self.loans = Loans(self.writer, time.monotonic_ns(), lambda: lag_left_s)
         self.peers = []
 
-    def lend(self, group=None):
+    def lend(self, group=None, channel=None):
         kernel = Session(
             max_message_bytes=4096,
             max_statements=4,
@@ -53,7 +57,7 @@ class World:
             borrower,
             kernel,
             chain,
-            (pairs[0][0].fileno(), pairs[1][0].fileno()),
+            ((pairs[0][0].fileno(), channel), (pairs[1][0].fileno(), None)),
             group=group,
             expires_ns=0,
             until_ns=time.monotonic_ns() + 10**12,
@@ -143,6 +147,58 @@ async def test_there_is_room_for_so_many(world):
     world.loans._lent.update({-number: (Borrower(), None) for number in range(1, MAX_LENT)})
     assert not world.loans.has_room
     world.loans._lent.clear()
+
+
+def open_tls(folder):
+    """A channel to an agent that has shaken hands, and the agent's end of it."""
+    authority = make_authority(folder)
+    channel = ServerContext(*(path.read_bytes() for path in authority.issue("gateway"))).accept()
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    agent = ssl.create_default_context(cafile=str(authority.ca_file)).wrap_bio(incoming, outgoing, server_hostname="localhost")
+    while not channel.is_open:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            agent.do_handshake()
+        channel.receive(outgoing.read())
+        incoming.write(channel.take_outgoing())
+    agent.do_handshake()
+    return channel, agent, outgoing
+
+
+async def test_what_is_encrypted_is_read_alike(world, tmp_path):
+    channel, agent, outgoing = open_tls(tmp_path)
+    _, borrower, client = world.lend(channel=channel)
+    agent.write(encode_query("select 1"))
+    sealed = outgoing.read()
+    client.sendall(sealed[:20])  # a record of which a part has not arrived says nothing yet
+    client.sendall(sealed[20:])
+    await wait_until_async(returned(borrower))
+    assert borrower.returned.state & CLIENT_EVENTS
+    assert not channel.is_over
+
+
+async def test_an_agent_that_says_it_ends_goes_back_although_its_socket_stays_open(world, tmp_path):
+    channel, agent, outgoing = open_tls(tmp_path)
+    _, borrower, client = world.lend(channel=channel)
+    with pytest.raises(ssl.SSLWantReadError):
+        agent.unwrap()  # it waits for ours
+    client.sendall(outgoing.read())
+    await wait_until_async(returned(borrower))
+    assert (borrower.returned.has_failed, borrower.error, channel.is_over) == (False, None, True)
+
+
+async def test_bytes_that_were_tampered_with_go_no_further(world, tmp_path):
+    channel, agent, outgoing = open_tls(tmp_path)
+    _, borrower, client = world.lend(channel=channel)
+    agent.write(encode_query("select 1"))
+    sealed = bytearray(outgoing.read())
+    sealed[-1] ^= 1
+    client.sendall(sealed)
+    await wait_until_async(returned(borrower))
+    assert borrower.returned.state == 0
+    assert channel.is_over
+    with pytest.raises(TlsError):
+        channel.receive(b"")
+    assert client.recv(100)[0] == 0x17  # the alert, encrypted
 
 
 def returned(borrower):

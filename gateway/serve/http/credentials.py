@@ -24,8 +24,7 @@ from gateway.config import (
 )
 from gateway.errors import SecretError, TargetError
 from gateway.secrets import SecretResolver
-from gateway.serve.http.tls import ClientCertificate
-from gateway.serve.tls import client_context
+from gateway.serve.http.tls import ClientCertificate, trust_authorities
 
 logger = logging.getLogger(__name__)
 
@@ -192,10 +191,8 @@ class OAuth2Tokens:
     async def _ask(self) -> tuple[Mapping[str, Any], bytes]:
         secret = await self._secrets.resolve_async(self._config.client_secret)
         if self._client is None:
-            context = client_context("verify-full", self._config.ca_file)
-            self._client = httpx.AsyncClient(
-                verify=context or True, timeout=TOKEN_TIMEOUT_S, trust_env=False, follow_redirects=False
-            )
+            context = trust_authorities(self._config.ca_file)
+            self._client = httpx.AsyncClient(verify=context, timeout=TOKEN_TIMEOUT_S, trust_env=False, follow_redirects=False)
         form = {"grant_type": "client_credentials"}
         form |= {name: value for name, value in (("scope", self._config.scope), ("audience", self._config.audience)) if value}
         # Client id and secret are form-encoded before they become Basic (RFC 6749 2.3.1).

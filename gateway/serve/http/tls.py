@@ -207,6 +207,21 @@ def make_target_context(ca_file: Path | None, certificate: ClientCertificate | N
     return context
 
 
+def trust_authorities(ca_file: Path | None) -> ssl.SSLContext:
+    """For the gateway's own HTTPS requests: these authorities, or the system's. Raises TargetError for a file that cannot be used."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        if ca_file is None:
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        fix = "give a readable PEM file"
+        raise TargetError("the CA file for the target cannot be used", why=f"{ca_file}: {error}", fix=fix) from error
+    return context
+
+
 _HOST_FLAGS: Final = 0x4 | 0x20
 """X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS and NEVER_CHECK_SUBJECT (x509v3.h)."""
 

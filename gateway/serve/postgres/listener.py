@@ -222,7 +222,7 @@ class PostgresHost:
 
     async def _start(self, wire: Wire, is_tls: bool) -> Startup | None:
         """Up to the StartupMessage; None when the connection was for a cancellation, or the client left."""
-        if is_tls and (wire.tls is None or wire.tls.selected_alpn_protocol() not in POSTGRES_ALPN):
+        if is_tls and (wire.tls is None or wire.tls.alpn != POSTGRES_ALPN):
             return None  # TLS without the protocol's name could be a browser tricked into sending a request
         data = b""
         for _ in range(MAX_PREAMBLES):
@@ -234,7 +234,7 @@ class PostgresHost:
                     if data:
                         raise _RefusedLogin("08P01", "bytes before the TLS handshake", why="they could be an intruder's")
                     wire.write(b"S")
-                    await wire.start_tls(self._tls.context(), server_side=True)
+                    await wire.start_tls(self._tls.context().accept())
                 case "ssl" | "gssenc":
                     wire.write(b"N")
                 case "cancel":

@@ -20,6 +20,7 @@ from sealgate_native.record import Chain, Drafts, Writer
 from sealgate_native.relay import FAILED, Relay
 
 from gateway.recording import describe_loss
+from gateway.serve.listeners import Line
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class Returned:
         state: flags of the kernel after the last arrival, as of `Session.pass_client`; 0 where nothing arrived.
         has_failed: the kernel is in error, and tells whoever asks it next.
         staged: records that could not be queued, and the bytes for the server and for the client that follow them.
-        unsent: bytes that the client and the server have not taken.
+        unsent: bytes that the client and the server have not taken, encrypted where their connections are.
     """
 
     state: int
@@ -102,7 +103,7 @@ class Loans:
         borrower: Borrower,
         kernel: Session,
         chain: Chain,
-        descriptors: tuple[int, int],
+        lines: tuple[Line, Line],
         *,
         group: object,
         expires_ns: int,
@@ -114,7 +115,7 @@ class Loans:
             borrower: told when it is back.
             kernel: its kernel.
             chain: its records.
-            descriptors: of the client's socket and of the server's.
+            lines: the client's connection and the server's.
             group: what `recall_group` calls it by.
             expires_ns: nanoseconds since the epoch at which the proof of identity ends; 0 for never.
             until_ns: monotonic nanoseconds at which what was learned is too old.
@@ -122,7 +123,7 @@ class Loans:
         Raises:
             OSError: no descriptor is left.
         """
-        number = self._relay.lend(kernel, chain, *descriptors, expires_ns, until_ns)
+        number = self._relay.lend(kernel, chain, *lines, expires_ns, until_ns)
         self._lent[number] = borrower, group
         self._total += 1
         return number

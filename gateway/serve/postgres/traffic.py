@@ -244,7 +244,7 @@ class Traffic:
     # --- lent
 
     def _lend(self, loans: Loans) -> None:
-        """Lend the session, where nothing of it waits here and both sockets can be spoken to by anybody."""
+        """Lend the session, where nothing of it waits here."""
         group, until_ns = self._find_loan()
         if not until_ns or self._is_held or not (self._to_server.is_empty and self._to_client.is_empty):
             return
@@ -268,10 +268,7 @@ class Traffic:
 
     def receive_back(self, returned: Returned) -> None:
         """The session is here again: go on where the relay stopped."""
-        self._take_back()
-        for wire, data in zip((self._client, self._server), returned.unsent, strict=True):
-            if data:
-                wire.write(data)
+        self._take_back(*returned.unsent)
         self.is_in_flight = not self._kernel.is_settled
         try:
             if returned.staged is not None:
@@ -292,11 +289,11 @@ class Traffic:
             self._to_server.cut(error)
         self._lose(error)
 
-    def _take_back(self) -> None:
+    def _take_back(self, to_client: bytes = b"", to_server: bytes = b"") -> None:
         self._loan = None
         self._session.recorder.take_back()
-        self._client.take_back()
-        self._server.take_back()
+        self._client.take_back(to_client)
+        self._server.take_back(to_server)
         if self._returned is not None and not self._returned.done():
             self._returned.set_result(None)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import ssl
 import struct
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from sealgate_native.postgres import FrameReader, ProtocolViolation, encode_message, encode_startup
+from sealgate_native.tls import Channel, TlsError
 
 from gateway.errors import TargetError
 from gateway.protocols.postgres.login import UpstreamLogin, hash_certificate
@@ -129,22 +129,22 @@ async def dial(target: PostgresTarget) -> Wire:
     _, wire = await loop.create_connection(Wire, target.host, target.port)
     if context is not None:
         try:
-            await _encrypt(wire, context, target.host)
+            await _encrypt(wire, context.connect(target.host))
         except BaseException:
             wire.abort()
             raise
     return wire
 
 
-async def _encrypt(wire: Wire, context: ssl.SSLContext, host: str) -> None:
+async def _encrypt(wire: Wire, channel: Channel) -> None:
     wire.write(SSL_REQUEST)
     answer = await wire.read()
     # Anything after the one byte was sent before encryption and could be an intruder's: only exactly "S" goes on.
     if answer != b"S":
         raise TargetError("the target does not offer TLS", why=f"it answered the TLS request with {answer[:1]!r}")
     try:
-        await wire.start_tls(context, server_side=False, server_hostname=host)
-    except ssl.SSLError as error:
+        await wire.start_tls(channel)
+    except TlsError as error:
         raise TargetError("the target's certificate is not accepted", why=str(error)) from error
 
 
@@ -174,5 +174,5 @@ async def _log_in(wire: Wire, target: PostgresTarget, user: str, password: str, 
 
 
 def _bind(wire: Wire) -> bytes | None:
-    certificate = None if wire.tls is None else wire.tls.getpeercert(binary_form=True)
+    certificate = None if wire.tls is None else wire.tls.peer_certificate
     return None if certificate is None else hash_certificate(certificate)

@@ -1,12 +1,11 @@
 //! One lent session: an arrival in, records queued, bytes out behind them.
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sealgate_postgres::{Gate, Passed, Session, Violation, CLIENT_EVENTS, HOLDING, SERVER_EVENTS};
 use sealgate_record::{Chain, Drafts, Prepared, Writer};
 
 use crate::clock;
-use crate::side::{Arrival, Side};
+use crate::side::{Arrival, Line, Side};
 
 /// Beside the flags of `sealgate_postgres`: the kernel is in error, and tells whoever asks it next.
 pub const FAILED: u8 = 16;
@@ -25,8 +24,8 @@ pub struct Loan {
     pub session: Arc<Mutex<Session>>,
     /// Its chain of records.
     pub chain: Arc<Chain>,
-    /// Its sockets: the agent's, the target's.
-    pub sockets: [OwnedFd; 2],
+    /// Its connections: the agent's, the target's.
+    pub lines: [Line; 2],
     /// Nanoseconds since the epoch at which the agent's proof of identity ends; 0 for never.
     pub expires_ns: u64,
     /// Monotonic nanoseconds at which what was learned is too old.
@@ -57,7 +56,7 @@ pub struct Left {
     pub is_lost: bool,
     /// What the host has to queue.
     pub staged: Option<Staged>,
-    /// What the peers have not taken, in the order of `Loan::sockets`.
+    /// What the peers have not taken, in the order of `Loan::lines`.
     pub unsent: [Vec<u8>; 2],
 }
 
@@ -104,7 +103,7 @@ impl Lane {
         Lane {
             session: loan.session,
             chain: loan.chain,
-            sides: loan.sockets.map(Side::new),
+            sides: loan.lines.map(Side::new),
             expires_ns: loan.expires_ns,
             until_mono_ns: loan.until_mono_ns,
             answers_after: after,
@@ -142,13 +141,17 @@ impl Lane {
             }
         };
         self.active_ns = gate.mono_ns;
-        match self.ask(side, &buffer[..count], gate) {
+        let queued = match self.ask(side, &buffer[..count], gate) {
             Ok(passed) => self.pass(passed, common),
             Err(_) => {
                 self.leave(FAILED);
                 None
             }
+        };
+        if self.sides.iter().any(Side::is_over) {
+            self.leave(0); // the socket itself may never tell
         }
+        queued
     }
 
     fn open_gate(&self, common: &Common<'_>) -> Gate {

@@ -13,3 +13,4 @@ mod side;
 
 pub use lane::{Left, Loan, Staged, FAILED};
 pub use relay::Relay;
+pub use side::Line;

@@ -10,12 +10,10 @@ use sealgate_record::{Bell, Writer};
 
 use crate::clock;
 use crate::lane::{Common, Lane, Left, Loan, Queued, CLIENT, SERVER};
+use crate::side::BUFFER_BYTES;
 
 /// Sockets looked at in one go.
 const MAX_EVENTS: usize = 64;
-
-/// Bytes read at a time: what a socket usually holds.
-const BUFFER_BYTES: usize = 64 << 10;
 
 /// How long a record in no hurry may wait for company (`evidence.log.MAX_DELAY_S`).
 const MAX_DELAY_NS: u64 = 20_000_000;

@@ -3,6 +3,23 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sealgate_tls::Channel;
+
+/// Bytes taken from a socket at a time: what it usually holds.
+const ARRIVAL_BYTES: usize = 64 << 10;
+
+/// Room for an arrival: its bytes as they came, and plain with as much as may have waited for the end of a record (RFC 8446 5.2).
+pub const BUFFER_BYTES: usize = ARRIVAL_BYTES * 2 + (32 << 10);
+
+/// A connected socket that does not block, of TCP or a Unix socket, and the TLS channel of what passes through it.
+pub struct Line {
+    /// The socket.
+    pub socket: OwnedFd,
+    /// None where nothing is encrypted.
+    pub tls: Option<Arc<Mutex<Channel>>>,
+}
 
 /// What reading a socket gave.
 pub enum Arrival {
@@ -17,24 +34,45 @@ pub enum Arrival {
 /// A socket with its queue. What is put first leaves first, and nothing before its record is durable.
 pub struct Side {
     stream: TcpStream,
+    tls: Option<Arc<Mutex<Channel>>>,
     waiting: VecDeque<(u64, Vec<u8>)>,
     unsent: Vec<u8>,
     is_gone: bool,
 }
 
 impl Side {
-    /// A connected socket that does not block; of TCP or a Unix socket, both are read and written alike.
-    pub fn new(socket: OwnedFd) -> Side {
+    /// A side that nothing waits for.
+    pub fn new(line: Line) -> Side {
         Side {
-            stream: TcpStream::from(socket),
+            stream: TcpStream::from(line.socket), // reads and writes a Unix socket alike
+            tls: line.tls,
             waiting: VecDeque::new(),
             unsent: Vec::new(),
             is_gone: false,
         }
     }
 
-    /// Reads what has arrived, as far as the buffer goes.
+    /// Reads what has arrived; the plain bytes are at the start of the buffer, of `BUFFER_BYTES`.
     pub fn receive(&mut self, buffer: &mut [u8]) -> Arrival {
+        let Some(tls) = self.tls.clone() else {
+            return self.read(&mut buffer[..ARRIVAL_BYTES]);
+        };
+        let (plain, sealed) = buffer.split_at_mut(BUFFER_BYTES - ARRIVAL_BYTES);
+        let count = match self.read(sealed) {
+            Arrival::Bytes(count) => count,
+            other => return other,
+        };
+        let mut channel = lock(&tls);
+        let read = decrypt(&mut channel, &sealed[..count], plain);
+        self.transmit(&channel.take_outgoing());
+        match read {
+            Some(0) if !channel.is_over() => Arrival::Nothing,
+            Some(count) if count > 0 => Arrival::Bytes(count),
+            _ => Arrival::Gone,
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> Arrival {
         loop {
             match self.stream.read(buffer) {
                 Ok(0) => return Arrival::Gone,
@@ -84,8 +122,23 @@ impl Side {
         self.send(&ready);
     }
 
-    /// Sends what the peer takes now and keeps the rest.
+    /// Encrypts where the peer expects it, and sends.
     fn send(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let Some(tls) = self.tls.clone() else {
+            return self.transmit(bytes);
+        };
+        let mut channel = lock(&tls);
+        match channel.write(bytes) {
+            Ok(()) => self.transmit(&channel.take_outgoing()),
+            Err(_) => self.is_gone = true, // it stays so, and the host is told by the channel itself
+        }
+    }
+
+    /// Sends what the peer takes now and keeps the rest.
+    fn transmit(&mut self, bytes: &[u8]) {
         let mut sent = 0;
         while sent < bytes.len() && self.unsent.is_empty() && !self.is_gone {
             match self.stream.write(&bytes[sent..]) {
@@ -108,6 +161,11 @@ impl Side {
         self.unsent.is_empty()
     }
 
+    /// Whether nothing more can come from the peer, although its socket may say nothing of it.
+    pub fn is_over(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| lock(tls).is_over())
+    }
+
     /// Bytes that wait for a record.
     pub fn size(&self) -> usize {
         self.waiting.iter().map(|(_, bytes)| bytes.len()).sum()
@@ -123,9 +181,26 @@ impl Side {
         self.waiting.clear();
     }
 
-    /// What the peer has not taken.
+    /// What the peer has not taken, as it would have been sent.
     pub fn take_unsent(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.unsent)
+    }
+}
+
+fn lock(channel: &Mutex<Channel>) -> MutexGuard<'_, Channel> {
+    channel.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Plain bytes of what arrived; None where the connection cannot go on.
+fn decrypt(channel: &mut Channel, sealed: &[u8], plain: &mut [u8]) -> Option<usize> {
+    channel.feed(sealed);
+    let mut total = 0;
+    loop {
+        match channel.read(&mut plain[total..]) {
+            Ok(0) => return Some(total),
+            Ok(count) => total += count,
+            Err(_) => return None,
+        }
     }
 }
 
@@ -144,7 +219,11 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         theirs.set_nonblocking(true).unwrap();
-        (Side::new(OwnedFd::from(ours)), theirs)
+        let line = Line {
+            socket: OwnedFd::from(ours),
+            tls: None,
+        };
+        (Side::new(line), theirs)
     }
 
     fn read(peer: &mut UnixStream) -> Vec<u8> {
@@ -194,7 +273,7 @@ mod tests {
     #[test]
     fn a_peer_that_left_is_told_apart_from_one_that_is_silent() {
         let (mut side, peer) = pair();
-        let mut buffer = [0; 8];
+        let mut buffer = vec![0; BUFFER_BYTES];
         assert!(matches!(side.receive(&mut buffer), Arrival::Nothing));
         (&peer).write_all(b"hi").unwrap();
         assert!(matches!(side.receive(&mut buffer), Arrival::Bytes(2)));

@@ -15,7 +15,7 @@ use sealgate_postgres::{
 use sealgate_record::{
     Chain, Item, Pause, Plan, Position, Progress, Sealer, SegmentFile, Slot, Template, Tip, Writer,
 };
-use sealgate_relay::{Left, Loan, Relay, FAILED};
+use sealgate_relay::{Left, Line, Loan, Relay, FAILED};
 
 const LIMITS: Limits = Limits {
     max_message_bytes: 1 << 20,
@@ -122,7 +122,7 @@ impl World {
         let loan = Loan {
             session: Arc::new(Mutex::new(session(is_harmless))),
             chain: Arc::clone(&chain),
-            sockets: [ours, theirs],
+            lines: [ours, theirs].map(|socket| Line { socket, tls: None }),
             expires_ns,
             until_mono_ns: u64::MAX,
         };
