@@ -1,6 +1,6 @@
 """The benchmark: ours beside its peers, in the same run on the same machine (`make bench`, `sealgate bench`).
 
-    python -m benchmarks [--json] [--only policy,evidence,postgres,memory,http,ssh,volume] [--quick] [--dir DIR]
+    python -m benchmarks [--json] [--only policy,evidence,postgres,tls,memory,http,ssh,volume] [--quick] [--dir DIR]
 
 Exit codes: 0 the floors of policy, evidence and memory hold, 1 one of them does not, 5 something the benchmark needs is missing or failed.
 """
@@ -22,7 +22,7 @@ from benchmarks.rows import Bound, Row, format_table, is_passed
 from benchmarks.world import open_world
 from gateway.errors import SealgateError
 
-USUAL_GROUPS: Final = ("policy", "evidence", "memory", "postgres", "http", "ssh")
+USUAL_GROUPS: Final = ("policy", "evidence", "memory", "postgres", "tls", "http", "ssh")
 GROUPS: Final = (*USUAL_GROUPS, "volume")
 """What takes long and much of the machine is measured only where it is asked for by name."""
 
@@ -71,6 +71,10 @@ def measure(directory: Path, groups: frozenset[str], *, is_quick: bool, say: Say
                 say("postgres: pgbench, direct, through pgbouncer and through the gateway in turn")
                 found += postgres.measure_statements(world, is_quick=is_quick)
             rows += [row for row in found if row.group in groups]
+    if "tls" in groups:
+        say("tls: pgbench again, with every connection encrypted")
+        with open_world(postgres.make_directory(directory, "tls"), with_bulk=False, is_encrypted=True) as world:
+            rows += postgres.measure_statements(world, is_quick=is_quick)
     if "http" in groups:
         say("http: nginx, bare mitmproxy and the gateway in turn")
         rows += http.measure(postgres.make_directory(directory, "http"), is_quick=is_quick)

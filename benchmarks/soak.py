@@ -1,8 +1,8 @@
 """A long mixed load, and whether memory and descriptors stay where they are.
 
-    python -m benchmarks.soak [--minutes 30] [--dir DIR] [--json]
+    python -m benchmarks.soak [--minutes 30] [--plain] [--dir DIR] [--json]
 
-Two pgbench clients read and write at a fixed rate, a third connects anew for each statement, and every half minute a table leaves as
+Every connection is TLS, unless told otherwise. Two pgbench clients read and write at a fixed rate, a third connects anew for each statement, and every half minute a table leaves as
 COPY and a statement is refused. Exit code 1 where memory or descriptors of the last third are above those of the second by more than
 the bounds below: the first third fills caches.
 """
@@ -53,11 +53,12 @@ def main() -> int:
         prog="benchmarks.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--minutes", type=float, default=30.0, help="how long the load lasts")
+    parser.add_argument("--plain", action="store_true", help="encrypt nothing")
     parser.add_argument("--dir", type=Path, help="where everything is kept meanwhile")
     parser.add_argument("--json", action="store_true", help="every sample as JSON")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sealgate-soak-", dir=options.dir, ignore_cleanup_errors=True) as made:
-        samples = soak(Path(made), options.minutes * 60)
+        samples = soak(Path(made), options.minutes * 60, is_encrypted=not options.plain)
     report = judge(samples)
     print(
         json.dumps({"samples": [asdict(sample) for sample in samples], **report}, indent=1) if options.json else _format(report)
@@ -65,10 +66,11 @@ def main() -> int:
     return 0 if report["is_flat"] else 1
 
 
-def soak(directory: Path, seconds: float) -> list[Sample]:
+def soak(directory: Path, seconds: float, *, is_encrypted: bool) -> list[Sample]:
     """The samples of a load of that length."""
     samples: list[Sample] = []
-    with open_world(directory, with_bulk=False, switched_off=("postgres.export.bulk",)) as world, ExitStack() as stack:
+    opened = open_world(directory, with_bulk=False, switched_off=("postgres.export.bulk",), is_encrypted=is_encrypted)
+    with opened as world, ExitStack() as stack:
         steady = ["-c", "2", "-R", str(RATE), "-b", "select-only@3", "-b", "simple-update@1", "-M", "prepared"]
         stack.enter_context(_load(world.gateway, [*steady, "-T", str(int(seconds))]))
         stack.enter_context(_load(world.gateway, ["-c", "1", "-C", "-R", "3", "-S", "-T", str(int(seconds))]))

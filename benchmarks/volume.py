@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import resource
+import ssl
 import subprocess
 import threading
 import time
@@ -26,6 +27,7 @@ from benchmarks.rows import Bound, Row
 from benchmarks.world import ROLE, Way, World, open_world
 from gateway.errors import TargetError
 from gateway.policy.cache import MAX_AGE_S
+from gateway.serve.postgres.upstream import SSL_REQUEST
 
 SESSIONS: Final = 600
 COPY_GB: Final = 1.0
@@ -50,11 +52,15 @@ SAMPLE_S: Final = 1.0
 
 
 def measure(directory: Path, *, is_quick: bool, make_directory: Callable[[Path, str], Path]) -> list[Row]:
-    """Idle sessions, then COPY out and in."""
+    """Idle sessions, plain and encrypted, then COPY out and in."""
     sessions = int(os.environ.get("SEALGATE_BENCH_SESSIONS", "100" if is_quick else str(SESSIONS)))
     gigabytes = float(os.environ.get("SEALGATE_BENCH_COPY_GB", "0.1" if is_quick else str(COPY_GB)))
-    with open_world(make_directory(directory, "sessions"), with_bulk=False, sessions=sessions + WARM_UP_SESSIONS) as world:
-        rows = asyncio.run(_measure_sessions(world, sessions))
+    rows = []
+    for name, is_encrypted in (("sessions", False), ("sessions-tls", True)):
+        with open_world(
+            make_directory(directory, name), with_bulk=False, sessions=sessions + WARM_UP_SESSIONS, is_encrypted=is_encrypted
+        ) as world:
+            rows += asyncio.run(_measure_sessions(world, sessions))
     with open_world(make_directory(directory, "copies"), with_bulk=False, switched_off=("postgres.export.bulk",)) as world:
         world.postgres.run(SINK, database="bank")
         return rows + _measure_copies(world, gigabytes)
@@ -74,6 +80,11 @@ class _Client:
     async def open(self) -> None:
         """Log in. Raises TargetError."""
         self._reader, self._writer = await asyncio.open_connection(self._way.host, self._way.port, limit=1 << 12)
+        if self._way.ca_file is not None:
+            self._writer.write(SSL_REQUEST)
+            await self._reader.readexactly(1)
+            context = ssl.create_default_context(cafile=str(self._way.ca_file))
+            await self._writer.start_tls(context, server_hostname=self._way.host)
         self._writer.write(encode_startup({"user": self._way.user, "database": self._way.database}))
         await self._reader.readexactly(9)  # AuthenticationCleartextPassword
         self._writer.write(encode_message("p", self._way.password.encode() + b"\0"))
@@ -132,11 +143,18 @@ async def _measure_sessions(world: World, count: int) -> list[Row]:
         f"all of it took {time.monotonic() - started:.0f} s",
     ]
     aim = Bound("value", "max", AIM_KB)
+    how = "" if world.direct.ca_file is None else ", TLS on both sides"
     bare, used, silent = ((found[name] - before) * 1000 / count for name in ("bare", "used", "silent"))
     return [
-        Row("volume", "an idle session that has asked nothing", bare, "kB", aim=aim, notes=notes),
-        Row("volume", "a session that has just run a statement", used, "kB", notes=["it keeps what it has learned for a minute"]),
-        Row("volume", "the same after a minute of silence", silent, "kB", aim=aim),
+        Row("volume", f"an idle session that has asked nothing{how}", bare, "kB", aim=aim, notes=notes),
+        Row(
+            "volume",
+            f"a session that has just run a statement{how}",
+            used,
+            "kB",
+            notes=["it keeps what it has learned for a minute"],
+        ),
+        Row("volume", f"the same after a minute of silence{how}", silent, "kB", aim=aim),
     ]
 
 

@@ -1,7 +1,7 @@
 """What the PostgreSQL rows run on: a server, pgbouncer beside it, and the gateway as a process of its own with everything on.
 
 The gateway has the whole shipped policy library, a durable log on this disk, the transcript in mode head, and its log attested by a
-development Sigstore that runs in the benchmark's process. TLS is off on all three ways, so that they differ in nothing else.
+development Sigstore that runs in the benchmark's process. TLS is on every way or on none, so that they differ in nothing else.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from pyrage import x25519
 from evidence.keys import generate_log_key
 from gateway.errors import TargetError
 from gateway.policy.bundle import write_manifest
+from gateway.testing.certificates import Authority, make_authority
 from gateway.testing.postgres import PostgresServer, start_postgres
 from gateway.testing.sigstore import DEFAULT_ISSUER, DevelopmentSigstore
 
@@ -66,7 +67,11 @@ MASKED_COLUMNS: Final = ("public.clients.ssn", "public.keyed.ssn")
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to the server, as libpq needs to know it."""
+    """One way to the server, as libpq needs to know it.
+
+    Attributes:
+        ca_file: the authority of its certificate; None where nothing is encrypted.
+    """
 
     name: str
     host: str
@@ -74,6 +79,7 @@ class Way:
     user: str
     password: str
     database: str
+    ca_file: Path | None = None
 
     def environment(self) -> dict[str, str]:
         """The environment of a client program that goes this way."""
@@ -84,8 +90,12 @@ class Way:
             "PGUSER": self.user,
             "PGPASSWORD": self.password,
             "PGDATABASE": self.database,
-            "PGSSLMODE": "disable",
             "PGGSSENCMODE": "disable",
+            **(
+                {"PGSSLMODE": "disable"}
+                if self.ca_file is None
+                else {"PGSSLMODE": "verify-full", "PGSSLROOTCERT": str(self.ca_file)}
+            ),
         }
 
 
@@ -126,6 +136,7 @@ def open_world(
     with_bulk: bool = True,
     sessions: int = USUAL_SESSIONS,
     switched_off: Sequence[str] = (),
+    is_encrypted: bool = False,
 ) -> Iterator[World]:
     """Start everything below `directory`, stop it at the end.
 
@@ -135,29 +146,33 @@ def open_world(
         with_bulk: whether the table of a million rows is wanted.
         sessions: how many the gateway and the server are to carry at once.
         switched_off: rules of the policy that an exception keeps silent.
+        is_encrypted: whether every connection of every way is TLS, with the server's certificate and name checked.
     """
     with contextlib.ExitStack() as stack:
+        authority = make_authority(directory / "authority") if is_encrypted else None
+        ca_file = None if authority is None else authority.ca_file
         # Durable like production: without syncs of its own, a server would be ahead of any relay that keeps a durable record.
         postgres = stack.enter_context(
             start_postgres(
                 settings=[
                     *("fsync = on", "full_page_writes = on", "shared_buffers = 512MB", "max_wal_size = 2GB"),
                     f"max_connections = {sessions + SPARE_CONNECTIONS}",
-                ]
+                ],
+                tls=None if authority is None else authority.issue("server"),
             )
         )
         password = secrets.token_urlsafe(18)
         _seed(postgres, password, with_bulk=with_bulk)
-        direct = Way("direct", postgres.host, postgres.port, ROLE, password, DATABASE)
-        pgbouncer_pid, pgbouncer = stack.enter_context(_run_pgbouncer(postgres, password))
+        direct = Way("direct", postgres.host, postgres.port, ROLE, password, DATABASE, ca_file)
+        pgbouncer_pid, pgbouncer = stack.enter_context(_run_pgbouncer(postgres, password, authority))
         sigstore = stack.enter_context(DevelopmentSigstore(directory / "development-sigstore"))
         bundle = make_bundle(directory / "policy", switched_off)
-        config = _write_config(directory, postgres, sigstore, password, MASKED_COLUMNS if with_bulk else (), sessions)
+        config = _write_config(directory, postgres, sigstore, password, MASKED_COLUMNS if with_bulk else (), sessions, authority)
         token = sigstore.mint_token(
             "agent-7@bank.example", audience="sealgate", lifetime=TOKEN_LIFETIME, claims={"groups": ["agents"], "kind": "agent"}
         )
         pid, port = stack.enter_context(_run_gateway(config, gateway_command or []))
-        gateway = Way("gateway", "127.0.0.1", port, "agent", token, CONNECTION)
+        gateway = Way("gateway", "127.0.0.1", port, "agent", token, CONNECTION, ca_file)
         yield World(directory, postgres, direct, pgbouncer, gateway, pid, pgbouncer_pid, bundle)
 
 
@@ -191,7 +206,7 @@ def _seed(postgres: PostgresServer, password: str, *, with_bulk: bool) -> None:
 
 
 @contextlib.contextmanager
-def _run_pgbouncer(postgres: PostgresServer, password: str) -> Iterator[tuple[int, Way]]:
+def _run_pgbouncer(postgres: PostgresServer, password: str, authority: Authority | None) -> Iterator[tuple[int, Way]]:
     """pgbouncer with session pooling: the mode that, like the gateway, gives each client a server connection of its own."""
     program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
     if program is None:
@@ -212,6 +227,7 @@ def _run_pgbouncer(postgres: PostgresServer, password: str) -> Iterator[tuple[in
             "logfile": folder / "pgbouncer.log",
             "log_connections": 0,
             "log_disconnections": 0,
+            **_encrypt_pgbouncer(folder, authority),
         }
         lines = [f"[databases]\n{DATABASE} = host={postgres.host} port={postgres.port}\n[pgbouncer]"]
         (folder / "pgbouncer.ini").write_text("\n".join([*lines, *(f"{name} = {value}" for name, value in settings.items()), ""]))
@@ -221,10 +237,26 @@ def _run_pgbouncer(postgres: PostgresServer, password: str) -> Iterator[tuple[in
         )
         try:
             _wait_for_port(port, process)
-            yield process.pid, Way("pgbouncer", "127.0.0.1", port, ROLE, password, DATABASE)
+            ca_file = None if authority is None else authority.ca_file
+            yield process.pid, Way("pgbouncer", "127.0.0.1", port, ROLE, password, DATABASE, ca_file)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(10)
+
+
+def _encrypt_pgbouncer(folder: Path, authority: Authority | None) -> dict[str, object]:
+    """The settings of both its sides, with copies of the files that its account can read."""
+    if authority is None:
+        return {}
+    cert_file, key_file = authority.issue("pgbouncer")
+    copies = {path: shutil.copyfile(path, folder / path.name) for path in (cert_file, key_file, authority.ca_file)}
+    return {
+        "client_tls_sslmode": "require",
+        "client_tls_cert_file": copies[cert_file],
+        "client_tls_key_file": copies[key_file],
+        "server_tls_sslmode": "verify-full",
+        "server_tls_ca_file": copies[authority.ca_file],
+    }
 
 
 def _account_for_pgbouncer(folder: Path) -> int | None:
@@ -243,7 +275,8 @@ def _write_config(
     sigstore: DevelopmentSigstore,
     password: str,
     sensitive: Sequence[str],
-    sessions: int = USUAL_SESSIONS,
+    sessions: int,
+    authority: Authority | None,
 ) -> Path:
     generate_log_key(directory / "log_key.pem")
     auditor = str(x25519.Identity.generate().to_public())
@@ -251,10 +284,16 @@ def _write_config(
     (directory / "trust_config.json").write_text(sigstore.trust_config)
     write_private(directory / "gateway.sigstore-token", sigstore.mint_token(GATEWAY_IDENTITY, lifetime=TOKEN_LIFETIME).encode())
     issuer = {"alias": "bank", "issuer": DEFAULT_ISSUER, "audience": ["sealgate"], "jwks_url": sigstore.jwks_url}
+    listener: dict[str, Any] = {"bind": "127.0.0.1", "port": 0}
+    target_tls = {"mode": "disable"}
+    if authority is not None:
+        cert_file, key_file = authority.issue("gateway")
+        listener["tls"] = {"cert_file": str(cert_file), "key_file": str(key_file)}
+        target_tls = {"mode": "verify-full", "ca_file": str(authority.ca_file)}
     connection = {
         "name": CONNECTION,
         "type": "postgres",
-        "target": {"host": postgres.host, "port": postgres.port, "database": DATABASE, "tls": {"mode": "disable"}},
+        "target": {"host": postgres.host, "port": postgres.port, "database": DATABASE, "tls": target_tls},
         "credential": {"user": ROLE, "password": "file:target.password"},
         "environment": "production",
         "risk": "critical",
@@ -265,7 +304,7 @@ def _write_config(
     document: dict[str, Any] = {
         "gateway": {"name": "bench-gateway", "state": "sqlite:///state.db"},
         "identity": {"issuers": [{**issuer, "groups_claim": "groups", "kind_claim": "kind"}]},
-        "listeners": {"postgres": {"bind": "127.0.0.1", "port": 0}},
+        "listeners": {"postgres": listener},
         "policy": {"engine": "regorus", "bundle": "policy"},
         "evidence": {
             "store": "evidence",

@@ -21,7 +21,7 @@ CHECKOUT: Final = Path(gateway.__file__).resolve().parent.parent
 @click.option(
     "--only",
     metavar="GROUPS",
-    help="Groups of rows, with commas: policy, evidence, memory, postgres, http, ssh, and volume, which is measured only if named.",
+    help="Groups of rows, with commas: policy, evidence, memory, postgres, tls, http, ssh, and volume, which is measured only if named.",
 )
 @click.option("--quick", is_flag=True, help="Fewer and shorter rounds: a look, not a result.")
 @click.option(
