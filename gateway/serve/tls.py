@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import time
 from pathlib import Path
 from typing import Final, Literal
 
@@ -9,10 +11,18 @@ from sealgate_native.tls import ClientContext, ServerContext
 
 from gateway.errors import ConfigError, TargetError
 
-TlsMode = Literal["disable", "require", "verify-ca", "verify-full"]
+Checks = Literal["require", "verify-ca", "verify-full"]
+TlsMode = Literal["disable"] | Checks
 
 POSTGRES_ALPN: Final = "postgresql"
 """What a PostgreSQL client that begins with TLS at once must ask for, so that no other protocol's bytes are taken for it."""
+
+
+MAX_CONTEXTS: Final = 64
+"""Contexts toward targets that are kept: one for each way that connections are checked."""
+
+SYSTEM_CONTEXT_S: Final = 600.0
+"""How long one that trusts the system's authorities is kept: which files those are is the library's knowledge."""
 
 
 class ServerTls:
@@ -55,6 +65,8 @@ class ServerTls:
 def client_context(mode: TlsMode, ca_file: Path | None, own: tuple[Path, Path] | None = None) -> ClientContext | None:
     """How to encrypt toward a target: None for "disable"; the other modes mean what libpq's sslmode of that name means.
 
+    Connections share it until a file changes: what one holds of its own is 17 kB.
+
     Args:
         mode: what is checked of the target's certificate.
         ca_file: the authority; None for the system's.
@@ -65,9 +77,31 @@ def client_context(mode: TlsMode, ca_file: Path | None, own: tuple[Path, Path] |
     """
     if mode == "disable":
         return None
-    shown = None if own is None else _read_own(*own)
+    period = int(time.monotonic() / SYSTEM_CONTEXT_S) if ca_file is None else 0
+    authorities = None if ca_file is None else _stamp(ca_file)
+    return _make_context(mode, authorities, None if own is None else (_stamp(own[0]), _stamp(own[1])), period)
+
+
+Stamped = tuple[Path, int, int]
+"""A file with the time of its last change and its size; another one of these is another file."""
+
+
+def _stamp(path: Path) -> Stamped:
     try:
-        return ClientContext(mode, None if ca_file is None else ca_file.read_bytes(), shown)
+        found = path.stat()
+    except OSError:
+        return path, 0, 0  # reading it says what is wrong
+    return path, found.st_mtime_ns, found.st_size
+
+
+@functools.lru_cache(maxsize=MAX_CONTEXTS)
+def _make_context(
+    checks: Checks, authorities: Stamped | None, own: tuple[Stamped, Stamped] | None, _period: int
+) -> ClientContext:
+    shown = None if own is None else _read_own(own[0][0], own[1][0])
+    ca_file = None if authorities is None else authorities[0]
+    try:
+        return ClientContext(checks, None if ca_file is None else ca_file.read_bytes(), shown)
     except OSError as error:
         raise TargetError(
             "the CA file for the target cannot be used", why=f"{ca_file}: {error}", fix="give a readable PEM file"

@@ -8,6 +8,7 @@ import socket
 import pytest
 from sealgate_native.tls import TlsError
 
+from gateway.errors import TargetError
 from gateway.serve.listeners import READ_HIGH_BYTES, WRITE_HIGH_BYTES, Listener, Wire
 from gateway.serve.tls import POSTGRES_ALPN, ServerTls, client_context
 from gateway.testing.certificates import make_authority
@@ -182,6 +183,23 @@ async def test_a_renewed_certificate_is_used_without_a_restart(tmp_path):
     assert tls.context() is not first
     cert_file.write_text("half written")
     assert tls.context() is not None
+
+
+def test_connections_to_targets_share_a_context_until_a_file_changes(tmp_path):
+    authority = make_authority(tmp_path)
+    own = authority.issue("own")
+    first = client_context("verify-full", authority.ca_file, own)
+    assert client_context("verify-full", authority.ca_file, own) is first
+    assert client_context("verify-ca", authority.ca_file, own) is not first
+    assert client_context("verify-full", None) is client_context("verify-full", None)
+    os.utime(own[1], ns=(1, 1))
+    assert client_context("verify-full", authority.ca_file, own) is not first
+    authority.ca_file.write_text("half written")
+    for _ in range(2):  # what cannot be used is not kept
+        with pytest.raises(TargetError, match="the CA file for the target cannot be used"):
+            client_context("verify-full", authority.ca_file)
+    with pytest.raises(TargetError, match="the gateway's certificate for the target cannot be used"):
+        client_context("require", None, (tmp_path / "missing", own[1]))
 
 
 async def test_an_arrival_is_offered_only_while_a_reader_waits_for_nothing_else():
