@@ -26,6 +26,9 @@ WRITE_HIGH_BYTES: Final = 256 * 1024
 TLS_HANDSHAKE_TIMEOUT_S: Final = 10.0
 """A TLS handshake is two round trips; anything slower holds a session slot for nothing."""
 
+CLOSE_TIMEOUT_S: Final = 30.0
+"""How long a peer has to take what was sent before it was closed: one that does not read would keep its descriptor for ever."""
+
 TLS_RECORD_HANDSHAKE: Final = 0x16
 """First byte of a TLS ClientHello record (RFC 8446 5.1)."""
 
@@ -192,6 +195,8 @@ class Wire(asyncio.Protocol):
         """Encrypt from here on. Raises TlsError, another OSError or TimeoutError when the handshake fails."""
         if self._chunks:
             raise ConnectionResetError("bytes before the TLS handshake")  # they could be an intruder's
+        if self._ended:
+            raise ConnectionResetError("the peer left before the TLS handshake")
         self.tls = channel
         self._transmit(channel.begin())
         await self.shake_hands()
@@ -225,6 +230,7 @@ class Wire(asyncio.Protocol):
             if plain:
                 self._chunks.append(plain)
             self._end()
+            self.close()
             return b""
         return plain
 
@@ -237,7 +243,7 @@ class Wire(asyncio.Protocol):
             self._handshake.set_exception(error)
 
     def _transmit(self, data: bytes) -> None:
-        if data and self._transport is not None:
+        if data and self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
     def lend(self) -> Line | None:
@@ -247,6 +253,8 @@ class Wire(asyncio.Protocol):
         """
         transport = self._transport
         if transport is None or self._ended or self._chunks or transport.is_closing() or transport.get_write_buffer_size():
+            return None
+        if self.tls is not None and self.tls.is_holding:
             return None
         transport.pause_reading()
         lent: socket.socket = transport.get_extra_info("socket")
@@ -259,6 +267,7 @@ class Wire(asyncio.Protocol):
         self._transmit(unsent)
         if self.tls is not None and self.tls.is_over:
             self._end()  # nothing may ever arrive that would tell
+            self.close()
 
     @property
     def peer_ip(self) -> str:
@@ -267,11 +276,14 @@ class Wire(asyncio.Protocol):
         return str(name[0]) if isinstance(name, tuple) and name else "local"
 
     def close(self) -> None:
-        """Send what is queued, then close."""
-        if self._transport is not None:
-            if self.tls is not None and not self._transport.is_closing():
-                self._transmit(self.tls.end())
-            self._transport.close()
+        """Send what is queued, then close; whoever does not take it in `CLOSE_TIMEOUT_S` does not get it."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self.tls is not None:
+            self._transmit(self.tls.end())
+        if self._transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.abort)
+        self._transport.close()
 
     def abort(self) -> None:
         """Close at once, dropping what is queued."""
@@ -392,17 +404,24 @@ class Listener:
             await wire.shake_hands()
         except (OSError, TimeoutError) as error:
             logger.debug("a connection ended before its first message: %s", error)
-            if wire is None:
-                accepted.close()
-            else:
-                wire.abort()
+            _let_go(accepted, wire)
             return
+        except BaseException:
+            _let_go(accepted, wire)
+            raise
         try:
             await self._serve(wire, is_tls)
         except Exception:
             logger.exception("a connection ended with a fault of the gateway")
         finally:
             wire.close()
+
+
+def _let_go(accepted: socket.socket, wire: Wire | None) -> None:
+    if wire is None:
+        accepted.close()
+    else:
+        wire.abort()
 
 
 async def _peek(accepted: socket.socket) -> int | None:

@@ -51,8 +51,11 @@ class Relay:
     def recall_all(self) -> None:
         """The same for every session."""
 
-    def discard(self, number: int, /) -> None:
-        """Lets go of a session whatever waits; it does not go back."""
+    def discard(self, number: int, /) -> tuple[bytes, bytes]:
+        """Lets go of a session whatever waits for a record; it does not go back.
+
+        What the client and the server have not taken, as in `Left`; empty where the session is not here.
+        """
 
     def take_left(self) -> list[Left]:
         """Sessions that went back since the last call."""

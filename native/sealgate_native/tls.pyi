@@ -45,7 +45,7 @@ class Channel:
         """Plain bytes of what the peer sent, possibly none; see `take_outgoing` each time. Raises TlsError."""
 
     def send(self, plain: bytes, /) -> bytes:
-        """The same bytes for the peer. Raises TlsError."""
+        """The same bytes for the peer, or nothing while `is_holding`. Raises TlsError."""
 
     def end(self) -> bytes:
         """Says that nothing more follows."""
@@ -60,6 +60,10 @@ class Channel:
     @property
     def is_over(self) -> bool:
         """Whether nothing more can come: the peer said so, or the connection failed."""
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether bytes wait for the peer to finish a message of the protocol; `take_outgoing` has them after a later `receive`."""
 
     @property
     def peer_certificate(self) -> bytes | None:

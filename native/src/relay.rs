@@ -92,8 +92,13 @@ impl Relay {
         py.detach(|| self.inner.recall_all());
     }
 
-    fn discard(&self, py: Python<'_>, number: u64) {
-        py.detach(|| self.inner.discard(number));
+    fn discard<'py>(
+        &self,
+        py: Python<'py>,
+        number: u64,
+    ) -> (Bound<'py, PyBytes>, Bound<'py, PyBytes>) {
+        let [client, server] = py.detach(|| self.inner.discard(number));
+        (PyBytes::new(py, &client), PyBytes::new(py, &server))
     }
 
     fn take_left<'py>(&self, py: Python<'py>) -> Vec<Left<'py>> {

@@ -105,25 +105,22 @@ impl Channel {
     }
 
     fn receive<'py>(&self, py: Python<'py>, arrived: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
-        let channel = &mut *self.lock();
         // Signatures of a handshake take milliseconds.
-        let plain = if channel.is_open() && arrived.len() < DETACH_BYTES {
-            decrypt(channel, arrived)
+        let plain = if arrived.len() < DETACH_BYTES && self.is_open() {
+            decrypt(&mut self.lock(), arrived)
         } else {
-            py.detach(|| decrypt(channel, arrived))
+            py.detach(|| decrypt(&mut self.lock(), arrived))
         };
         Ok(PyBytes::new(py, &plain.map_err(raise)?))
     }
 
     fn send<'py>(&self, py: Python<'py>, plain: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
-        let channel = &mut *self.lock();
-        let written = if plain.len() < DETACH_BYTES {
-            channel.write(plain)
+        let sealed = if plain.len() < DETACH_BYTES {
+            encrypt(&mut self.lock(), plain)
         } else {
-            py.detach(|| channel.write(plain))
+            py.detach(|| encrypt(&mut self.lock(), plain))
         };
-        written.map_err(raise)?;
-        Ok(PyBytes::new(py, &channel.take_outgoing()))
+        Ok(PyBytes::new(py, &sealed.map_err(raise)?))
     }
 
     fn end<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
@@ -147,6 +144,11 @@ impl Channel {
     }
 
     #[getter]
+    fn is_holding(&self) -> bool {
+        self.lock().is_holding()
+    }
+
+    #[getter]
     fn peer_certificate<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
         let certificate = self.lock().peer_certificate()?;
         Some(PyBytes::new(py, &certificate))
@@ -164,6 +166,11 @@ impl Channel {
     fn version(&self) -> &'static str {
         self.lock().version()
     }
+}
+
+fn encrypt(channel: &mut KernelChannel, plain: &[u8]) -> Result<Vec<u8>, Failure> {
+    channel.write(plain)?;
+    Ok(channel.take_outgoing())
 }
 
 fn decrypt(channel: &mut KernelChannel, arrived: &[u8]) -> Result<Vec<u8>, Failure> {

@@ -1,7 +1,9 @@
 """TLS without sockets, against Python's own TLS as the other side."""
 
+import contextlib
 import datetime as dt
 import ipaddress
+import socket
 import ssl
 import subprocess
 from itertools import pairwise
@@ -389,6 +391,64 @@ def test_a_certificate_of_the_first_version_passes(issuer):
     sign = ["openssl", "x509", "-req", "-in", request, "-CA", issuer.ca_file, "-CAkey", issuer.folder / "root.key"]
     subprocess.run([*sign, "-set_serial", "7", "-out", made], check=True, capture_output=True)
     connect(ClientContext("verify-full", issuer.ca_file.read_bytes()).connect("old"), server_peer(*issuer.find("old")))
+
+
+@pytest.mark.parametrize("host", [".example", "b\u00fccher.example", "", "a" * 300])
+def test_what_is_no_name_of_a_host_is_refused(authority, host):
+    with pytest.raises(TlsError):
+        ClientContext("verify-full", authority.ca_file.read_bytes()).connect(host)
+
+
+@contextlib.contextmanager
+def stock_server(*arguments):
+    """The port of an openssl that answers each line backwards."""
+    command = ["openssl", "s_server", "-accept", "127.0.0.1:0", "-naccept", "1", "-rev", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        try:
+            line = b""
+            while not line.startswith(b"ACCEPT"):
+                line = process.stdout.readline()
+                assert line
+            yield int(line.rsplit(b":", 1)[1])
+        finally:
+            process.terminate()
+
+
+def test_what_is_written_in_the_middle_of_the_protocols_own_message_waits_for_its_end(issuer):
+    """A server may split its tickets over two records; between them the library writes nothing."""
+    issuer.sign("server", [x509.DNSName("localhost")])
+    issuer.sign("gateway", [])
+    cert_file, key_file = issuer.find("server")
+    own = tuple(path.read_bytes() for path in issuer.find("gateway"))
+    split_tickets = ["-max_send_frag", "512", "-Verify", "2", "-CAfile", issuer.ca_file]
+    with stock_server("-cert", cert_file, "-key", key_file, *split_tickets) as port:
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as raw:
+            stream = raw.makefile("rb")
+            channel = ClientContext("verify-full", issuer.ca_file.read_bytes(), own).connect("localhost")
+            raw.sendall(channel.begin())
+
+            def receive_record():
+                header = stream.read(5)
+                plain = channel.receive(header + stream.read(int.from_bytes(header[3:])))
+                if answer := channel.take_outgoing():
+                    raw.sendall(answer)
+                return plain
+
+            while not channel.is_open:
+                receive_record()
+            assert receive_record() == b""  # the first part of a ticket
+            assert channel.send(b"first\n") == b""
+            assert channel.is_holding
+            assert channel.send(b"second\n") == b""
+            answers = b""
+            while answers.count(b"\n") < 2:
+                answers += receive_record()
+            assert answers == b"tsrif\ndnoces\n"
+            assert not channel.is_holding
+            raw.sendall(channel.send(b"third\n"))
+            while not (answers := receive_record()):
+                pass
+            assert answers == b"driht\n"
 
 
 def test_a_clients_certificate_is_shown_to_a_server_that_asks(issuer):

@@ -9,9 +9,11 @@ import pytest
 from sealgate_native.tls import TlsError
 
 from gateway.errors import TargetError
+from gateway.serve import listeners
 from gateway.serve.listeners import READ_HIGH_BYTES, WRITE_HIGH_BYTES, Listener, Wire
 from gateway.serve.tls import POSTGRES_ALPN, ServerTls, client_context
 from gateway.testing.certificates import make_authority
+from gateway.testing.waiting import wait_until_async
 
 
 @contextlib.asynccontextmanager
@@ -306,6 +308,64 @@ async def test_a_stock_client_changes_keys_in_the_middle(encrypted):
     await process.wait()
     assert [is_tls for _, is_tls in served] == [True]
     await served[0][0].gone.wait()
+
+
+async def test_a_client_that_asks_for_new_keys_again_and_again_is_let_go(encrypted):
+    """Each asks for an answer, and costs us more than it costs the client."""
+    listener, authority, served = encrypted
+    arguments = ["-connect", f"127.0.0.1:{listener.address[1]}", "-CAfile", str(authority.ca_file), "-quiet", "-no_ign_eof"]
+    process = await asyncio.create_subprocess_exec(
+        *("openssl", "s_client", *arguments), stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    asked = 0
+    while not served or not served[0][0].gone.is_set():
+        process.stdin.write(b"K\n")
+        if not await process.stderr.readline():
+            break
+        asked += 1
+        assert asked < 200
+    assert asked > 10
+    await served[0][0].gone.wait()
+    process.stdin.close()
+    await process.wait()
+
+
+@pytest.mark.parametrize("is_tls", [False, True])
+async def test_a_peer_that_does_not_take_the_last_words_is_let_go(monkeypatch, tmp_path, is_tls):
+    monkeypatch.setattr(listeners, "CLOSE_TIMEOUT_S", 0.05)
+    authority = make_authority(tmp_path)
+    tls = ServerTls(*authority.issue("gateway"))
+    served = asyncio.get_running_loop().create_future()
+
+    async def flood(wire, _):
+        wire.write(b"x" * (WRITE_HIGH_BYTES * 64))
+        served.set_result(wire)
+
+    async with listening(flood, tls=tls.context) as listener:
+        _, wire = await dial(listener)
+        if is_tls:
+            await wire.start_tls(client_context("verify-full", authority.ca_file).connect("localhost"))
+        wire.write(b"!")
+        ours = await served
+        wire._transport.pause_reading()
+        await ours.gone.wait()
+        wire.abort()
+
+
+async def test_a_listener_that_ends_closes_what_shakes_hands(encrypted):
+    listener, _, served = encrypted
+    with socket.create_connection(listener.address) as raw:
+        raw.setblocking(False)
+        raw.sendall(b"\x16")  # and nothing more
+
+        async def shakes_hands():
+            await asyncio.sleep(0)
+            return any("shake_hands" in str(task.get_coro().cr_await) for task in listener._tasks)
+
+        await wait_until_async(shakes_hands)
+        await listener.join(0)
+        assert await asyncio.get_running_loop().sock_recv(raw, 100) == b""
+    assert not served
 
 
 async def test_a_listener_survives_what_is_no_handshake(encrypted):

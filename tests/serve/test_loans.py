@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import select
 import socket
 import ssl
 import time
@@ -37,7 +38,7 @@ class World:
     def __init__(self, lag_left_s=60.0):
         self.writer = Writer(9, 1 << 20, 1 << 20, 1 << 16, 1 << 16, 0)
         self.loans = Loans(self.writer, time.monotonic_ns(), lambda: lag_left_s)
-        self.peers = []
+        self.peers, self.readers = [], []
 
     def lend(self, group=None, channel=None):
         kernel = Session(
@@ -62,8 +63,11 @@ class World:
             expires_ns=0,
             until_ns=time.monotonic_ns() + 10**12,
         )
-        for ours, _ in pairs:
-            ours.close()  # the relay has descriptors of its own
+        pairs[1][0].close()  # the relay has descriptors of its own
+        if channel is None:
+            pairs[0][0].close()
+        else:
+            self.readers.append(pairs[0][0])  # shows what the relay has not read yet
         client, server = pairs[0][1], pairs[1][1]
         self.peers += [client, server]
         return number, borrower, client
@@ -75,7 +79,7 @@ async def world():
     made.loans.start()
     yield made
     await made.loans.stop()
-    for peer in made.peers:
+    for peer in made.peers + made.readers:
         peer.close()
 
 
@@ -166,10 +170,18 @@ def open_tls(folder):
 
 async def test_what_is_encrypted_is_read_alike(world, tmp_path):
     channel, agent, outgoing = open_tls(tmp_path)
-    _, borrower, client = world.lend(channel=channel)
+    number, borrower, client = world.lend(channel=channel)
     agent.write(encode_query("select 1"))
     sealed = outgoing.read()
-    client.sendall(sealed[:20])  # a record of which a part has not arrived says nothing yet
+    active_s = world.loans.read_active_s(number)
+    client.sendall(sealed[:20])
+
+    async def is_taken():
+        await asyncio.sleep(0)
+        return not select.select([world.readers[-1]], [], [], 0)[0]
+
+    await wait_until_async(is_taken)
+    assert world.loans.read_active_s(number) == active_s  # a record of which a part has not arrived says nothing yet
     client.sendall(sealed[20:])
     await wait_until_async(returned(borrower))
     assert borrower.returned.state & CLIENT_EVENTS

@@ -146,10 +146,10 @@ class Loans:
         """Recall every session."""
         self._relay.recall_all()
 
-    def discard(self, number: int) -> None:
-        """Let go of a session that is over, whatever waits."""
-        self._relay.discard(number)
+    def discard(self, number: int) -> tuple[bytes, bytes]:
+        """Let go of a session that is over, whatever waits for a record; what the client and the server have not taken, as `Returned`."""
         self._lent.pop(number, None)
+        return self._relay.discard(number)
 
     def read_active_s(self, number: int) -> float:
         """Monotonic time of a session's last arrival; 0 where it is back."""
@@ -161,7 +161,11 @@ class Loans:
             if found is None:
                 continue
             returned = Returned(state & ~FAILED, bool(state & FAILED), staged, (to_client, to_server))
-            found[0].receive_back(returned)
+            try:
+                found[0].receive_back(returned)
+            except Exception as error:  # the others that are back have to be told all the same
+                logger.exception("a session cannot go on where the relay stopped")
+                found[0].lose(error)
             if is_lost:
                 found[0].lose(describe_loss(RuntimeError("the log takes no more records")))
 
@@ -186,6 +190,6 @@ class Loans:
         self._has_ended = True
         lent, self._lent = self._lent, {}
         for number, (borrower, _) in lent.items():
-            self._relay.discard(number)
-            borrower.receive_back(Returned(0, has_failed=False, staged=None, unsent=(b"", b"")))
+            unsent = self._relay.discard(number)
+            borrower.receive_back(Returned(0, has_failed=False, staged=None, unsent=unsent))
             borrower.lose(RuntimeError("the relay ended"))

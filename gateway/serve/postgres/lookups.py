@@ -201,7 +201,9 @@ class CatalogCache:
         return self._last
 
     async def _ask(self) -> Mapping[str, Sequence[Row]]:
-        if self._upstream is None or self._upstream.wire.gone.is_set():
+        if self._upstream is not None and self._upstream.wire.gone.is_set():
+            self._drop()
+        if self._upstream is None:
             self._upstream = await self._connect()
         upstream = self._upstream
         # One transaction, so that all answers speak of the same moment.

@@ -136,8 +136,7 @@ class Traffic:
         """The session is over, whatever waits."""
         self._client.receiver = self._server.receiver = None
         if self._loan is not None and self._loans is not None:
-            self._loans.discard(self._loan)
-            self._take_back()
+            self._take_back(*self._loans.discard(self._loan))
 
     def free(self) -> None:
         """The session is over: let go of it, so that it goes as soon as nobody else has it."""

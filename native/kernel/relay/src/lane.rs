@@ -134,7 +134,10 @@ impl Lane {
         }
         let count = match self.sides[side].receive(buffer) {
             Arrival::Bytes(count) => count,
-            Arrival::Nothing => return None,
+            Arrival::Nothing => {
+                self.leave_if_unusual();
+                return None;
+            }
             Arrival::Gone => {
                 self.leave(0);
                 return None;
@@ -148,10 +151,24 @@ impl Lane {
                 None
             }
         };
-        if self.sides.iter().any(Side::is_over) {
-            self.leave(0); // the socket itself may never tell
-        }
+        self.leave_if_unusual();
         queued
+    }
+
+    /// Gives the session back where its sockets alone may never tell that something is wrong.
+    pub fn leave_if_unusual(&mut self) {
+        if self
+            .sides
+            .iter()
+            .any(|side| !side.is_sent() || side.is_unusual())
+        {
+            self.leave(0);
+        }
+    }
+
+    /// Lets everything leave whose record is durable.
+    pub fn release(&mut self, durable: u64) {
+        self.sides.iter_mut().for_each(|side| side.release(durable));
     }
 
     fn open_gate(&self, common: &Common<'_>) -> Gate {
@@ -236,11 +253,6 @@ impl Lane {
     /// Whether it is to go back.
     pub fn is_leaving(&self) -> bool {
         self.leaving.is_some()
-    }
-
-    /// Whether a peer has not taken what it could.
-    pub fn is_slow(&self) -> bool {
-        self.sides.iter().any(|side| !side.is_sent())
     }
 
     /// Index of the newest record that something of the session waits for; what is still to come would wait for it too.

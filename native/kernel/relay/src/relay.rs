@@ -115,13 +115,20 @@ impl Relay {
         }
     }
 
-    /// Lets go of a session whatever waits; it does not go back.
-    pub fn discard(&self, number: u64) {
+    /// Lets go of a session whatever waits for a record; it does not go back. Gives what the peers have not taken, as `Left::unsent`.
+    pub fn discard(&self, number: u64) -> [Vec<u8>; 2] {
         let mut state = self.lock();
-        if let Some(lane) = state.lanes.remove(&number) {
-            self.unwatch(&lane);
-        }
-        state.left.retain(|left| left.number != number);
+        let left = match state.lanes.remove(&number) {
+            Some(lane) => {
+                self.unwatch(&lane);
+                Some(lane.give_back(number))
+            }
+            None => {
+                let place = state.left.iter().position(|left| left.number == number);
+                place.map(|place| state.left.remove(place))
+            }
+        };
+        left.map(|left| left.unsent).unwrap_or_default()
     }
 
     /// Sessions that went back since the last call.
@@ -229,7 +236,7 @@ impl Relay {
                 break;
             };
             if let Some(lane) = state.lanes.get_mut(&number) {
-                lane.sides.iter_mut().for_each(|side| side.release(durable));
+                lane.release(durable);
             }
             self.finish(state, number);
         }
@@ -252,14 +259,13 @@ impl Relay {
         let Some(lane) = state.lanes.get_mut(&number) else {
             return;
         };
-        if lane.is_slow() {
-            lane.leave(0);
-        }
+        lane.leave_if_unusual();
         if !lane.is_leaving() {
             return;
         }
         self.unwatch(lane);
         let durable = self.writer.durable();
+        lane.release(durable); // the bell for it may not have been heard yet
         if let Some(index) = lane.waits_for(durable) {
             if self.writer.is_closed() {
                 lane.cut(durable);

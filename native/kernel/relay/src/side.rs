@@ -38,6 +38,8 @@ pub struct Side {
     waiting: VecDeque<(u64, Vec<u8>)>,
     unsent: Vec<u8>,
     is_gone: bool,
+    /// The TLS channel answered by itself, as when the peer asks for new keys.
+    has_replied: bool,
 }
 
 impl Side {
@@ -49,6 +51,7 @@ impl Side {
             waiting: VecDeque::new(),
             unsent: Vec::new(),
             is_gone: false,
+            has_replied: false,
         }
     }
 
@@ -64,7 +67,9 @@ impl Side {
         };
         let mut channel = lock(&tls);
         let read = decrypt(&mut channel, &sealed[..count], plain);
-        self.transmit(&channel.take_outgoing());
+        let reply = channel.take_outgoing();
+        self.has_replied = !reply.is_empty();
+        self.transmit(&reply);
         match read {
             Some(0) if !channel.is_over() => Arrival::Nothing,
             Some(count) if count > 0 => Arrival::Bytes(count),
@@ -158,12 +163,13 @@ impl Side {
 
     /// Whether the peer took everything that was released.
     pub fn is_sent(&self) -> bool {
-        self.unsent.is_empty()
+        self.unsent.is_empty() && !self.tls.as_ref().is_some_and(|tls| lock(tls).is_holding())
     }
 
-    /// Whether nothing more can come from the peer, although its socket may say nothing of it.
-    pub fn is_over(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| lock(tls).is_over())
+    /// Whether the host has to look at the connection itself: it is over, although its socket may say nothing of it, or the peer wants
+    /// something of the protocol.
+    pub fn is_unusual(&self) -> bool {
+        self.has_replied || self.tls.as_ref().is_some_and(|tls| lock(tls).is_over())
     }
 
     /// Bytes that wait for a record.

@@ -393,3 +393,37 @@ fn a_session_that_is_discarded_does_not_go_back() {
     assert!(world.client.write_all(b"Q").is_err()); // nobody reads it any more
     assert!(world.relay.take_left().is_empty() && is_silent(&mut world.server));
 }
+
+/// Asks for an update and returns at the moment its record has become durable, most likely before the relay has heard of it.
+fn ask_until_durable(world: &mut World) {
+    world.ask("update t set a = 7");
+    while world.writer.next_index() < 2 {
+        std::thread::yield_now();
+    }
+    world.write();
+    while world.writer.durable() < 2 {
+        std::hint::spin_loop();
+    }
+}
+
+#[test]
+fn what_has_just_become_durable_leaves_before_a_session_goes_back() {
+    for _ in 0..100 {
+        let mut world = World::new(false, 0);
+        ask_until_durable(&mut world);
+        world.relay.recall(world.number);
+        read(&mut world.server, &encode::query("update t set a = 7"));
+        let left = world.wait_for_left();
+        assert!(!left.is_lost && left.staged.is_none());
+    }
+}
+
+#[test]
+fn what_has_just_become_durable_leaves_although_the_agent_goes_on_at_once() {
+    for _ in 0..100 {
+        let mut world = World::new(false, 0);
+        ask_until_durable(&mut world);
+        world.ask("update t set a = 7");
+        read(&mut world.server, &encode::query("update t set a = 7"));
+    }
+}

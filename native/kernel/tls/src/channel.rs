@@ -1,6 +1,7 @@
 //! One TLS connection: the bytes of either side are handed in and out.
 use std::io::{ErrorKind, Read, Write};
 
+use openssl::error::ErrorStack;
 use openssl::ssl::{Error, ErrorCode, ShutdownResult, Ssl, SslStream};
 use openssl::x509::X509VerifyResult;
 
@@ -8,6 +9,13 @@ use crate::Failure;
 
 /// The library's word for a certificate that did not pass; why is in the result of the check.
 const UNTRUSTED: &str = "certificate verify failed";
+
+/// Bytes the protocol may answer by itself between two plain ones: forty requests for new keys (RFC 8446 4.6.3), where an honest peer
+/// makes one in gigabytes. Each costs us more than it costs the peer.
+const MAX_REPLY_BYTES: usize = 1 << 10;
+
+/// Plain bytes that may wait for the rest of a message of the protocol that arrived in part.
+const MAX_HELD_BYTES: usize = 4 << 20;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
@@ -24,6 +32,10 @@ enum State {
 pub struct Channel {
     stream: SslStream<Pipe>,
     state: State,
+    /// Plain bytes the library takes once it has read more: it writes nothing in the middle of a message it is reading.
+    held: Vec<u8>,
+    /// Bytes of replies since the last plain byte.
+    replied: usize,
 }
 
 impl Channel {
@@ -32,6 +44,8 @@ impl Channel {
         Ok(Channel {
             stream: SslStream::new(ssl, Pipe::default())?,
             state: State::Opening,
+            held: Vec::new(),
+            replied: 0,
         })
     }
 
@@ -60,13 +74,27 @@ impl Channel {
             State::Opening | State::Ended => return Ok(0),
             State::Open => {}
         }
-        match self.stream.ssl_read(plain) {
-            Ok(count) => Ok(count),
-            Err(error) => self.settle(&error).map(|()| 0),
+        let before = self.stream.get_ref().outgoing.len();
+        forget_errors();
+        let read = self.stream.ssl_read(plain);
+        self.replied += self.stream.get_ref().outgoing.len() - before;
+        let count = match read {
+            Ok(count) => count,
+            Err(error) => self.settle(&error).map(|()| 0)?,
+        };
+        if count > 0 {
+            self.replied = 0;
+        } else if self.replied > MAX_REPLY_BYTES {
+            self.fail(Failure::new("the peer asks for new keys again and again"))?;
         }
+        if !self.held.is_empty() {
+            let held = std::mem::take(&mut self.held);
+            self.write(&held)?;
+        }
+        Ok(count)
     }
 
-    /// Encrypts bytes for the peer; they are in `take_outgoing` then.
+    /// Encrypts bytes for the peer; they are in `take_outgoing` then, or once more was read where `is_holding`.
     pub fn write(&mut self, plain: &[u8]) -> Result<(), Failure> {
         match &self.state {
             State::Failed(failure) => return Err(failure.clone()),
@@ -74,17 +102,34 @@ impl Channel {
             State::Open | State::Ended => {}
         }
         let mut rest = plain;
+        if !self.held.is_empty() {
+            return self.hold(rest);
+        }
         while !rest.is_empty() {
+            forget_errors();
             match self.stream.ssl_write(rest) {
                 Ok(count) => rest = &rest[count..],
+                Err(error) if error.code() == ErrorCode::WANT_READ => return self.hold(rest),
                 Err(error) => {
-                    // The pipe takes everything, so nothing that could be waited for is a reason.
                     let failure = self.describe(&error);
                     return self.fail(failure);
                 }
             }
         }
         Ok(())
+    }
+
+    fn hold(&mut self, plain: &[u8]) -> Result<(), Failure> {
+        if self.held.len() + plain.len() > MAX_HELD_BYTES {
+            return self.fail(Failure::new("a message of the protocol stays unfinished"));
+        }
+        self.held.extend_from_slice(plain);
+        Ok(())
+    }
+
+    /// Whether bytes that were written wait for the peer to finish a message.
+    pub fn is_holding(&self) -> bool {
+        !self.held.is_empty()
     }
 
     /// Tells the peer that nothing more follows; what comes of it is in `take_outgoing`.
@@ -127,6 +172,7 @@ impl Channel {
     }
 
     fn shake_hands(&mut self) -> Result<(), Failure> {
+        forget_errors();
         match self.stream.do_handshake() {
             Ok(()) => {
                 self.state = State::Open;
@@ -152,7 +198,9 @@ impl Channel {
     }
 
     fn fail(&mut self, failure: Failure) -> Result<(), Failure> {
-        self.stream.get_mut().incoming.clear();
+        let pipe = self.stream.get_mut();
+        (pipe.incoming, pipe.at) = (Vec::new(), 0);
+        self.held = Vec::new();
         self.state = State::Failed(failure.clone());
         Err(failure)
     }
@@ -170,6 +218,11 @@ impl Channel {
             _ => Failure::new(reason),
         }
     }
+}
+
+/// The library keeps errors per thread, and takes one that somebody else left there for its own.
+fn forget_errors() {
+    drop(ErrorStack::get());
 }
 
 /// What the library takes for a socket.

@@ -104,6 +104,12 @@ impl ClientContext {
 
     /// A channel to the server dialled as `host`, a name or an address.
     pub fn connect(&self, host: &str) -> Result<Channel, Failure> {
+        // A leading dot would stand for every name below it (X509_check_host).
+        if !host.is_ascii() || host.starts_with('.') {
+            return Err(Failure::new(
+                "not the name of a host; others than ASCII are written xn--",
+            ));
+        }
         let mut ssl = Ssl::new(&self.inner)?;
         let address = host.parse::<IpAddr>().ok();
         if address.is_none() {
