@@ -162,9 +162,10 @@ def test_killed_in_every_phase_of_a_start_and_while_stopping(serve, mint, verify
     gateway = serve(tmp_path)
     connection = gateway.connect(mint())
     connection.execute("select 1")
+    reader, _ = gateway.read_log()
+    wait_until((reader.path / "checkpoint").exists)  # what is durable may be signed a moment later
     gateway.kill()
     connection.close()
-    reader, _ = gateway.read_log()
     for look in (segments, signed, attested):
         before, size = look(reader.path), reader.read_checkpoint().size
         gateway.launch()
