@@ -134,25 +134,20 @@ impl Lane {
         }
         let count = match self.sides[side].receive(buffer) {
             Arrival::Bytes(count) => count,
-            Arrival::Nothing => {
-                self.leave_if_unusual();
-                return None;
-            }
+            Arrival::Nothing => return None,
             Arrival::Gone => {
                 self.leave(0);
                 return None;
             }
         };
         self.active_ns = gate.mono_ns;
-        let queued = match self.ask(side, &buffer[..count], gate) {
+        match self.ask(side, &buffer[..count], gate) {
             Ok(passed) => self.pass(passed, common),
             Err(_) => {
                 self.leave(FAILED);
                 None
             }
-        };
-        self.leave_if_unusual();
-        queued
+        }
     }
 
     /// Gives the session back where its sockets alone may never tell that something is wrong.
