@@ -88,7 +88,7 @@ impl Vector {
 }
 
 fn vectors() -> Vec<Vector> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../tests/vectors/sql");
+    let folder = PathBuf::from("../../../tests/vectors/sql");
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("the vectors") {
         let path = entry.expect("an entry").path();
