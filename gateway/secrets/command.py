@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import Sequence
 from typing import Final
 
@@ -22,7 +24,7 @@ async def run_password_command(argv: Sequence[str], *, timeout_s: float = COMMAN
 
     Args:
         argv: program and arguments, run without a shell and without standard input.
-        timeout_s: after this the program is ended.
+        timeout_s: after this the program is ended, with whatever it started.
 
     Raises:
         SecretError: it cannot be run, fails, takes too long, or prints nothing or too much.
@@ -30,24 +32,29 @@ async def run_password_command(argv: Sequence[str], *, timeout_s: float = COMMAN
     what = f"the password command {argv[0]} gave no password"
     try:
         process = await asyncio.create_subprocess_exec(
-            *argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # so that what it started is ended with it
         )
     except (OSError, ValueError) as error:
         raise SecretError(what, why=getattr(error, "strerror", None) or "not a program", fix="check the path") from None
+    is_over = False
     try:
         async with asyncio.timeout(timeout_s):
             printed, complaint = await asyncio.gather(
                 _read(process.stdout, MAX_SECRET_BYTES), _read(process.stderr, MAX_COMPLAINT_BYTES)
             )
             status = await process.wait()
+            is_over = True
     except TimeoutError:
-        raise SecretError(
-            what, why=f"it did not end within {timeout_s:g} s", fix="run it by hand as the gateway's user"
-        ) from None
+        why = f"it, or what it started, did not close its output within {timeout_s:g} s"
+        raise SecretError(what, why=why, fix="run it by hand as the gateway's user") from None
     finally:
-        if process.returncode is None:
+        if not is_over:
             with contextlib.suppress(ProcessLookupError):
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     if status != 0:
         last = complaint.decode("utf-8", "replace").strip().splitlines()[-1:] or ["it said nothing"]

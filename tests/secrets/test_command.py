@@ -1,5 +1,7 @@
 """Passwords that a program prints: run anew each time, bounded, and never quoted in an error."""
 
+import asyncio
+import os
 import sys
 
 import pytest
@@ -51,3 +53,16 @@ async def test_a_program_that_does_not_end_is_ended(tmp_path):
         await run_password_command(program(text), timeout_s=0.3)
     assert "within 0.3 s" in caught.value.why
     assert not trace.exists()
+
+
+@pytest.mark.parametrize("ending", ["time.sleep(600)", "print('x')"])
+async def test_what_a_program_started_ends_with_it(tmp_path, ending):
+    pipe = tmp_path / "alive"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    start = f"subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], pass_fds=[os.open({str(pipe)!r}, os.O_WRONLY)])"
+    with pytest.raises(SecretError, match="gave no password"):
+        await run_password_command(program(f"import os, subprocess, sys, time; {start}; {ending}"), timeout_s=1)
+    os.set_blocking(reader, True)
+    assert await asyncio.to_thread(os.read, reader, 1) == b""  # nobody has it open any more
+    os.close(reader)
