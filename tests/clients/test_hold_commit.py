@@ -361,6 +361,30 @@ def test_a_commit_without_a_grant_rolls_back(serve, connect, vault, vote, hold_s
     assert vault() == "10 20 30 40 50"
 
 
+@pytest.mark.parametrize(
+    "loosening",
+    [
+        "set local idle_in_transaction_session_timeout = 0",
+        "set LOCK_timeout = 0",
+        "reset statement_timeout",
+        "reset all",
+        "select set_config('idle_in_transaction_session_timeout', '0', false)",
+    ],
+)
+def test_the_bounds_of_a_held_change_stay(serve, connect, vault, loosening):
+    with serve(hold_s=60) as running:
+        connection = connect(running=running, autocommit=False)
+        connection.execute("set statement_timeout = '40s'")  # what comes before is bounded again
+        connection.execute("update vault set amount = 0 where id = 1")
+        with pytest.raises(errors.Error, match="cannot be changed now"):
+            connection.execute(loosening)
+        connection.rollback()
+        connection.execute("set lock_timeout = 0")
+        connection.execute(loosening)
+        connection.rollback()
+    assert vault() == "10 20 30 40 50"
+
+
 def test_a_transaction_cannot_be_committed_past_the_hold(serve, connect, vault):
     with serve(hold_s=0.2) as running:
         for way in (
@@ -509,6 +533,9 @@ def test_the_evidence_of_held_statements_verifies(serve, connect, vault, vote, s
         connection.execute("update vault set amount = 1 where id = 3")
         with background(connection.commit):
             vote(running)
+        connection.execute("update vault set amount = 1 where id = 4")
+        with background(connection.commit):
+            vote(running, "deny")
     section = running.config.evidence
     (origin,) = EvidenceStore(section.store).list_origins()
     trust = TrustPolicy(
@@ -531,5 +558,6 @@ def test_the_evidence_of_held_statements_verifies(serve, connect, vault, vote, s
         if item["type"] == "decision" and not item["refused"] and item["phase"] == "request"
     }
     ended = {item["decision_id"] for item in records if item["type"] == "outcome"}
+    assert "unknown" not in {item["status"] for item in records if item["type"] == "outcome"}
     parsed = {item["decision_id"] for item in records if item.get("approval", {}).get("deferred")}
     assert let_through - parsed <= ended

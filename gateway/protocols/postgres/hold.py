@@ -43,6 +43,11 @@ HELD_EFFECTS: Final = frozenset({"read", "write"})
 KEEPING_VERBS: Final = frozenset({"commit", "prepare_transaction"})
 """What makes a transaction's effect last."""
 
+BOUNDS: Final = frozenset(
+    {"lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout", "transaction_timeout", "all"}
+)
+"""Settings that bound how long a held change keeps others waiting; `all` is RESET ALL, or a name that is computed."""
+
 OWN_NAME: Final = b"sealgate_hold\0"
 """Statement and portal of what is sent beside the client's messages; closed again at once."""
 
@@ -89,6 +94,12 @@ def find_keeping(action: Action) -> Literal["alone", "among others"] | None:
     if not KEEPING_VERBS.intersection(verbs):
         return None
     return "alone" if verbs == ["commit"] else "among others"
+
+
+def find_loosened(action: Action) -> list[str]:
+    """Bounds of a held transaction that an action would change."""
+    statements: Sequence[Mapping[str, Any]] = action.facts.get("statements", ())
+    return sorted(BOUNDS & {name.lower() for statement in statements for name in statement.get("set_vars", ())})
 
 
 def encode_settings(terms: HoldTerms, hold_s: float, *, begins: bool) -> bytes:

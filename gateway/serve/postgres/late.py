@@ -6,6 +6,7 @@ from gateway.messages import Outcome, Refusal
 from gateway.pipeline import PipelineSession, Ruling
 from gateway.protocols.postgres import enforce
 from gateway.protocols.postgres.events import FunctionCall, JudgedEvent, Parse
+from gateway.protocols.postgres.hold import find_loosened
 from gateway.protocols.postgres.large_objects import may_deliver
 from gateway.serve.budgets import SessionBudget, UncountableError
 from gateway.serve.postgres.door import PostgresDoor, find_changed_pins
@@ -41,6 +42,11 @@ class LateChecks:
             )
             fix = "write names with their schema, and leave encodings and quoting as they are"
             return Refusal("protocol", "postgres.pinned", what, why, fix, ruling.decision_id)
+        if bounds := self._find_bounds(ruling):
+            self._session.finish(ruling, Outcome("refused", error_code=enforce.SQLSTATES["protocol"]))
+            what = f"{' and '.join(bounds)} cannot be changed now"
+            why = "something this transaction did waits for approval, and the setting bounds how long others wait behind it"
+            return Refusal("protocol", "postgres.pinned", what, why, "set it before the transaction begins", ruling.decision_id)
         if isinstance(event, FunctionCall) and not may_deliver(ruling.action, ruling.decision.obligations):
             self._session.finish(ruling, Outcome("refused", error_code=enforce.SQLSTATES["denied"]))
             what, why = "large object not read", "what it holds could be sensitive, and no mask reaches into it"
@@ -50,6 +56,10 @@ class LateChecks:
 
     def _find_pins(self, event: JudgedEvent, ruling: Ruling) -> list[str]:
         return find_changed_pins(event, ruling.action, read_only=self._door.is_read_only, path=self._door.search_path)
+
+    def _find_bounds(self, ruling: Ruling) -> list[str]:
+        hold = self._door.hold
+        return [] if hold is None or not hold.is_open or ruling.action is None else find_loosened(ruling.action)
 
     def _charge(self, ruling: Ruling) -> Refusal | None:
         """Count a statement against what its session and run may do."""
