@@ -133,15 +133,23 @@ class ChunkSealer:
         packed = _local.compressor.compress(plain)
         return self._cipher.encrypt(number.to_bytes(_NONCE_BYTES), packed, f"{self._bound}{number}".encode())
 
-    def open(self, number: int, sealed: bytes) -> bytes:
+    def open(self, number: int, sealed: bytes, base: bytes | None = None) -> bytes:
         """The plain text of chunk `number`.
+
+        Args:
+            number: its number in the session.
+            sealed: its ciphertext.
+            base: plain text of the chunk that the record names as the base of this one; None where it names none.
 
         Raises:
             DataKeyError: the ciphertext was changed, moved, or made with another key.
         """
         try:
             packed = self._cipher.decrypt(number.to_bytes(_NONCE_BYTES), sealed, f"{self._bound}{number}".encode())
-            return zstandard.ZstdDecompressor().decompress(packed, max_output_size=MAX_BLOB_BYTES)
+            words = zstandard.ZstdCompressionDict(base or b"", dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+            return zstandard.ZstdDecompressor(dict_data=words if base else None).decompress(
+                packed, max_output_size=MAX_BLOB_BYTES
+            )
         except (InvalidTag, zstandard.ZstdError) as error:
             raise DataKeyError(
                 f"chunk {number} does not open", why="changed, moved, or sealed with another key", fix="treat it as tampered"

@@ -33,11 +33,15 @@ FINAL_STATUSES: Final = frozenset({"completed", "failed", "withheld", "refused",
 
 
 class BlobRef(TypedDict):
-    """How a record names a session chunk: its number, the SHA-256 of its ciphertext (hex), and its length as plain text."""
+    """How a record names a session chunk: its number, the SHA-256 of its ciphertext (hex), its length as plain text.
+
+    `base` is the number of the earlier chunk it is packed against, if any.
+    """
 
     n: int
     sha256: str
     bytes: int
+    base: NotRequired[int]
 
 
 class DecisionFields(TypedDict):
@@ -194,8 +198,9 @@ def check(kind: str, fields: Mapping[str, Any]) -> None:
 
 
 def expects_outcome(fields: Mapping[str, Any]) -> bool:
-    """Whether a decision record releases an action, so that an outcome must follow: a request that was not blocked or held."""
-    return fields["phase"] == "request" and fields["decision"].get("effect") in ("allow", "mask")
+    """Whether a decision record releases an action, so that an outcome must follow: a request that was not blocked, held or refused."""
+    is_released = fields["decision"].get("effect") in ("allow", "mask") and fields.get("refused") is not True
+    return fields["phase"] == "request" and is_released
 
 
 def format_time(now_ns: int) -> str:

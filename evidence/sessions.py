@@ -159,6 +159,7 @@ class _Chunks:
         self._sid = sid
         self._cipher: ChunkSealer | None = None
         self._why = "sealed; give an age identity to read it"
+        self._base = (-1, b"")
         paths = [
             path for path in find_logs(directory) if (path / "keys" / f"{sid}.dek").exists() or (path / "sessions" / sid).exists()
         ]
@@ -191,8 +192,11 @@ class _Chunks:
     def _open(self, reference: Mapping[str, Any]) -> bytes:
         if self._cipher is None or self._reader is None:
             raise EvidenceError(self._why)
-        number = int(reference["n"])
-        return self._cipher.open(number, self._reader.read_chunk(self._sid, number))
+        number, base = int(reference["n"]), reference.get("base")
+        if base is not None and self._base[0] != base:
+            self._base = (int(base), self._cipher.open(int(base), self._reader.read_chunk(self._sid, int(base))))
+        words = None if base is None else self._base[1]
+        return self._cipher.open(number, self._reader.read_chunk(self._sid, number), words)
 
 
 def _shorten(shown: str) -> str:

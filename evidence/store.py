@@ -104,9 +104,11 @@ class LogReader:
             ) from error
         return unwrap(wrapped, identities)
 
-    def open_chunk(self, origin: str, sid: str, number: int, data_key: bytes) -> bytes:
-        """The plain text of one chunk."""
-        return ChunkSealer(data_key, origin, sid).open(number, self.read_chunk(sid, number))
+    def open_chunk(self, origin: str, sid: str, number: int, data_key: bytes, base: int | None = None) -> bytes:
+        """The plain text of one chunk; `base` is what the record that names it says."""
+        sealer = ChunkSealer(data_key, origin, sid)
+        words = None if base is None else sealer.open(base, self.read_chunk(sid, base))
+        return sealer.open(number, self.read_chunk(sid, number), words)
 
     def unwrap_salt(self, sid: str, identities: Sequence[str]) -> bytes:
         """A session's salt, which opens its commitments, opened with an auditor's age identity."""

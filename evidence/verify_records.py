@@ -38,7 +38,20 @@ _MINUTE: Final = 16  # characters of an RFC 3339 time up to the minute
 class SessionState:
     """What the pass remembers of one session while it is open."""
 
-    __slots__ = ("chunks", "commit", "decisions", "held", "last_ts", "opened", "pending", "records", "sid", "sprev", "sseq")
+    __slots__ = (
+        "bases",
+        "chunks",
+        "commit",
+        "decisions",
+        "held",
+        "last_ts",
+        "opened",
+        "pending",
+        "records",
+        "sid",
+        "sprev",
+        "sseq",
+    )
 
     def __init__(self, sid: str) -> None:
         self.sid = sid
@@ -52,6 +65,8 @@ class SessionState:
         self.pending: set[str] = set()
         self.chunks: dict[int, tuple[str, int]] = {}
         """(SHA-256 of the ciphertext, record index) by chunk number."""
+        self.bases: dict[int, int] = {}
+        """Number of the chunk that another is packed against."""
         self.records: dict[int, Mapping[str, Any]] = {}
         """Decision record by the number of its input chunk; kept only when verdicts are recomputed."""
         self.held: dict[str, str] = {}
@@ -260,6 +275,13 @@ class RecordPass:
         blob = record.get("input")
         if blob is None:
             return
+        if "base" in blob:
+            base = blob["base"]
+            if base not in session.chunks or base in session.bases:
+                self._add(
+                    "tampered", "chunk.base", index, f"chunk {blob['n']} is packed against {base}, which no earlier record names"
+                )
+            session.bases[blob["n"]] = base
         session.chunks[blob["n"]] = (blob["sha256"], index)
         if self._recompute is not None:
             session.records[blob["n"]] = record
@@ -346,6 +368,7 @@ class RecordPass:
         if not session.chunks:
             return
         cipher = self._cipher(session)
+        words: dict[int, bytes | None] = dict.fromkeys(session.bases.values())
         wanted = session.chunks
         left = dict(wanted)
         for number, sealed in self._frames(session.sid):
@@ -355,7 +378,10 @@ class RecordPass:
             if hashlib.sha256(sealed).hexdigest() != digest:
                 self._add("tampered", "chunk.changed", index, f"chunk {number} of session {session.sid} is not the recorded one")
             elif cipher is not None:
-                self._open_chunk(cipher, session, number, sealed, index)
+                base = session.bases.get(number)
+                plain = self._open_chunk(cipher, session, number, sealed, None if base is None else words[base])
+                if number in words:
+                    words[number] = plain
         self._counts["chunks"] += len(wanted) - len(left)
         if left:
             numbers = ", ".join(str(number) for number in sorted(left)[:10])
@@ -384,18 +410,27 @@ class RecordPass:
                 self._report.add("incomplete", "session.key_unusable", where, str(error))
             return None
 
-    def _open_chunk(self, cipher: ChunkSealer, session: SessionState, number: int, sealed: bytes, index: int) -> None:
+    def _open_chunk(
+        self, cipher: ChunkSealer, session: SessionState, number: int, sealed: bytes, words: bytes | None
+    ) -> bytes | None:
+        """Open a chunk and recompute what it decided; its plain text. `words` is that of its base, where it is at hand."""
+        index = session.chunks[number][1]
+        if words is None and number in session.bases:
+            return None  # what is wrong with its base is said of the base
         try:
-            plain = cipher.open(number, sealed)
+            plain = cipher.open(number, sealed, words)
         except EvidenceError as error:
             self._add("tampered", "chunk.sealed_otherwise", index, str(error))
-            return
+            return None
         self._counts["chunks_opened"] += 1
         record = session.records.get(number)
-        if record is None or self._recompute is None:
-            return
+        if record is not None and self._recompute is not None:
+            self._compare(self._recompute, record, plain, index)
+        return plain
+
+    def _compare(self, recompute: Recompute, record: Mapping[str, Any], plain: bytes, index: int) -> None:
         can_replay = record.get("replay") in {"exact", "same-on-masked"}
-        verdict = self._recompute(record, plain) if can_replay else "not checked"
+        verdict = recompute(record, plain) if can_replay else "not checked"
         self._counts[f"recomputed_{verdict.replace(' ', '_')}"] += 1
         if verdict == "different":
             self._add(

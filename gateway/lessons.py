@@ -62,10 +62,20 @@ class Recorded:
     until_mono_ns: int
     until_ns: int
 
+    @property
+    def written(self) -> bytes:
+        """The document as the record's chunk holds it."""
+        return orjson.dumps(self.document, option=orjson.OPT_SORT_KEYS)
+
 
 def cut_record(fields: Mapping[str, Any], sid: str) -> Template:
-    """The template of a `decision` record like this one: taken from memory, so it says that it was cached and took no time."""
-    whole = envelop("decision", {**fields, "cached": True, "duration_ns": 0}, sid)
+    """The template of a `decision` record like this one.
+
+    It is taken from memory, so it says that it was cached and took no time; and its input is packed against that of `fields`, which
+    differs from it in next to nothing.
+    """
+    base = {**fields["input"], "base": fields["input"]["n"]}
+    whole = envelop("decision", {**fields, "input": base, "cached": True, "duration_ns": 0}, sid)
     encode(whole)  # the profile of canonical JSON: what is cut from it keeps to it
     return _cut(whole, RECORD_SLOTS)
 

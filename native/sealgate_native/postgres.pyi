@@ -173,7 +173,7 @@ class Session:
     def learn(self, kind: Literal["query", "parse", "execute"], sql: str, lesson: Mapping[str, Any]) -> int | None:
         """Keeps a decision; the number of the lesson, None for a text whose like cannot be told.
 
-        lesson: leaf, input, material (templates: bytes and slot names by turns), until_mono_ns, until_ns, is_harmless, hides_texts,
+        lesson: leaf, input, material (templates: bytes and slot names by turns), base (bytes), until_mono_ns, until_ns, is_harmless, hides_texts,
         and host, which `adopt` gives back. A message whose text differs from `sql` in constants only is then let through while the
         gate is open (`now_ns` is not 0): labelled from 2^52 on, and recorded in `take_drafts`.
         """
@@ -207,6 +207,9 @@ class Session:
 
     def next_server_event(self) -> dict[str, Any] | None:
         """The next event of the server's direction."""
+
+    def break_off(self) -> list[dict[str, Any]]:
+        """The session is over: the end of the result under way, and before it every event that was not taken. Works after a violation."""
 
     def forward(self, id: int, action: int) -> bool:
         """Sends a judged message on; `action` labels what the server answers to it.

@@ -292,6 +292,12 @@ impl Session {
         event.map(|event| server_event(py, event)).transpose()
     }
 
+    fn break_off<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let events = lock(&self.inner).break_off();
+        let events = events.into_iter().map(|event| server_event(py, event));
+        events.collect()
+    }
+
     fn forward(&self, py: Python<'_>, id: u64, action: u64) -> PyResult<bool> {
         lock(&self.inner)
             .forward(id, action)

@@ -168,7 +168,7 @@ impl Drafts {
         let drafts = waiting.take().ok_or_else(taken)?;
         let seat = Seat {
             sealer: Arc::clone(&sealer.inner),
-            sid,
+            sid: sid.into(),
             seq,
             sseq,
             chunk,
@@ -239,13 +239,12 @@ impl Prepared {
 
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Records<'py>> {
         let done = self.inner.take().map_err(|error| raise(&error))?;
-        let bytes = |data: &Vec<u8>| PyBytes::new(py, data);
-        let hash = |hash: &[u8; 32]| PyBytes::new(py, hash);
-        let chunk = |(number, data): &(u64, Vec<u8>)| (*number, PyBytes::new(py, data));
+        let bytes = |data: &[u8]| PyBytes::new(py, data);
+        let chunks = done.chunks();
         Ok((
-            done.leaves.iter().map(bytes).collect(),
-            done.hashes.iter().map(hash).collect(),
-            done.chunks.iter().map(chunk).collect(),
+            done.leaves().map(bytes).collect(),
+            done.hashes.iter().map(|hash| bytes(hash)).collect(),
+            chunks.map(|(number, data)| (number, bytes(data))).collect(),
         ))
     }
 }

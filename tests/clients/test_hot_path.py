@@ -137,7 +137,7 @@ def read_session(running):
         reference = record.get("input") or record.get("transcript")
         if not isinstance(reference, dict):
             return None
-        plain = log.open_chunk(origin, sid, reference["n"], key)
+        plain = log.open_chunk(origin, sid, reference["n"], key, reference.get("base"))
         assert len(plain) == reference["bytes"]
         assert hashlib.sha256(log.read_chunk(sid, reference["n"])).hexdigest() == reference["sha256"]
         return plain

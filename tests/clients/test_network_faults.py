@@ -77,6 +77,9 @@ def test_the_target_is_cut_in_the_middle_of_a_row(make_faulty, target, open_sess
         assert open_session(running.port).execute("select count(*) from orders").fetchone() == counted
         wait_until(lambda: running.session_count == 1)
     assert ("failed", "08006") in outcomes(running)
+    (failed,) = [item for item in running.read_records() if item["type"] == "outcome" and item["status"] == "failed"]
+    assert failed["rows"] > 0
+    assert failed["bytes"] > 0
     assert "the target broke off" in closings(running)
 
 

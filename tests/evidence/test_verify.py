@@ -548,6 +548,23 @@ APPROVALS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("bases", "expected"), [((0, 0, 0), set()), ((0, 9), {"chunk.base"}), ((0, 1), {"chunk.base"}), ((1,), {"chunk.base"})]
+)
+def test_a_chunk_is_packed_against_an_earlier_one_that_stands_alone(sigstore, tmp_path, bases, expected):
+    builder = fresh(tmp_path, sigstore)
+    session = builder.open_session()
+    decisions = [builder.decide(session)]
+    for base in bases:
+        blob = session.put_blob("input", b'{"sql":"select 2"}')
+        decisions.append(builder.decide(session, input={**blob, "base": base}))
+    for decision in decisions:
+        session.submit("outcome", {"decision_id": decision, "status": "completed"})
+    session.submit_close().result(WAIT_S)
+    report = finish(builder, sigstore).verify(identities=True)
+    assert codes(report) == expected
+
+
 @pytest.mark.parametrize("kind", APPROVALS)
 def test_an_approval_that_does_not_fit_is_found(sigstore, tmp_path, kind):
     terms, options, expected, code = APPROVALS[kind]

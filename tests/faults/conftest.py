@@ -228,7 +228,8 @@ class Gateway:
             sid = record["sid"]
             if sid not in keys:
                 keys[sid] = reader.unwrap_data_key(sid, [identity])
-            document = json.loads(reader.open_chunk(origin, sid, record["input"]["n"], keys[sid]))
+            named = record["input"]
+            document = json.loads(reader.open_chunk(origin, sid, named["n"], keys[sid], named.get("base")))
             texts[record["decision_id"]] = document["postgres"]["payload"]["text"]
         return texts
 

@@ -173,6 +173,7 @@ class KnownActions:
         return {
             "leaf": cut_record(recorded.fields, self._session.id),
             "input": cut_input(recorded.document, PAYLOAD),
+            "base": recorded.written,
             "until_mono_ns": recorded.until_mono_ns,
             "until_ns": recorded.until_ns,
         }

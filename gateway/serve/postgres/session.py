@@ -156,8 +156,7 @@ class PostgresSession:
         self._cursors = CursorRows()
         self._abandoned = asyncio.Event()
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
-        self._is_judging = self._is_cancelled = self._is_stopping = False
-        self._has_defined = self._has_heard_fatal = False
+        self._is_judging = self._is_cancelled = self._is_stopping = self._has_defined = self._has_heard_fatal = False
         self._catalog_digest: str | None = None
         self._began_at = time.monotonic()
 
@@ -321,10 +320,7 @@ class PostgresSession:
             case RowDescription() | CopyOut():
                 await self._describe_result(event)
             case ResultEnd():
-                ruling = self._actions.find_ruling(event.action)
-                self._budget.count_rows(ruling, event.rows)
-                self._cursors.count(ruling, event.rows)
-                self._actions.count(event)
+                self._count(event)
             case CommandComplete():
                 self._actions.tag(event)
                 self._hold.note_tag(event.action, event.tag)
@@ -342,6 +338,11 @@ class PostgresSession:
                 self._settle(event)
             case CopyIn():
                 pass  # the data passes; the COPY itself was decided
+
+    def _count(self, event: ResultEnd) -> None:
+        for count in (self._budget.count_rows, self._cursors.count):
+            count(self._actions.find_ruling(event.action), event.rows)
+        self._actions.count(event)
 
     async def _describe_result(self, event: RowDescription | CopyOut) -> None:
         """Decide how a described result may be delivered, and tell the kernel."""
@@ -452,8 +453,7 @@ class PostgresSession:
             self._kernel.report_ready(is_wanted=True)
 
     def _end_if_stopping(self) -> None:
-        is_idle = self._kernel.pending == 0 and not self._is_judging and self._kernel.transaction_status == "I"
-        if self._is_stopping and is_idle:
+        if self._is_stopping and self._kernel.pending == 0 and not self._is_judging and self._kernel.transaction_status == "I":
             self._end(SHUTDOWN)
 
     async def _record_violation(self, error: ProtocolViolation) -> Ending:
@@ -488,6 +488,9 @@ class PostgresSession:
     async def _close_record(self, ending: Ending) -> None:
         """Every action that was let through gets an outcome, then the session its end."""
         try:
+            for event in map(parse_server_event, self._kernel.break_off()):
+                if isinstance(event, ResultEnd):
+                    self._count(event)
             for label in self._kernel.open_labels():
                 self._actions.find(label)
             for action in self._actions.drain():

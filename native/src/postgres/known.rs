@@ -37,11 +37,17 @@ fn template(lesson: &Bound<'_, PyDict>, name: &str) -> PyResult<sealgate_record:
     extract_template(member(lesson, name)?.cast::<PyList>()?)
 }
 
+fn base(lesson: &Bound<'_, PyDict>) -> PyResult<Arc<[u8]>> {
+    let base = member(lesson, "base")?;
+    Ok(Arc::from(base.cast::<PyBytes>()?.as_bytes()))
+}
+
 pub(super) fn extract_lesson(lesson: &Bound<'_, PyDict>) -> PyResult<Lesson> {
     let host: Py<PyAny> = member(lesson, "host")?.unbind();
     Ok(Lesson {
         leaf: template(lesson, "leaf")?,
         input: template(lesson, "input")?,
+        base: base(lesson)?,
         material: template(lesson, "material")?,
         until_mono_ns: member(lesson, "until_mono_ns")?.extract()?,
         until_ns: member(lesson, "until_ns")?.extract()?,
@@ -55,6 +61,7 @@ pub(super) fn extract_row_lesson(lesson: &Bound<'_, PyDict>) -> PyResult<RowLess
     Ok(RowLesson {
         leaf: template(lesson, "leaf")?,
         input: template(lesson, "input")?,
+        base: base(lesson)?,
         until_mono_ns: member(lesson, "until_mono_ns")?.extract()?,
         until_ns: member(lesson, "until_ns")?.extract()?,
     })

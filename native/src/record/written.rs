@@ -1,5 +1,5 @@
 //! Records of sessions that were lent, once they are durable: handed on for publishing in as few pieces as their order allows.
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -46,23 +46,24 @@ impl Written {
             return Err(raise(&SealError("records are handed on once".into())));
         }
         let (mut leaves, mut hashes) = (Vec::new(), Vec::new());
-        let mut chunks: Vec<(String, u64, Vec<u8>)> = Vec::new();
+        let mut chunks: Vec<(Arc<str>, u64, Vec<u8>)> = Vec::new();
         for one in waiting.drain(..) {
             let done = one.prepared.take().map_err(|error| raise(&error))?;
-            leaves.extend(done.leaves.iter().map(|leaf| PyBytes::new(py, leaf)));
+            leaves.extend(done.leaves().map(|leaf| PyBytes::new(py, leaf)));
             hashes.extend(done.hashes.iter().map(|hash| PyBytes::new(py, hash)));
-            for (number, sealed) in done.chunks {
+            for (number, sealed) in done.chunks() {
                 // The chunks of a session follow one another, whatever others come between.
                 let known = chunks.iter().position(|(sid, ..)| *sid == one.sid);
                 let place = known.unwrap_or_else(|| {
-                    chunks.push((one.sid.clone(), number, Vec::new()));
+                    chunks.push((Arc::clone(&one.sid), number, Vec::new()));
                     chunks.len() - 1
                 });
-                push_frame(&mut chunks[place].2, number, &sealed);
+                push_frame(&mut chunks[place].2, number, sealed);
             }
         }
-        let frames =
-            |(sid, number, data): (String, u64, Vec<u8>)| (sid, number, PyBytes::new(py, &data));
+        let frames = |(sid, number, data): (Arc<str>, u64, Vec<u8>)| {
+            (sid.to_string(), number, PyBytes::new(py, &data))
+        };
         Ok((leaves, hashes, chunks.into_iter().map(frames).collect()))
     }
 }

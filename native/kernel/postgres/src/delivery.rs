@@ -254,6 +254,12 @@ impl Session {
         Ok(())
     }
 
+    /// The server is lost: ends the result under way with what was delivered of it, and gives every event that was not taken.
+    pub fn break_off(&mut self) -> Vec<ServerEvent> {
+        self.close_result();
+        self.server_events.drain(..).collect()
+    }
+
     pub(crate) fn close_result(&mut self) {
         let Some(mut result) = self.result.take() else {
             return;

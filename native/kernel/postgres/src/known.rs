@@ -44,6 +44,7 @@ struct Rows {
     formats: Vec<u16>,
     leaf: Arc<Template>,
     input: Template,
+    base: Arc<[u8]>,
     until_mono_ns: u64,
     until_ns: u64,
     plan: Plan,
@@ -129,7 +130,7 @@ impl Known {
     /// Keeps a decision about a message of this kind and text; its number for `learn_rows`, none when such a text is not kept.
     pub fn learn(&mut self, event: Event, sql: &str, mut lesson: Lesson) -> Option<u64> {
         let key = (event, skeleton(sql)?);
-        let weight = lesson.leaf.weight() + lesson.input.weight() + lesson.material.weight();
+        let weight = weigh(&lesson.leaf, &lesson);
         if weight > MAX_LESSON_BYTES / 4 {
             return None;
         }
@@ -158,8 +159,7 @@ impl Known {
 
     fn forget(&mut self, number: u64) {
         if let Some(memo) = self.memos.remove(&number) {
-            let lesson = &memo.lesson;
-            self.weight -= memo.leaf.weight() + lesson.input.weight() + lesson.material.weight();
+            self.weight -= weigh(&memo.leaf, &memo.lesson);
             self.by_key.remove(&memo.key);
         }
     }
@@ -191,6 +191,7 @@ impl Known {
             formats,
             leaf: Arc::new(lesson.leaf),
             input: lesson.input,
+            base: lesson.base,
             until_mono_ns: lesson.until_mono_ns,
             until_ns: lesson.until_ns,
             plan,
@@ -264,6 +265,7 @@ impl Known {
             request_id: None,
             digest,
             input: Blob(input),
+            base: Some(Arc::clone(&lesson.base)),
         });
         self.counters.add(1, 0, 0, 0);
         self.has_effects |= !lesson.is_harmless;
@@ -338,6 +340,7 @@ impl Known {
             request_id: Some(open.decision_id.clone()),
             digest: open.digest,
             input: Blob(input),
+            base: Some(Arc::clone(&rows.base)),
         };
         self.drafts.push(draft);
         true
@@ -474,6 +477,10 @@ impl Known {
         let has_effects = std::mem::take(&mut self.has_effects);
         Some((std::mem::take(&mut self.drafts), has_effects))
     }
+}
+
+fn weigh(leaf: &Template, lesson: &Lesson) -> usize {
+    leaf.weight() + lesson.input.weight() + lesson.base.len() + lesson.material.weight()
 }
 
 fn add(counts: &mut BTreeMap<String, u64>, more: BTreeMap<String, u64>) {

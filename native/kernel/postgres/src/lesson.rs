@@ -35,6 +35,8 @@ pub struct Lesson {
     pub leaf: Template,
     /// The input document as recorded.
     pub input: Template,
+    /// The document of the record that the lesson was cut from, whose chunk `leaf` names as the base of every other.
+    pub base: Arc<[u8]>,
     /// What the action's digest covers.
     pub material: Template,
     /// Monotonic nanoseconds until which it may be used.
@@ -55,6 +57,8 @@ pub struct RowLesson {
     pub leaf: Template,
     /// The input document as recorded.
     pub input: Template,
+    /// See `Lesson`.
+    pub base: Arc<[u8]>,
     /// See `Lesson`.
     pub until_mono_ns: u64,
     /// See `Lesson`.

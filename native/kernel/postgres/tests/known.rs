@@ -42,6 +42,7 @@ fn lesson(is_harmless: bool) -> Lesson {
     Lesson {
         leaf: template(&["{", "}"], &[Slot::DecisionId]),
         input: template(&["{", ",", "}"], &[Slot::Text, Slot::Actions]),
+        base: Arc::from(*b"{\"select a from t\",0}"),
         material: template(&["", ""], &[Slot::Text]),
         until_mono_ns: 100,
         until_ns: 2_000,
@@ -105,9 +106,8 @@ fn records(session: &mut Session) -> Vec<String> {
     };
     let sealer = Sealer::new(&[2; 32], "o", "s").unwrap();
     let done = drafts.finish(place, &sealer).unwrap();
-    done.leaves
-        .into_iter()
-        .map(|leaf| String::from_utf8(leaf).unwrap())
+    done.leaves()
+        .map(|leaf| String::from_utf8(leaf.to_vec()).unwrap())
         .collect()
 }
 
@@ -140,6 +140,7 @@ fn what_differs_in_constants_is_let_through_and_recorded() {
     let row_lesson = RowLesson {
         leaf: template(&["{", "}"], &[Slot::RequestId]),
         input: template(&["{}"], &[]),
+        base: Arc::from(*b"{}"),
         until_mono_ns: 100,
         until_ns: 2_000,
     };

@@ -29,7 +29,7 @@ pub struct Progress {
 
 /// A session's chain of records. One thread appends to it.
 pub struct Chain {
-    sid: String,
+    sid: Arc<str>,
     sealer: Arc<Sealer>,
     progress: Mutex<Progress>,
 }
@@ -37,7 +37,7 @@ pub struct Chain {
 /// Records as they were written, for whoever publishes them.
 pub struct Written {
     /// The session.
-    pub sid: String,
+    pub sid: Arc<str>,
     /// Its records.
     pub prepared: Prepared,
     /// How many.
@@ -68,7 +68,7 @@ impl Chain {
     /// A chain that goes on from here.
     pub fn new(sid: String, sealer: Arc<Sealer>, progress: Progress) -> Chain {
         Chain {
-            sid,
+            sid: sid.into(),
             sealer,
             progress: Mutex::new(progress),
         }
@@ -118,7 +118,7 @@ impl Chain {
         let mut progress = self.progress();
         let seat = Seat {
             sealer: Arc::clone(&self.sealer),
-            sid: self.sid.clone(),
+            sid: Arc::clone(&self.sid),
             seq: index,
             sseq: progress.sseq,
             chunk: progress.chunk,
@@ -141,7 +141,7 @@ impl Chain {
             starts_segment: false,
             has_thread: false,
             foreign: Some(Box::new(Written {
-                sid: self.sid.clone(),
+                sid: Arc::clone(&self.sid),
                 prepared: prepared.clone(),
                 records: measure.records,
                 size: measure.bytes,
@@ -168,6 +168,7 @@ mod tests {
             request_id: None,
             digest: [0; 32],
             input: Blob(b"{}".to_vec()),
+            base: None,
         });
         drafts
     }
@@ -244,10 +245,11 @@ mod tests {
                 Noticed::Foreign(foreign) => foreign.downcast::<Written>().ok(),
             });
         let (first, second) = (written.next().unwrap(), written.next().unwrap());
-        assert_eq!(first.sid, "s");
-        assert_eq!(first.prepared.take().unwrap().leaves, [b"{11}"]);
-        let leaf = second.prepared.take().unwrap().leaves.remove(0);
-        let text = String::from_utf8(leaf).unwrap();
+        assert_eq!(&*first.sid, "s");
+        let taken = first.prepared.take().unwrap();
+        assert_eq!(taken.leaves().collect::<Vec<_>>(), [b"{11}"]);
+        let taken = second.prepared.take().unwrap();
+        let text = String::from_utf8(taken.leaves().next().unwrap().to_vec()).unwrap();
         let previous = first.prepared.last_hash().unwrap();
         assert!(text.contains(&format!(
             "\"seq\":12,\"sid\":\"s\",\"sprev\":\"{previous}\",\"sseq\":5"

@@ -1,5 +1,6 @@
 //! Records that lack only their place: queued by a session, finished when the log has given them one.
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::json::{push_hex, push_number, push_string};
@@ -9,6 +10,12 @@ use crate::template::{Slot, Template, Value, Values};
 /// Kinds of items in the write-ahead log (`docs/evidence-format.md`, section 7).
 const LEAF: u8 = 1;
 const CHUNK: u8 = 2;
+
+/// Bytes of an item's length.
+const LENGTH_BYTES: usize = 4;
+
+/// What a record takes together with its chunk, mostly.
+const USUAL_BYTES: usize = 1_536;
 
 /// A log entry is stored behind a 16-bit length.
 const MAX_LEAF_BYTES: usize = 65_535;
@@ -60,6 +67,8 @@ pub enum Draft {
         digest: [u8; 32],
         /// The masked input document.
         input: Blob,
+        /// Plain text of the chunk the record names as the base of this one's.
+        base: Option<Arc<[u8]>>,
     },
     /// The end of an action.
     Outcome {
@@ -94,19 +103,26 @@ pub struct Place<'a> {
 pub struct Finished {
     /// Items of the write-ahead log, each chunk before the record that names it.
     pub items: Vec<u8>,
-    /// The records.
-    pub leaves: Vec<Vec<u8>>,
-    /// Their leaf hashes.
+    /// Leaf hashes of the records.
     pub hashes: Vec<[u8; 32]>,
-    /// Chunks by number.
-    pub chunks: Vec<(u64, Vec<u8>)>,
-    /// Decisions that released an action.
-    pub opened: Vec<String>,
-    /// Decisions whose outcome is among the records.
-    pub closed: Vec<String>,
+    /// Where in the items each record is.
+    leaves: Vec<Range<usize>>,
+    /// Where in the items each chunk's ciphertext is, by its number.
+    chunks: Vec<(u64, Range<usize>)>,
 }
 
 impl Finished {
+    /// The records.
+    pub fn leaves(&self) -> impl Iterator<Item = &[u8]> {
+        self.leaves.iter().map(|place| &self.items[place.clone()])
+    }
+
+    /// Ciphertexts by number.
+    pub fn chunks(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let chunk = |(number, place): &(u64, Range<usize>)| (*number, &self.items[place.clone()]);
+        self.chunks.iter().map(chunk)
+    }
+
     /// Leaf hash of the last record, hexadecimal; empty where there is none.
     pub fn last_hash(&self) -> String {
         self.hashes
@@ -234,29 +250,29 @@ impl Drafts {
     /// Gives every record its place, seals the chunks, and lays everything out.
     pub fn finish(&self, mut place: Place<'_>, sealer: &Sealer) -> Result<Finished, SealError> {
         let mut done = Finished::default();
+        done.items.reserve(USUAL_BYTES * self.drafts.len());
         for draft in &self.drafts {
-            let leaf = match draft {
+            match draft {
                 Draft::Decision {
                     leaf,
                     decision_id,
                     request_id,
                     digest,
-                    input,
+                    input: Blob(plain),
+                    base,
                 } => {
-                    let (number, sha256) = attach(&mut done, &mut place, sealer, &input.0)?;
-                    let digest = hex(digest);
-                    if request_id.is_none() {
-                        done.opened.push(decision_id.clone());
-                    }
+                    let chunk = attach(&mut done, &mut place, sealer, plain, base.as_deref())?;
                     let filling = Filling {
                         place: &place,
                         decision_id,
                         request_id: request_id.as_deref(),
-                        digest: &digest,
-                        chunk: (number, &sha256, input.0.len() as u64),
+                        digest: &hex(digest),
+                        chunk: (chunk.0, &chunk.1, chunk.2),
                     };
-                    leaf.fill(&filling)
-                        .ok_or_else(|| SealError("a template has a slot without a value".into()))?
+                    let start = begin_item(&mut done.items, LEAF);
+                    leaf.fill_into(&mut done.items, &filling)
+                        .ok_or_else(|| SealError("a template has a slot without a value".into()))?;
+                    end_leaf(&mut done, &mut place, start)?;
                 }
                 Draft::Outcome {
                     decision_id,
@@ -265,51 +281,55 @@ impl Drafts {
                     let transcript = match &outcome.transcript {
                         None => None,
                         Some(Blob(plain)) => {
-                            let (number, sha256) = attach(&mut done, &mut place, sealer, plain)?;
-                            Some((number, sha256, plain.len() as u64))
+                            Some(attach(&mut done, &mut place, sealer, plain, None)?)
                         }
                     };
-                    done.closed.push(decision_id.clone());
-                    write_outcome(&place, decision_id, outcome, transcript.as_ref())
+                    let start = begin_item(&mut done.items, LEAF);
+                    let out = &mut done.items;
+                    write_outcome(out, &place, decision_id, outcome, transcript.as_ref());
+                    end_leaf(&mut done, &mut place, start)?;
                 }
-            };
-            add_leaf(&mut done, &mut place, leaf)?;
+            }
         }
         Ok(done)
     }
 }
 
+/// Adds the next chunk; how a record names it: its number, the digest of its ciphertext, the length of its plain text.
 fn attach(
     done: &mut Finished,
     place: &mut Place<'_>,
     sealer: &Sealer,
     plain: &[u8],
-) -> Result<(u64, String), SealError> {
+    base: Option<&[u8]>,
+) -> Result<(u64, String, u64), SealError> {
     let number = place.chunk;
     place.chunk += 1;
-    let sealed = sealer.seal(number, plain)?;
-    let digest = hex(&sha256(&sealed));
+    let items = &mut done.items;
+    let start = begin_item(items, CHUNK);
     let sid = place.sid.as_bytes();
-    begin_item(&mut done.items, CHUNK, 2 + sid.len() + 8 + sealed.len());
-    done.items
-        .extend_from_slice(&(sid.len() as u16).to_be_bytes());
-    done.items.extend_from_slice(sid);
-    done.items.extend_from_slice(&number.to_be_bytes());
-    done.items.extend_from_slice(&sealed);
-    done.chunks.push((number, sealed));
-    Ok((number, digest))
+    items.extend_from_slice(&(sid.len() as u16).to_be_bytes());
+    items.extend_from_slice(sid);
+    items.extend_from_slice(&number.to_be_bytes());
+    let sealed = items.len();
+    sealer.seal_into(items, number, plain, base)?;
+    let digest = hex(&sha256(&items[sealed..]));
+    done.chunks.push((number, sealed..items.len()));
+    end_item(items, start)?;
+    Ok((number, digest, plain.len() as u64))
 }
 
-fn add_leaf(done: &mut Finished, place: &mut Place<'_>, leaf: Vec<u8>) -> Result<(), SealError> {
+/// Ends the item of a record that was written behind `start`.
+fn end_leaf(done: &mut Finished, place: &mut Place<'_>, start: usize) -> Result<(), SealError> {
+    let leaf = start..done.items.len();
     if leaf.len() > MAX_LEAF_BYTES {
         return Err(SealError(format!(
             "a record of {} bytes does not fit a log entry",
             leaf.len()
         )));
     }
-    begin_item(&mut done.items, LEAF, leaf.len());
-    done.items.extend_from_slice(&leaf);
-    let hash = leaf_hash(&leaf);
+    end_item(&mut done.items, start)?;
+    let hash = leaf_hash(&done.items[leaf.clone()]);
     place.previous = hex(&hash);
     place.seq += 1;
     place.sseq += 1;
@@ -318,9 +338,18 @@ fn add_leaf(done: &mut Finished, place: &mut Place<'_>, leaf: Vec<u8>) -> Result
     Ok(())
 }
 
-fn begin_item(items: &mut Vec<u8>, kind: u8, length: usize) {
+/// Begins an item whose length is still open; where its content starts.
+fn begin_item(items: &mut Vec<u8>, kind: u8) -> usize {
     items.push(kind);
-    items.extend_from_slice(&(length as u32).to_be_bytes());
+    items.extend_from_slice(&[0; LENGTH_BYTES]);
+    items.len()
+}
+
+fn end_item(items: &mut [u8], start: usize) -> Result<(), SealError> {
+    let length =
+        u32::try_from(items.len() - start).map_err(|_| SealError("an item of 4 GiB".to_owned()))?;
+    items[start - LENGTH_BYTES..start].copy_from_slice(&length.to_be_bytes());
+    Ok(())
 }
 
 fn leaf_hash(leaf: &[u8]) -> [u8; 32] {
@@ -347,39 +376,39 @@ fn bound_outcome(outcome: &Outcome) -> usize {
 
 /// An `outcome` record, members in the order of their names.
 fn write_outcome(
+    out: &mut Vec<u8>,
     place: &Place<'_>,
     decision_id: &str,
     outcome: &Outcome,
     transcript: Option<&(u64, String, u64)>,
-) -> Vec<u8> {
-    let mut out = Vec::with_capacity(640);
+) {
     out.push(b'{');
     if outcome.bytes > 0 {
-        number(&mut out, "bytes", outcome.bytes);
+        number(out, "bytes", outcome.bytes);
     }
-    text(&mut out, "decision_id", decision_id);
-    counts(&mut out, "detected", &outcome.detected);
-    counts(&mut out, "masked", &outcome.masked);
-    number(&mut out, "mono_us", place.mono_us);
+    text(out, "decision_id", decision_id);
+    counts(out, "detected", &outcome.detected);
+    counts(out, "masked", &outcome.masked);
+    number(out, "mono_us", place.mono_us);
     if outcome.rows > 0 {
-        number(&mut out, "rows", outcome.rows);
+        number(out, "rows", outcome.rows);
     }
-    number(&mut out, "seq", place.seq);
-    text(&mut out, "sid", place.sid);
-    text(&mut out, "sprev", &place.previous);
-    number(&mut out, "sseq", place.sseq);
-    text(&mut out, "status", "completed");
+    number(out, "seq", place.seq);
+    text(out, "sid", place.sid);
+    text(out, "sprev", &place.previous);
+    number(out, "sseq", place.sseq);
+    text(out, "status", "completed");
     if !outcome.tag.is_empty() {
-        text(&mut out, "tag", &outcome.tag);
+        text(out, "tag", &outcome.tag);
     }
     if let Some((n, sha256, bytes)) = transcript {
-        name(&mut out, "transcript");
+        name(out, "transcript");
         out.push(b'{');
-        number(&mut out, "bytes", *bytes);
-        number(&mut out, "n", *n);
-        text(&mut out, "sha256", sha256);
-        end(&mut out);
-        name(&mut out, "transcript_truncated");
+        number(out, "bytes", *bytes);
+        number(out, "n", *n);
+        text(out, "sha256", sha256);
+        end(out);
+        name(out, "transcript_truncated");
         let flag: &[u8] = if outcome.is_truncated {
             b"true,"
         } else {
@@ -387,12 +416,11 @@ fn write_outcome(
         };
         out.extend_from_slice(flag);
     }
-    text(&mut out, "ts", place.ts);
-    text(&mut out, "type", "outcome");
-    number(&mut out, "v", 1);
-    end(&mut out);
+    text(out, "ts", place.ts);
+    text(out, "type", "outcome");
+    number(out, "v", 1);
+    end(out);
     out.pop();
-    out
 }
 
 /// Closes an object whose last member left a comma.
@@ -463,6 +491,7 @@ mod tests {
             request_id: None,
             digest: [7; 32],
             input: Blob(b"{}".to_vec()),
+            base: None,
         });
         drafts.push(Draft::Outcome {
             decision_id: "d1".into(),
@@ -486,24 +515,24 @@ mod tests {
         let sealer = Sealer::new(&[1; 32], "o", "s").unwrap();
         let done = drafts.finish(place, &sealer).unwrap();
         assert_eq!(
-            done.leaves[0],
+            done.leaves().next().unwrap(),
             br#"{"decision_id":"d1","n":6,"seq":10,"sprev":"00"}"#
         );
-        let outcome = String::from_utf8(done.leaves[1].clone()).unwrap();
+        let outcome = String::from_utf8(done.leaves().nth(1).unwrap().to_vec()).unwrap();
+        let chunks: Vec<_> = done.chunks().collect();
         assert_eq!(
             outcome,
             format!(
                 r#"{{"bytes":12,"decision_id":"d1","mono_us":5,"rows":1,"seq":11,"sid":"s","sprev":"{}","sseq":5,"status":"completed","tag":"SELECT 1","transcript":{{"bytes":4,"n":7,"sha256":"{}"}},"transcript_truncated":false,"ts":"t","type":"outcome","v":1}}"#,
                 hex(&done.hashes[0]),
-                hex(&sha256(&done.chunks[1].1)),
+                hex(&sha256(chunks[1].1)),
             )
         );
+        assert_eq!(chunks.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [6, 7]);
+        let measure = drafts.measure().unwrap();
+        assert!(measure.bytes >= done.items.len());
         assert_eq!(
-            done.chunks.iter().map(|(n, _)| *n).collect::<Vec<_>>(),
-            [6, 7]
-        );
-        assert_eq!(
-            (done.opened, done.closed),
+            (measure.opened, measure.closed),
             (vec!["d1".to_owned()], vec!["d1".to_owned()])
         );
     }

@@ -13,7 +13,7 @@ pub struct Seat {
     /// What the session's chunks are sealed with.
     pub sealer: Arc<Sealer>,
     /// The session.
-    pub sid: String,
+    pub sid: Arc<str>,
     /// Index of the first record in the log.
     pub seq: u64,
     /// Its number in the session.
@@ -208,7 +208,10 @@ mod tests {
         second.write_items(&mut items).unwrap();
         let first = first.take().unwrap();
         let second_hash = hex_of(&items);
-        assert!(first.leaves[0]
+        assert!(first
+            .leaves()
+            .next()
+            .unwrap()
             .windows(10)
             .any(|text| text == br#""sprev":"0"#));
         let leaf = String::from_utf8(items[5..].to_vec()).unwrap();
@@ -216,7 +219,7 @@ mod tests {
         let last = third.last_hash().unwrap();
         let third = third.take().unwrap();
         assert_eq!(last, third.last_hash());
-        let leaf = String::from_utf8(third.leaves[0].clone()).unwrap();
+        let leaf = String::from_utf8(third.leaves().next().unwrap().to_vec()).unwrap();
         assert!(leaf.contains(&second_hash), "{leaf}");
     }
 
@@ -238,7 +241,8 @@ mod tests {
         first.before(ended("dropped"), seat(&sealer, 2)).cancel();
         let second = first.before(ended("d2"), seat(&sealer, 2));
         let hash = first.last_hash().unwrap();
-        let leaf = String::from_utf8(second.take().unwrap().leaves[0].clone()).unwrap();
+        let taken = second.take().unwrap();
+        let leaf = String::from_utf8(taken.leaves().next().unwrap().to_vec()).unwrap();
         assert!(leaf.contains(&hash) && leaf.contains("d2"), "{leaf}");
         first.take().unwrap();
         assert_eq!(first.last_hash().unwrap(), hash);

@@ -123,26 +123,31 @@ impl Template {
     /// The filled text; none when a slot has no value.
     pub fn fill(&self, values: &impl Values) -> Option<Vec<u8>> {
         let mut out = Vec::with_capacity(self.length);
+        self.fill_into(&mut out, values).map(|()| out)
+    }
+
+    /// Appends the filled text; none when a slot has no value.
+    pub fn fill_into(&self, out: &mut Vec<u8>, values: &impl Values) -> Option<()> {
         for (text, slot) in self.texts.iter().zip(&self.slots) {
             out.extend_from_slice(text);
             match values.value(*slot)? {
-                Value::Number(number) => push_number(&mut out, number),
+                Value::Number(number) => push_number(out, number),
                 Value::Plain(text) => {
                     out.push(b'"');
                     out.extend_from_slice(text.as_bytes());
                     out.push(b'"');
                 }
-                Value::Text(text) => push_string(&mut out, text),
+                Value::Text(text) => push_string(out, text),
                 Value::Json(json) => out.extend_from_slice(json),
                 Value::Time(now_ns) => {
                     out.push(b'"');
-                    push_time(&mut out, now_ns);
+                    push_time(out, now_ns);
                     out.push(b'"');
                 }
             }
         }
         out.extend_from_slice(self.texts.last()?);
-        Some(out)
+        Some(())
     }
 
     /// Whether it has such a slot.

@@ -17,7 +17,7 @@ use crate::SealError;
 const SEGMENT_HEADER_BYTES: usize = 64;
 
 /// Entries the host did not queue, nobody of it waits for, and it is told of all the same once there are so many.
-const MAX_UNNOTICED: usize = 512;
+const MAX_UNNOTICED: usize = 2_048;
 
 /// Bytes that one part of an entry makes.
 pub trait Source: Send {
@@ -115,6 +115,8 @@ struct Queue {
     limit: usize,
     planned: usize,
     has_begun: bool,
+    /// Entries queued that start a segment.
+    starts: usize,
     /// Records and bytes that the host did not queue and that are not durable.
     foreign: (u64, usize),
 }
@@ -162,6 +164,7 @@ impl Writer {
             limit: plan.first_segment,
             planned: plan.first_segment,
             has_begun: false,
+            starts: 0,
             foreign: (0, 0),
         };
         Ok(Writer {
@@ -288,6 +291,7 @@ impl Writer {
             return; // what it follows was dropped, so it must not be written
         }
         if item.starts_segment {
+            queue.starts += 1;
             queue.planned = SEGMENT_HEADER_BYTES;
             if queue.has_begun {
                 queue.limit = self.plan.segment;
@@ -400,6 +404,7 @@ impl Writer {
             }
             count += 1;
         }
+        queue.starts -= usize::from(queue.items[0].starts_segment);
         let batch = queue.items.drain(..count).collect();
         if queue.items.is_empty() {
             queue.is_rung = false;
@@ -414,7 +419,7 @@ impl Writer {
         position: &mut Position,
     ) -> Result<(), AppendError> {
         let records = batch.iter().map(|item| item.records).sum();
-        let room = batch.iter().map(|item| item.size).sum();
+        let room: usize = batch.iter().map(|item| item.size).sum();
         let place = BatchPlace {
             number: position.number,
             first_index: position.first_index,
@@ -434,11 +439,21 @@ impl Writer {
         totals.sync_ns.fetch_add(elapsed, Ordering::Relaxed);
         totals.syncs.fetch_add(1, Ordering::Relaxed);
         totals.bytes.fetch_add(written, Ordering::Relaxed);
+        self.give_room_back(room, written);
         if self.note(batch, position.first_index) {
             self.host.ring();
         }
         self.tell();
         Ok(())
+    }
+
+    /// Entries take less than they could have.
+    fn give_room_back(&self, room: usize, written: u64) {
+        let mut queue = self.lock();
+        if queue.starts == 0 {
+            let written = usize::try_from(written).unwrap_or(room);
+            queue.planned -= room.saturating_sub(written);
+        }
     }
 
     /// Counts a batch that is durable, and keeps what the host is to be told of it; whether it is in a hurry.

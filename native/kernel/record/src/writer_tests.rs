@@ -141,7 +141,7 @@ fn what_nobody_waits_for_is_written_with_the_next_that_rings() {
     writer.push(item(b"cc", false), true);
     writer.stop();
     assert_eq!(thread.join().unwrap().number, 4);
-    assert_eq!(&std::fs::read(&path).unwrap()[96..], b"aabbcc");
+    assert_eq!(&std::fs::read(&path).unwrap()[96..103], b"aabbcc\0");
     std::fs::remove_file(path).unwrap();
 }
 

@@ -63,6 +63,7 @@ fn session(is_harmless: bool) -> Session {
     let lesson = Lesson {
         leaf: template(&["{", "}"], &[Slot::DecisionId]),
         input: template(&["{", "}"], &[Slot::Text]),
+        base: Arc::from(*b"{\"update\"}"),
         material: template(&["", ""], &[Slot::Text]),
         until_mono_ns: u64::MAX,
         until_ns: u64::MAX,
