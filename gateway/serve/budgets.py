@@ -106,10 +106,14 @@ class SessionBudget:
             self._usage["run"].note_sent(self._clock_s())
         return None
 
-    def find_row_limit(self, obligations: Iterable[Obligation]) -> int | None:
-        """How many rows may still be delivered, the least of all bounds; None without one. Raises UncountableError."""
-        bounds = self.bind_rows(obligations)
-        return min((max(0, bound - count.read()) for count, bound in bounds if bound is not None), default=None)
+    def find_row_limit(self, obligations: Iterable[Obligation]) -> tuple[int | None, str]:
+        """How many rows may still be delivered, the least of all bounds, and which that is; None without one. Raises UncountableError."""
+        bounds = [(_count(item, "rows"), _scope(item), item.rule) for item in obligations if item.kind == "volume_limit"]
+        left = [(max(0, rows - self._usage[scope].rows.read()), rows, scope, rule) for rows, scope, rule in bounds]
+        if not left:
+            return None, ""
+        most, rows, scope, rule = min(left)
+        return most, f"Rule {rule} lets this {scope} receive {rows} rows in all; {most} of them were left."
 
     def bind_rows(self, obligations: Iterable[Obligation]) -> list[tuple[RowCount, int | None]]:
         """What rows count on, and how many each count may reach, for who counts them elsewhere. Raises UncountableError."""

@@ -244,10 +244,11 @@ class Session:
         lesson: tuple[int, Mapping[str, Any]] | None = None,
         cut: tuple[str, str | None] | None = None,
         once: bool = False,
+        why: str = "",
     ) -> None:
         """Delivers a described result masked like this; a prepared statement keeps the plan while its fields stay the same.
 
-        After `row_limit` rows the rest is withheld with error 54000. With `cut`, a rule and the first word of the command tag of a
+        After `row_limit` rows the rest is withheld with error 54000 and the detail `why`. With `cut`, a rule and the first word of the command tag of a
         suspended portal, the result ends there instead: a warning 01000 that names the rule, then CommandComplete with the rows delivered.
         With `once` no plan is kept: the next result of the statement is judged again. ValueError when a mask cannot be carried out: nothing has changed
         then, and the event still waits.

@@ -323,7 +323,7 @@ impl Session {
         clippy::too_many_arguments,
         reason = "each is a keyword of the Python method"
     )]
-    #[pyo3(signature = (id, masks, detectors, key, row_limit = None, lesson = None, cut = None, once = false))]
+    #[pyo3(signature = (id, masks, detectors, key, row_limit = None, lesson = None, cut = None, once = false, why = String::new()))]
     fn resolve_rows(
         &self,
         py: Python<'_>,
@@ -335,6 +335,7 @@ impl Session {
         lesson: Option<(u64, Bound<'_, PyDict>)>,
         cut: Option<(String, Option<String>)>,
         once: bool,
+        why: String,
     ) -> PyResult<()> {
         let cut = cut.map(|(rule, tag)| Cut {
             rule: Arc::from(rule),
@@ -349,6 +350,7 @@ impl Session {
             rows,
             cut,
             is_once: once,
+            why: Arc::from(why),
         });
         let lesson = lesson
             .map(|(number, lesson)| extract_row_lesson(&lesson).map(|lesson| (number, lesson)))

@@ -22,13 +22,18 @@ obligations contains {"rule": "test.inference", "kind": "inference_budget", "sta
 	column.use == "other"
 }
 
+obligations contains {"rule": "test.few", "kind": "row_limit", "rows": 2, "on_excess": "block"} if {
+	input.phase == "request"
+	input.resource.environment == "few"
+}
+
 obligations contains {"rule": "test.read_only", "kind": "read_only"} if input.resource.environment in {"reader", "writer"}
 """
 
 
 @pytest.fixture(scope="module")
 def narrow(make_gateway, make_connection, bundle, tmp_path_factory):
-    """A gateway with three connections to the same database, by the environment the topic speaks of."""
+    """A gateway with four connections to the same database, by the environment the topic speaks of."""
     folder = tmp_path_factory.mktemp("narrow-bundle")
     shutil.copytree(bundle, folder, dirs_exist_ok=True)
     add_topic(folder, "postgres/bounds", TOPIC)
@@ -37,6 +42,7 @@ def narrow(make_gateway, make_connection, bundle, tmp_path_factory):
         make_connection(name="narrow", environment="narrow"),
         make_connection(name="reader", environment="reader", read_only=True),
         make_connection(name="writer", environment="writer"),
+        make_connection(name="few", environment="few"),
     ]
     with make_gateway(tmp_path_factory.mktemp("narrow"), connections=connections, policy={"bundle": str(folder)}) as running:
         yield running
@@ -47,14 +53,24 @@ def test_rows_are_counted_over_the_sessions_of_a_run(narrow, connect, mint):
     first = connect(running=narrow, dbname="narrow", token=token)
     assert len(first.execute("select id from customers where id <= 7").fetchall()) == 7
     second = connect(running=narrow, dbname="narrow", token=token)
-    with pytest.raises(psycopg.Error, match="3 rows"):
+    with pytest.raises(psycopg.Error, match="3 rows") as caught:
         second.execute("select id from customers where id <= 7")
+    assert caught.value.diag.message_detail == "Rule test.volume lets this run receive 10 rows in all; 3 of them were left."
     with pytest.raises(psycopg.Error, match="limit reached") as caught:
         second.execute("select id from customers where id = 1")
     assert caught.value.sqlstate == "54000"
     assert "test.volume" in caught.value.diag.message_detail
     other_run = connect(running=narrow, dbname="narrow", token=mint())
     assert other_run.execute("select id from customers where id = 1").fetchall() == [(1,)]
+
+
+def test_a_limit_of_one_statement_names_its_rule(narrow, connect):
+    connection = connect(running=narrow, dbname="few")
+    assert len(connection.execute("select id from customers where id <= 2").fetchall()) == 2
+    with pytest.raises(psycopg.Error, match="more than the 2 rows") as caught:
+        connection.execute("select id from customers")
+    assert caught.value.diag.message_detail == "Rule test.few lets a statement return 2 rows."
+    assert connection.execute("select 1").fetchone() == (1,)
 
 
 def test_statements_that_compute_with_sensitive_columns_are_counted(narrow, connect):

@@ -16,6 +16,7 @@ from psycopg import sql
 
 from evidence.keys import load_log_key
 from evidence.note import NoteSigner
+from evidence.sessions import replay
 from evidence.store import EvidenceStore
 from evidence.trust import IdentityRule, SigstoreTrust
 from evidence.verify import verify_directory
@@ -210,6 +211,18 @@ def test_only_what_was_learned_is_lent(served):
     loans = {name: found[2] for name, found in served.items()}
     assert min(loans["lent"], loans["lent over TLS"]) >= 8
     assert loans["hot"] == loans["slow"] == 0
+
+
+@pytest.mark.parametrize("name", ["hot", "lent"])
+def test_what_was_packed_against_an_earlier_input_can_be_read_again(served, name):
+    section = served[name][0].config.evidence
+    (sid,) = {record["sid"] for record in served[name][0].read_records() if record["sid"] != "log"}
+    packed = {record["seq"] for record in served[name][0].read_records() if "base" in (record.get("input") or {})}
+    assert len(packed) >= 40
+    steps = list(replay(section.store, sid, [(section.store.parent / "auditor.age").read_text()], whole=True))
+    asked = [step.content for step in steps if step.kind == "decision"]
+    assert len(asked) > len(packed)
+    assert not [content for content in asked if not content or "does not open" in content or content.startswith("[")]
 
 
 def test_the_hot_path_was_taken_by_every_kind_of_statement(served):

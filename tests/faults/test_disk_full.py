@@ -70,7 +70,7 @@ def test_nothing_happens_on_a_full_disk_and_everything_goes_on_with_space(
     assert kinds(reads.query("select id, ssn from customers where id = 1")) == "TDCZ"
     filler = fill(small_disk)
 
-    values = (f"insert into spent values ({number})" for number in range(1, 2_000))
+    values = (f"insert into spent values ({number})" for number in range(1, 20_000))
     accepted, last, fields = run_until_refused(writes, values)
     accepted.append("insert into spent values (0)")
     assert fields["C"] == "58030"

@@ -7,7 +7,7 @@ and why, HINT what to do next and the decision id. No field ever carries a value
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.action import Action
@@ -110,10 +110,12 @@ class RowLimit:
 
     Attributes:
         cut_by: the rule that has the result end after them; None where a result with more ends with an error.
+        why: the detail of that error: who set the limit.
     """
 
     rows: int
     cut_by: str | None = None
+    why: str = field(default="", compare=False)
 
 
 def read_row_limit(obligations: Iterable[Obligation]) -> RowLimit | None:
@@ -129,31 +131,34 @@ def read_row_limit(obligations: Iterable[Obligation]) -> RowLimit | None:
         rows, on_excess = obligation.params.get("rows"), obligation.params.get("on_excess", "block")
         if not isinstance(rows, int) or isinstance(rows, bool) or rows < 0 or on_excess not in ON_EXCESS:
             raise UnenforceableError(f"rule {obligation.rule} sets a row limit the gateway cannot carry out")
-        limits.append(RowLimit(rows, obligation.rule if on_excess == "truncate" else None))
+        why = f"Rule {obligation.rule} lets a statement return {rows} rows."
+        limits.append(RowLimit(rows, obligation.rule if on_excess == "truncate" else None, why))
     return min(limits, key=lambda limit: (limit.rows, limit.cut_by or ""), default=None)
 
 
-def join_bound(limit: RowLimit | None, bound: int | None) -> RowLimit | None:
+def join_bound(limit: RowLimit | None, bound: int | None, why: str = "") -> RowLimit | None:
     """The limit, or the bound other obligations set (such as one on the rows of a run), which ends with an error."""
-    return limit if bound is None or (limit is not None and limit.rows < bound) else RowLimit(bound)
+    return limit if bound is None or (limit is not None and limit.rows < bound) else RowLimit(bound, why=why)
 
 
 type Cut = tuple[str, str | None]
 
 
-def carry_limit(limit: RowLimit | None, request: Action, index: int) -> tuple[int | None, Cut | None]:
-    """A limit as the kernel takes it: the rows, and for a result that is cut the rule and the command tag of a suspended portal.
+def carry_limit(limit: RowLimit | None, request: Action, index: int) -> tuple[int | None, Cut | None, str]:
+    """A limit as the kernel takes it: rows, for a result that is cut the rule and the command tag of a suspended portal, and why.
 
     Args:
         limit: of the result.
         request: the action the result answers.
         index: which statement of a simple query.
     """
-    if limit is None or limit.cut_by is None:
-        return None if limit is None else limit.rows, None
+    if limit is None:
+        return None, None, ""
+    if limit.cut_by is None:
+        return limit.rows, None, limit.why
     statements = request.facts.get("statements", ())
     verb = statements[index].get("verb") if 0 <= index < len(statements) else None
-    return limit.rows, (limit.cut_by, {"select": "SELECT", "values": "SELECT", "fetch": "FETCH"}.get(str(verb)))
+    return limit.rows, (limit.cut_by, {"select": "SELECT", "values": "SELECT", "fetch": "FETCH"}.get(str(verb))), limit.why
 
 
 def can_quote_sensitive(action: Action) -> bool:

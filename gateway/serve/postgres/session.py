@@ -378,11 +378,11 @@ class PostgresSession:
         detectors = masking.find_detectors(plan.detectors)
         obligations = [item for decision in decisions for item in decision.obligations]
         limit, once = self._cursors.tighten(enforce.read_row_limit(obligations), action, event.index)
-        limit = enforce.join_bound(limit, self._budget.find_row_limit(obligations))
+        limit = enforce.join_bound(limit, *self._budget.find_row_limit(obligations))
         if isinstance(event, RowDescription):
             lesson = self._known.cut_rows(opened, response)
-            rows, cut = enforce.carry_limit(limit, action, event.index)
-            self._kernel.resolve_rows(event.id, list(plan.masks), detectors, masking.key, rows, lesson, cut, once)
+            rows, cut, why = enforce.carry_limit(limit, action, event.index)
+            self._kernel.resolve_rows(event.id, list(plan.masks), detectors, masking.key, rows, lesson, cut, once, why)
         elif limit is not None:
             raise enforce.UnenforceableError("a row limit cannot be carried out on COPY")
         else:

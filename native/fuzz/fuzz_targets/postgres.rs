@@ -46,7 +46,7 @@ fn judge(session: &mut Session, choice: u8) {
     if let Ok(Some(event)) = session.next_server_event() {
         let resolved = match event {
             ServerEvent::RowDescription { id, .. } if is_allowed => {
-                session.resolve_rows(id, Arc::new(Unmasked), Some(RowLimit { rows: u64::from(choice), cut: (choice % 2 == 0).then(|| Cut { rule: "rule".into(), tag: None }), is_once: choice % 3 == 0 }))
+                session.resolve_rows(id, Arc::new(Unmasked), Some(RowLimit { rows: u64::from(choice), cut: (choice % 2 == 0).then(|| Cut { rule: "rule".into(), tag: None }), is_once: choice % 3 == 0, why: "".into() }))
             }
             ServerEvent::CopyOut { id, .. } if is_allowed => {
                 session.resolve_copy(id, Box::new(Unmasked))

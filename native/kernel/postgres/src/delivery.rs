@@ -124,10 +124,11 @@ impl Session {
                 result.rows_withheld += 1;
                 return Ok(());
             }
-            let limit = limit.rows;
+            let (limit, why) = (limit.rows, Arc::clone(&limit.why));
             let message = format!("the result has more than the {limit} rows this statement may return; the rest is withheld");
             return self.excess_row(
                 &message,
+                &why,
                 &format!("Ask for fewer rows, for example with LIMIT {limit}."),
             );
         }
@@ -140,7 +141,7 @@ impl Session {
         {
             let message =
                 "the rows this session and its run may receive are used up; the rest is withheld";
-            return self.excess_row(message, "Ask for less, or for an exception.");
+            return self.excess_row(message, "", "Ask for less, or for an exception.");
         }
         let Masker::Rows { masker, formats } = &mut result.masker else {
             return Err(Violation::unexpected("a row in a result that has none"));
@@ -185,8 +186,8 @@ impl Session {
     }
 
     /// The first row beyond the limit.
-    fn excess_row(&mut self, message: &str, hint: &str) -> Result<(), Violation> {
-        self.withhold_with(&encode::local_error("54000", message, hint));
+    fn excess_row(&mut self, message: &str, why: &str, hint: &str) -> Result<(), Violation> {
+        self.withhold_with(&encode::detailed_error("54000", message, why, hint));
         if let Some(result) = &mut self.result {
             result.withheld = Some(Withheld::RowLimit);
             result.rows_withheld += 1;

@@ -138,15 +138,20 @@ pub(crate) fn local_warning(code: &str, message: &str, detail: &str, hint: &str)
 
 /// An ErrorResponse of severity ERROR in the gateway's own words.
 pub(crate) fn local_error(code: &str, message: &str, hint: &str) -> Vec<u8> {
-    let field = |code: u8, text: &str| (code, text.to_owned());
-    fields_message(
-        b'E',
-        &[
-            field(b'S', "ERROR"),
-            field(b'V', "ERROR"),
-            field(b'C', code),
-            field(b'M', message),
-            field(b'H', hint),
-        ],
-    )
+    detailed_error(code, message, "", hint)
+}
+
+/// The same with a detail, where there is one.
+pub(crate) fn detailed_error(code: &str, message: &str, detail: &str, hint: &str) -> Vec<u8> {
+    let fields = [
+        (b'S', "ERROR"),
+        (b'V', "ERROR"),
+        (b'C', code),
+        (b'M', message),
+        (b'D', detail),
+        (b'H', hint),
+    ];
+    let said = fields.into_iter().filter(|(_, text)| !text.is_empty());
+    let fields: Vec<_> = said.map(|(code, text)| (code, text.to_owned())).collect();
+    fields_message(b'E', &fields)
 }

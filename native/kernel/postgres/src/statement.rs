@@ -15,6 +15,8 @@ pub struct RowLimit {
     pub cut: Option<Cut>,
     /// Good for this result only: the next of the same statement is judged again, because what is left by then is another number.
     pub is_once: bool,
+    /// Detail of the error: who set the limit. None where it is empty.
+    pub why: Arc<str>,
 }
 
 /// A result that is ended after the rows it may have, as if the server had no more.
