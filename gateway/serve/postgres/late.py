@@ -44,7 +44,7 @@ class LateChecks:
             return Refusal("protocol", "postgres.pinned", what, why, fix, ruling.decision_id)
         if bounds := self._find_bounds(ruling):
             self._session.finish(ruling, Outcome("refused", error_code=enforce.SQLSTATES["protocol"]))
-            what = f"{' and '.join(bounds)} cannot be changed now"
+            what = f"{'settings' if bounds == ['all'] else ' and '.join(bounds)} cannot be changed now"
             why = "something this transaction did waits for approval, and the setting bounds how long others wait behind it"
             return Refusal("protocol", "postgres.pinned", what, why, "set it before the transaction begins", ruling.decision_id)
         if isinstance(event, FunctionCall) and not may_deliver(ruling.action, ruling.decision.obligations):
