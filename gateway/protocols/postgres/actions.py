@@ -320,6 +320,11 @@ def describe_copy_out(
     return _response(request, columns)
 
 
+def find_settings(action: Action) -> set[str]:
+    """Names of the settings an action would change, in lower case; `all` stands for RESET ALL and for a name that is computed."""
+    return {name.lower() for statement in action.facts.get("statements", ()) for name in statement.get("set_vars", ())}
+
+
 def find_shapes(facts: Mapping[str, object]) -> Callable[[int], Shape]:
     """What types are made of; without a snapshot nothing is known of any but PostgreSQL's own."""
     snapshot = _snapshot(facts)

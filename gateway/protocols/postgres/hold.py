@@ -21,6 +21,7 @@ from sealgate_native.postgres import encode_message, encode_query
 from gateway.action import Action
 from gateway.decision import Obligation
 from gateway.messages import Refusal
+from gateway.protocols.postgres.actions import find_settings
 from gateway.protocols.postgres.events import Execute, Query
 
 HOLD_COMMIT: Final = "hold_commit"
@@ -98,8 +99,7 @@ def find_keeping(action: Action) -> Literal["alone", "among others"] | None:
 
 def find_loosened(action: Action) -> list[str]:
     """Bounds of a held transaction that an action would change."""
-    statements: Sequence[Mapping[str, Any]] = action.facts.get("statements", ())
-    return sorted(BOUNDS & {name.lower() for statement in statements for name in statement.get("set_vars", ())})
+    return sorted(BOUNDS & find_settings(action))
 
 
 def encode_settings(terms: HoldTerms, hold_s: float, *, begins: bool) -> bytes:

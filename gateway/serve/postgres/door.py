@@ -271,7 +271,6 @@ def find_changed_pins(
         return []
     statements = action.facts.get("statements", ())
     pins = PINS | READ_ONLY_PINS if read_only else PINS
-    names = {name.lower() for statement in statements for name in statement.get("set_vars", ())}
     if any("set_config" in statement["flags"] and "all" in statement["set_vars"] for statement in statements):
         # A computed name could be any of them. RESET ALL is another matter: it restores what the gateway fixed at start-up.
         return sorted(pins)
@@ -279,7 +278,7 @@ def find_changed_pins(
         return []
     if _EMPTIES_PATH.fullmatch(event.sql) and action.canonical.get("search_path", ("",))[0] == "pg_catalog":
         return []
-    return sorted(names & pins)
+    return sorted(actions.find_settings(action) & pins)
 
 
 def _read_set_path(sql: str) -> tuple[str, ...] | None:

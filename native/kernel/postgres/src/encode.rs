@@ -122,18 +122,7 @@ pub(crate) fn command_complete(tag: &str) -> Vec<u8> {
 
 /// A NoticeResponse of severity WARNING in the gateway's own words.
 pub(crate) fn local_warning(code: &str, message: &str, detail: &str, hint: &str) -> Vec<u8> {
-    let field = |code: u8, text: &str| (code, text.to_owned());
-    fields_message(
-        b'N',
-        &[
-            field(b'S', "WARNING"),
-            field(b'V', "WARNING"),
-            field(b'C', code),
-            field(b'M', message),
-            field(b'D', detail),
-            field(b'H', hint),
-        ],
-    )
+    say(b'N', "WARNING", [code, message, detail, hint])
 }
 
 /// An ErrorResponse of severity ERROR in the gateway's own words.
@@ -143,15 +132,15 @@ pub(crate) fn local_error(code: &str, message: &str, hint: &str) -> Vec<u8> {
 
 /// The same with a detail, where there is one.
 pub(crate) fn detailed_error(code: &str, message: &str, detail: &str, hint: &str) -> Vec<u8> {
-    let fields = [
-        (b'S', "ERROR"),
-        (b'V', "ERROR"),
-        (b'C', code),
-        (b'M', message),
-        (b'D', detail),
-        (b'H', hint),
-    ];
-    let said = fields.into_iter().filter(|(_, text)| !text.is_empty());
-    let fields: Vec<_> = said.map(|(code, text)| (code, text.to_owned())).collect();
-    fields_message(b'E', &fields)
+    say(b'E', "ERROR", [code, message, detail, hint])
+}
+
+/// Says code, message, detail and hint, as far as there are any.
+fn say(kind: u8, severity: &str, texts: [&str; 4]) -> Vec<u8> {
+    let [code, message, detail, hint] = texts;
+    let texts = [severity, severity, code, message, detail, hint];
+    let fields = b"SVCMDH".iter().zip(texts);
+    let said = fields.filter(|(_, text)| !text.is_empty());
+    let fields: Vec<_> = said.map(|(name, text)| (*name, text.to_owned())).collect();
+    fields_message(kind, &fields)
 }
