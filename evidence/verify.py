@@ -15,7 +15,7 @@ section 10.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -269,8 +269,9 @@ def _conclude(
         return FAILED if codes.intersection(prefixes) else PASSED
 
     counts = report.counts
-    undone = counts["recomputed_not_checked"] + counts["decisions"] - _recomputed(counts)
-    recomputed = NOT_CHECKED if recompute is None or not age_identities or undone else state("decision")
+    recomputed = NOT_CHECKED
+    if recompute is not None and age_identities and not _note_undone(report):
+        recomputed = state("decision")
     report.checks = {
         "attestations": state("bundle", "note", "statement", "trust", "log"),
         "log": state("root", "record", "tile", "entries", "wal", "checkpoint"),
@@ -293,8 +294,21 @@ def _conclude(
     )
 
 
-def _recomputed(counts: Mapping[str, int]) -> int:
-    return sum(counts.get(f"recomputed_{verdict}", 0) for verdict in ("same", "different", "not_checked"))
+def _note_undone(report: Report) -> int:
+    """How many verdicts of policy were not recomputed; the report says why."""
+    counts = report.counts
+    verdicts = counts["decisions"] - counts["decisions_without_verdict"]
+    reasons = {
+        "hold masked content that decided": counts["recomputed_masked"],
+        "name a policy bundle that is not kept or not usable": counts["recomputed_not_checked"],
+    }
+    undone = verdicts - counts["recomputed_same"] - counts["recomputed_different"]
+    reasons["have an input that is not recorded or could not be opened"] = undone - sum(reasons.values())
+    if undone:
+        why = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count)
+        message = f"{undone:,} of {verdicts:,} verdicts could not be recomputed: {why}"
+        report.add("note", "decision.not_recomputed", report.directory, message)
+    return undone
 
 
 def _fork_assurance(trust: TrustPolicy, report: Report) -> str:

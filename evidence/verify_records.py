@@ -268,6 +268,7 @@ class RecordPass:
         counts["decisions"] += 1
         counts[f"decisions_{effect}"] += 1
         counts[f"replay_{replay}"] += 1
+        counts["decisions_without_verdict"] += not has_verdict(record)
         if record.get("ticket"):
             self._ledger.note_decision(self._origin, index, record, released=is_released)
 
@@ -429,8 +430,10 @@ class RecordPass:
         return plain
 
     def _compare(self, recompute: Recompute, record: Mapping[str, Any], plain: bytes, index: int) -> None:
+        if not has_verdict(record):
+            return
         can_replay = record.get("replay") in {"exact", "same-on-masked"}
-        verdict = recompute(record, plain) if can_replay else "not checked"
+        verdict = recompute(record, plain) if can_replay else "masked"
         self._counts[f"recomputed_{verdict.replace(' ', '_')}"] += 1
         if verdict == "different":
             self._add(
@@ -446,6 +449,11 @@ class RecordPass:
 
     def _add(self, severity: Severity, code: str, index: int | None, message: str) -> None:
         self._report.add(severity, code, self._origin if index is None else f"{self._origin}#{index}", message)
+
+
+def has_verdict(record: Mapping[str, Any]) -> bool:
+    """Whether policy gave the decision: the enforcement point may block by itself, and do nothing else without policy."""
+    return record["decision"]["effect"] != "block" or bool(record.get("bundle") and not record.get("cause"))
 
 
 def _check_sid(sid: str) -> str:

@@ -53,10 +53,8 @@ class VerdictRecomputer:
         self._folder.cleanup()
 
     def __call__(self, record: Mapping[str, Any], document: bytes) -> str:
-        """`same`, `different`, or `not checked` when the host decided, or the bundle is not there."""
-        if record.get("cause") or not record.get("bundle"):
-            return NOT_CHECKED  # the enforcement point blocked by itself: there was no verdict of policy to compare
-        recomputer = self._find(str(record["bundle"]))
+        """`same`, `different`, or `not checked` when the bundle is not there. Meant for decisions that policy gave."""
+        recomputer = self._find(str(record.get("bundle", "")))
         if recomputer is None:
             return NOT_CHECKED
         try:

@@ -717,9 +717,12 @@ def test_a_shredded_session_is_noted_with_its_reason(sigstore, tmp_path):
     builder = fresh(tmp_path, sigstore)
     sid = builder.write_session()
     builder.log.shred_session(sid, {"rule": "retention-7y"})
-    report = finish(builder, sigstore).verify(identities=True)
-    assert report.exit_code == EXIT_VERIFIED
-    assert "session.shredded" in {finding.code for finding in report.findings}
+    sample, ages = finish(builder, sigstore), [str(builder.age)]
+    report = verify_directory(sample.directory, builder.trust(), age_identities=ages, recompute=lambda *_: "same")
+    assert (report.exit_code, report.checks["verdicts_recomputed"]) == (EXIT_VERIFIED, "not checked")
+    said = {finding.code: finding.message for finding in report.findings}
+    assert "session.shredded" in said
+    assert said["decision.not_recomputed"].endswith("4 have an input that is not recorded or could not be opened")
 
 
 def test_recomputed_verdicts_are_compared(sample):
@@ -736,6 +739,32 @@ def test_recomputed_verdicts_are_compared(sample):
     assert (report.exit_code, report.checks["verdicts_recomputed"]) == (EXIT_VERIFIED, "not checked")
     report = verify_directory(sample.directory, trust, recompute=recompute)
     assert report.checks["verdicts_recomputed"] == "not checked"
+
+
+@pytest.mark.parametrize(
+    ("effect", "fields", "state", "why"),
+    [
+        ("block", {"cause": "policy.deadline"}, "passed", None),
+        ("block", {"bundle": ""}, "passed", None),
+        ("allow", {"cause": "policy.deadline"}, "not checked", "2 of 2 verdicts could not be recomputed: 2 name a policy bundle"),
+        ("allow", {"bundle": ""}, "not checked", "2 of 2 verdicts could not be recomputed: 2 name a policy bundle"),
+        ("block", {"replay": "needs-openings"}, "not checked", "1 of 2 verdicts could not be recomputed: 1 hold masked content"),
+    ],
+)
+def test_a_verdict_that_is_not_recomputed_is_told_from_a_block_without_one(sigstore, tmp_path, effect, fields, state, why):
+    """The enforcement point may block without policy. Whatever lets something through has to be what policy said."""
+    builder = fresh(tmp_path, sigstore)
+    session = builder.open_session()
+    builder.decide(session, effect, **fields)
+    builder.run(session, builder.decide(session))
+    session.submit_close().result(10)
+    sample = finish(builder, sigstore)
+    answer = "same" if effect == "block" else "not checked"
+    ages = [str(builder.age)]
+    report = verify_directory(sample.directory, builder.trust(), age_identities=ages, recompute=lambda *_: answer)
+    assert (report.exit_code, report.checks["verdicts_recomputed"]) == (EXIT_VERIFIED, state)
+    said = [finding.message for finding in report.findings if finding.code == "decision.not_recomputed"]
+    assert [why is not None and text.startswith(why) for text in said] == [True] * (why is not None)
 
 
 # -- records an attested log should never hold: the gateway itself wrote them ----------------------------------------------------
