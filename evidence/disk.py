@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -77,14 +78,24 @@ class Disk:
 
     def write_file(self, path: Path, data: bytes) -> None:
         """Put a whole file in place: temporary name, sync, rename. The caller syncs the directory, once for many files."""
-        temporary = path.with_name(f".{path.name}.tmp")
-        descriptor = self.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        self.write_files([(path, data)])
+
+    def write_files(self, files: Sequence[tuple[Path, bytes]]) -> None:
+        """The same for several: a file system makes what it has to change for all of them durable with the first that is synced."""
+        opened: list[tuple[int, Path, Path]] = []
         try:
-            self.write_all(descriptor, data, 0)
-            self.sync_data(descriptor)
+            for path, data in files:
+                temporary = path.with_name(f".{path.name}.tmp")
+                descriptor = self.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+                opened.append((descriptor, temporary, path))
+                self.write_all(descriptor, data, 0)
+            for descriptor, _, _ in opened:
+                self.sync_data(descriptor)
         finally:
-            os.close(descriptor)
-        self.replace(temporary, path)
+            for descriptor, _, _ in opened:
+                os.close(descriptor)
+        for _, temporary, path in opened:
+            self.replace(temporary, path)
 
     def write_file_durably(self, path: Path, data: bytes) -> None:
         """Put a whole file in place and make its name durable."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from evidence.drafts import Prepared, Written
@@ -106,15 +106,15 @@ class Entry:
         self.may_wait = False
         self.starts_segment = starts_segment
 
-    def publish(self) -> tuple[Iterable[tuple[bytes, bytes]], Iterable[Attachment]]:
-        """The records as (bytes, leaf hash) and the attachments, for whoever publishes them; once. Raises ValueError."""
+    def publish(self) -> tuple[Sequence[bytes], Sequence[bytes], Iterable[Attachment]]:
+        """The records, their leaf hashes and the attachments, for whoever publishes them; once. Raises ValueError."""
         if self.written is not None:
             leaves, hashes, frames = self.written.take()
-            return zip(leaves, hashes, strict=True), [(FRAMES, *session) for session in frames]
+            return leaves, hashes, [(FRAMES, *session) for session in frames]
         if self.prepared is None:
-            return () if self.leaf is None else ((self.leaf, self.leaf_hash),), self.attachments
+            return ((), (), self.attachments) if self.leaf is None else ((self.leaf,), (self.leaf_hash,), self.attachments)
         leaves, hashes, chunks = self.prepared.take()
-        return zip(leaves, hashes, strict=True), [(CHUNK, self.name, number, data) for number, data in chunks]
+        return leaves, hashes, [(CHUNK, self.name, number, data) for number, data in chunks]
 
 
 def make_chunk_entry(kind: int, name: str, number: int, data: bytes) -> Entry:

@@ -65,9 +65,15 @@ class RightEdge:
 
     def append(self, leaf_hash: bytes) -> list[tuple[int, int, list[bytes]]]:
         """Add one leaf and return the tiles it filled as (tile level, tile index, 256 hashes), lowest level first."""
-        self.size += 1
+        return self.extend((leaf_hash,))
+
+    def extend(self, leaf_hashes: Sequence[bytes]) -> list[tuple[int, int, list[bytes]]]:
+        """The same for several leaves, at most as many as the last tile has room for."""
+        self.size += len(leaf_hashes)
         level = self.levels[0]
-        level.append(leaf_hash)
+        level.extend(leaf_hashes)
+        if len(level) > TILE_WIDTH:
+            raise ValueError(f"a tile has room for {TILE_WIDTH} hashes, not for {len(level)}")
         return [] if len(level) < TILE_WIDTH else self._carry()
 
     def _carry(self) -> list[tuple[int, int, list[bytes]]]:

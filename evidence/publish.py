@@ -158,18 +158,19 @@ class Publisher:
             return
         first = self._tiles.size
         leaves: list[bytes] = []
+        leaf_hashes: list[bytes] = []
         size = 0
         for batch in inbox:
             for entry in batch:
                 self._segment_number += entry.starts_segment
                 size += entry.size
-                records, attachments = entry.publish()
+                records, hashes, attachments = entry.publish()
                 for attachment in attachments:
                     self._attach(*attachment)
-                for leaf, leaf_hash in records:
-                    self._tiles.add(leaf, leaf_hash)
-                    leaves.append(leaf)
+                leaves += records
+                leaf_hashes += hashes
         self._chunks.flush()
+        self._tiles.add(leaves, leaf_hashes)
         self._tiles.flush()
         with self._wake:
             self.backlog_bytes -= size

@@ -250,7 +250,7 @@ def _check_roots(found: Recovered, log_path: Path, signed: Sequence[Checkpoint])
         entry = next(records, None)
         if entry is None or entry.leaf is None:
             return
-        tiles.add(entry.leaf, entry.leaf_hash)
+        tiles.add((entry.leaf,), (entry.leaf_hash,))
 
 
 def _check_root(size: int, root: bytes, signed_roots: set[bytes]) -> None:

@@ -7,7 +7,7 @@ that is not full yet carries its width in its name (`.p/<W>`). A full tile is wr
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +17,9 @@ from evidence.merkle import HASH_BYTES, TILE_HEIGHT, TILE_WIDTH, RightEdge, hash
 
 ENTRIES: Final = "entries"
 """The level name of entry bundles."""
+
+MAX_UNWRITTEN: Final = 64
+"""Tiles written at once: as many descriptors, and eight megabytes where every other one is a bundle of large records."""
 
 
 def tile_path(level: int | str, index: int, width: int = TILE_WIDTH) -> str:
@@ -31,7 +34,7 @@ def tile_path(level: int | str, index: int, width: int = TILE_WIDTH) -> str:
 
 def encode_entries(leaves: Iterable[bytes]) -> bytes:
     """An entry bundle: each leaf behind its length, two bytes, big-endian."""
-    return b"".join(part for leaf in leaves for part in (len(leaf).to_bytes(2), leaf))
+    return b"".join([part for leaf in leaves for part in (len(leaf).to_bytes(2), leaf)])
 
 
 def decode_entries(data: bytes) -> Iterator[bytes]:
@@ -122,6 +125,8 @@ class TileWriter:
         self.edge = edge
         self._bundle = bundle
         """Leaves of the entry bundle that is not full yet."""
+        self._unwritten: list[tuple[Path, bytes]] = []
+        """Tiles that are written together."""
         self._directories: set[Path] = set()
         """Where names changed since the last flush."""
         self._completed: list[Path] = []
@@ -132,14 +137,18 @@ class TileWriter:
         """Leaves taken so far."""
         return self.edge.size
 
-    def add(self, leaf: bytes, leaf_hash: bytes) -> None:
-        """Take the next leaf; writes the tiles it fills."""
-        self._bundle.append(leaf)
-        for level, index, hashes in self.edge.append(leaf_hash):
-            if level == 0:
-                self._write(tile_path(ENTRIES, index), encode_entries(self._bundle))
-                self._bundle = []
-            self._write(tile_path(level, index), b"".join(hashes))
+    def add(self, leaves: Sequence[bytes], leaf_hashes: Sequence[bytes]) -> None:
+        """Take the next leaves, and write the tiles they fill."""
+        start = 0
+        while start < len(leaves):
+            stop = start + TILE_WIDTH - len(self._bundle)
+            self._bundle += leaves[start:stop]
+            for level, index, hashes in self.edge.extend(leaf_hashes[start:stop]):
+                if level == 0:
+                    self._write(tile_path(ENTRIES, index), encode_entries(self._bundle))
+                    self._bundle = []
+                self._write(tile_path(level, index), b"".join(hashes))
+            start = stop
 
     def publish_partial(self) -> None:
         """Write the partial tiles of the current size, and make all tiles durable."""
@@ -153,6 +162,7 @@ class TileWriter:
 
     def flush(self) -> None:
         """Make the names of all written tiles durable, then drop the partial tiles that full ones replace."""
+        self._write_out()
         for directory in self._directories:
             self._disk.sync_directory(directory)
         self._directories.clear()
@@ -172,10 +182,16 @@ class TileWriter:
                 )
             return
         self._disk.make_directory(path.parent)
-        self._disk.write_file(path, data)
+        self._unwritten.append((path, data))
         self._directories.add(path.parent)
         if ".p/" not in name:
             self._completed.append(path.with_name(f"{path.name}.p"))
+        if len(self._unwritten) >= MAX_UNWRITTEN:
+            self._write_out()
+
+    def _write_out(self) -> None:
+        self._disk.write_files(self._unwritten)
+        self._unwritten.clear()
 
 
 class TileChecker(TileWriter):

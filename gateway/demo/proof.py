@@ -128,8 +128,7 @@ def _fork(world: World, log: Path) -> None:
     shutil.rmtree(log / "tile")
     edge = RightEdge()
     writer = TileWriter(log, Disk(), edge, [])
-    for leaf in leaves:
-        writer.add(leaf, hash_leaf(leaf))
+    writer.add(leaves, [hash_leaf(leaf) for leaf in leaves])
     writer.publish_partial()
     writer.flush()
     signer = NoteSigner(origin, load_log_key(world.directory / "log_key.pem"))

@@ -35,9 +35,8 @@ def fsck(tmp_path_factory):
 @pytest.mark.parametrize("size", [1, 255, 256, 257, 1000, 65_536, 66_000])
 def test_fsck_accepts_tiles_of_any_size(fsck, tmp_path, log_key, size):
     writer = TileWriter(tmp_path, Disk(), RightEdge(), [])
-    for number in range(size):
-        leaf = b'{"seq":%d}' % number
-        writer.add(leaf, hash_leaf(leaf))
+    leaves = [b'{"seq":%d}' % number for number in range(size)]
+    writer.add(leaves, [hash_leaf(leaf) for leaf in leaves])
     writer.publish_partial()
     (tmp_path / "checkpoint").write_bytes(NoteSigner("o", log_key).sign(Checkpoint("o", size, writer.edge.root()).text()))
     assert f"Successfully fsck'd log with size {size}" in fsck(tmp_path, log_key, "o")

@@ -67,6 +67,13 @@ def test_filled_tiles_are_reported_once_and_in_order():
     assert large.levels == [[], [], [large.root()]]
 
 
+def test_more_than_a_tile_has_room_for_is_an_error():
+    edge = RightEdge()
+    edge.extend(LEAVES[:200])
+    with pytest.raises(ValueError, match="room for 256"):
+        edge.extend(LEAVES[200:257])
+
+
 @given(st.data())
 def test_inclusion_proofs_hold_and_nothing_else_does(data):
     size = data.draw(SIZES)

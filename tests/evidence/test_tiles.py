@@ -1,5 +1,9 @@
 """Tiles: names, entry bundles, writing and reading back, full tiles never rewritten."""
 
+import errno
+import itertools
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +11,7 @@ from hypothesis import strategies as st
 from evidence.disk import Disk
 from evidence.errors import RecoveryError, StoreError
 from evidence.merkle import RightEdge, hash_leaf, root_of
-from evidence.tiles import TileReader, TileWriter, decode_entries, encode_entries, tile_path
+from evidence.tiles import MAX_UNWRITTEN, TileReader, TileWriter, decode_entries, encode_entries, tile_path
 
 
 @pytest.mark.parametrize(
@@ -37,14 +41,64 @@ def test_entry_bundles_round_trip_and_cut_ones_are_refused(leaves, data):
             list(decode_entries(encoded[:cut]))
 
 
-def write(path, leaves, checkpoints=()):
-    writer = TileWriter(path, Disk(), RightEdge(), [])
-    for leaf in leaves:
-        writer.add(leaf, hash_leaf(leaf))
-        if writer.size in checkpoints:
-            writer.publish_partial()
-    writer.publish_partial()
+def write(path, leaves, checkpoints=(), disk=None):
+    writer = TileWriter(path, disk or Disk(), RightEdge(), [])
+    stops = sorted({size for size in checkpoints if size < len(leaves)} | {len(leaves)})
+    for start, stop in itertools.pairwise([0, *stops]):
+        writer.add(leaves[start:stop], [hash_leaf(leaf) for leaf in leaves[start:stop]])
+        writer.publish_partial()
     return writer
+
+
+def read_files(path):
+    return {file.relative_to(path): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+@given(st.lists(st.integers(0, 700), max_size=6))
+def test_leaves_may_come_in_any_portions(tmp_path_factory, portions):
+    leaves = [b"%d" % number for number in range(sum(portions))]
+    whole, parts = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("parts")
+    write(whole, leaves)
+    writer, start = TileWriter(parts, Disk(), RightEdge(), []), 0
+    for count in portions:
+        portion = leaves[start : start + count]
+        writer.add(portion, [hash_leaf(leaf) for leaf in portion])
+        start += count
+    writer.publish_partial()
+    assert read_files(parts) == read_files(whole)
+
+
+class NotedDisk(Disk):
+    """A disk that notes what is done to files, and fails at the sync with this number."""
+
+    def __init__(self, failing_sync=0):
+        self.done, self.syncs, self.failing_sync = [], 0, failing_sync
+
+    def sync_data(self, descriptor):
+        self.syncs += 1
+        if self.syncs == self.failing_sync:
+            raise OSError(errno.EIO, "injected")
+        self.done.append("sync")
+        super().sync_data(descriptor)
+
+    def replace(self, source, target):
+        self.done.append("name")
+        super().replace(source, target)
+
+
+def test_no_tile_has_its_name_before_its_bytes_are_durable(tmp_path):
+    disk = NotedDisk()
+    write(tmp_path, [b"x"] * 256 * 40, disk=disk)
+    assert disk.done == ["sync"] * MAX_UNWRITTEN + ["name"] * MAX_UNWRITTEN + ["sync"] * 17 + ["name"] * 17
+
+
+@pytest.mark.parametrize("failing_sync", [1, 2, 3, 5])
+def test_a_sync_that_fails_leaves_no_name_and_no_descriptor(tmp_path, failing_sync):
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(OSError, match="injected"):
+        write(tmp_path, [b"x"] * 600, disk=NotedDisk(failing_sync))
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".tmp"] == []
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 1000, 65_536, 66_000])
