@@ -48,13 +48,14 @@ SHORT_AIM: Final = Bound("ratio", "min", 1.0)
 
 
 def measure_statements(world: World, *, is_quick: bool = False) -> list[Row]:
-    """Short reads, simple and prepared, and short transactions that write; over TLS where that is what the world has."""
+    """Short reads, simple, prepared and each on a connection of its own, and short transactions that write; over TLS in a TLS world."""
     rows = []
     ending = "" if world.direct.ca_file is None else ", TLS"
     for name, arguments, release in (
         ("pgbench -S, simple", ["-S", "-M", "simple"], "b"),
         ("pgbench -S, prepared", ["-S", "-M", "prepared"], "b"),
         ("pgbench -N, writes", ["-N", "-M", "simple"], "a"),
+        ("pgbench -S -C, a connection each", ["-S", "-C"], "b"),
     ):
         rows += _measure_pgbench(world, name + ending, arguments, release, is_quick=is_quick)
     return rows
