@@ -24,7 +24,7 @@ deny contains {
 	"predicate" in _sensitive_uses
 	some statement in input.postgres.facts.statements
 	some name in lib.sensitive_columns(statement, {"predicate"})
-	message := sprintf("column %v is sensitive and may not be used to search, sort or group", [name])
+	message := sprintf("%v is sensitive and may not be used to search, sort or group", [_named(name)])
 }
 
 # METADATA
@@ -48,7 +48,7 @@ deny contains {
 	some statement in input.postgres.facts.statements
 	some name in lib.sensitive_columns(statement, {"output", "other"})
 	not _only_returns(statement)
-	message := sprintf("column %v is sensitive and would be copied where no mask knows it", [name])
+	message := sprintf("%v is sensitive and would be copied where no mask knows it", [_named(name)])
 }
 
 # METADATA
@@ -92,7 +92,7 @@ deny contains {
 	data.site.postgres.derived == "refuse"
 	some statement in input.postgres.facts.statements
 	some name in lib.sensitive_columns(statement, {"other"})
-	message := sprintf("column %v is sensitive and may not be used in an expression", [name])
+	message := sprintf("%v is sensitive and may not be used in an expression", [_named(name)])
 }
 
 # METADATA
@@ -213,6 +213,19 @@ _sensitive_uses contains column.use if {
 	some column in statement.columns
 	column.sensitive == true
 }
+
+# METADATA
+# title: Name of a regulated column
+# description: What a message calls it; a whole row and NATURAL JOIN name none.
+# custom:
+#   id: postgres.regulated.named
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.regulated.predicate.
+_named(name) := sprintf("column %v", [name]) if name != "*"
+
+_named("*") := "a column that * or NATURAL stands for"
 
 # METADATA
 # title: Only returns
