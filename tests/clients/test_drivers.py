@@ -168,6 +168,11 @@ def test_asyncpg_types_cursors_and_copy(options):
         await connection.copy_records_to_table("orders", records=[(1, 2)], columns=["customer", "amount"])
         await connection.executemany("insert into orders (customer, amount) values ($1, $2)", [(1, 2), (1, 3)])
         await transaction.rollback()
+        async with connection.transaction():
+            cursor = await connection.cursor("select id from orders")
+            with pytest.raises(asyncpg.InsufficientPrivilegeError, match="MOVE blocked"):
+                await cursor.forward(1)  # MOVE by SQL, of a portal of the protocol
+            assert await cursor.fetchrow() is not None
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="LISTEN blocked"):
             await connection.add_listener("channel", print)
         await connection.close()
