@@ -17,6 +17,7 @@ from typing import Any, Final
 import psycopg
 from sealgate_native.postgres import encode_query
 
+from benchmarks.bare import run_bare_relay
 from benchmarks.machine import read_cpu_s, read_memory_mb, read_peak_mb, reset_peak
 from benchmarks.rows import Bound, Row, compare
 from benchmarks.world import BULK_ROWS, Way, World, run
@@ -51,31 +52,33 @@ def measure_statements(world: World, *, is_quick: bool = False) -> list[Row]:
     """Short reads, simple, prepared and each on a connection of its own, and short transactions that write; over TLS in a TLS world."""
     rows = []
     ending = "" if world.direct.ca_file is None else ", TLS"
-    for name, arguments, release in (
-        ("pgbench -S, simple", ["-S", "-M", "simple"], "b"),
-        ("pgbench -S, prepared", ["-S", "-M", "prepared"], "b"),
-        ("pgbench -N, writes", ["-N", "-M", "simple"], "a"),
-        ("pgbench -S -C, a connection each", ["-S", "-C"], "b"),
-    ):
-        rows += _measure_pgbench(world, name + ending, arguments, release, is_quick=is_quick)
+    with run_bare_relay(world.direct, world.directory) as (bare_pid, bare):
+        for name, arguments, release in (
+            ("pgbench -S, simple", ["-S", "-M", "simple"], "b"),
+            ("pgbench -S, prepared", ["-S", "-M", "prepared"], "b"),
+            ("pgbench -N, writes", ["-N", "-M", "simple"], "a"),
+            ("pgbench -S -C, a connection each", ["-S", "-C"], "b"),
+        ):
+            ways = {world.direct: 0, world.pgbouncer: world.pgbouncer_pid, bare: bare_pid, world.gateway: world.gateway_pid}
+            rows += _measure_pgbench(ways, name + ending, arguments, release, is_quick=is_quick)
     return rows
 
 
-def _measure_pgbench(world: World, name: str, arguments: list[str], release: str, *, is_quick: bool) -> list[Row]:
+def _measure_pgbench(ways: dict[Way, int], name: str, arguments: list[str], release: str, *, is_quick: bool) -> list[Row]:
+    """One kind of load through each way in turn; `ways` has the process of each, or 0 where there is none between."""
     rounds, seconds = (2, 2) if is_quick else (ROUNDS, SECONDS)
-    for way in world.ways:
+    for way in ways:
         _run_pgbench(way, arguments, WARM_UP_S)
-    tps: dict[str, list[float]] = {way.name: [] for way in world.ways}
-    cpu: dict[str, list[float]] = {"gateway": [], "pgbouncer": []}
-    pids = {"gateway": world.gateway_pid, "pgbouncer": world.pgbouncer_pid}
+    tps: dict[str, list[float]] = {way.name: [] for way in ways}
+    cpu: dict[str, list[float]] = {way.name: [] for way in ways}
     for _ in range(rounds):
-        for way in world.ways:
-            before_s = read_cpu_s(pids[way.name]) if way.name in pids else 0.0
+        for way, pid in ways.items():
+            before_s = read_cpu_s(pid) if pid else 0.0
             rate, count = _run_pgbench(way, arguments, seconds)
             tps[way.name].append(rate)
-            if way.name in pids:
-                cpu[way.name].append((read_cpu_s(pids[way.name]) - before_s) / count * 1e6)
-    tls = "TLS off everywhere" if world.direct.ca_file is None else "TLS on every connection, certificates checked"
+            if pid:
+                cpu[way.name].append((read_cpu_s(pid) - before_s) / count * 1e6)
+    tls = "TLS off everywhere" if next(iter(ways)).ca_file is None else "TLS on every connection, certificates checked"
     notes = [f"{CLIENTS} clients", "transcript head", f"release point {release}", tls, f"{rounds} rounds"]
     short = compare(
         "postgres", name, "tps", tps["gateway"], tps["pgbouncer"], "pgbouncer", floor=SHORT_FLOOR, aim=SHORT_AIM, notes=notes
@@ -83,7 +86,10 @@ def _measure_pgbench(world: World, name: str, arguments: list[str], release: str
     # What a transaction costs in processor time says more than its rate where other programs share the machine.
     cost = compare("postgres", f"{name}: CPU per transaction", "us", cpu["gateway"], cpu["pgbouncer"], "pgbouncer")
     direct = compare("postgres", f"{name}: beside direct", "tps", tps["gateway"], tps["direct"], "direct")
-    return [short, direct, cost]
+    # What a gateway that decides and records nothing, but syncs, would have reached on this disk: the most the first row can be.
+    bare = compare("postgres", f"{name}: beside a bare relay", "tps", tps["gateway"], tps["bare relay"], "bare relay")
+    most = compare("postgres", f"{name}: a bare relay", "tps", tps["bare relay"], tps["pgbouncer"], "pgbouncer")
+    return [short, direct, bare, most, cost]
 
 
 def _run_pgbench(way: Way, arguments: list[str], seconds: int) -> tuple[float, int]:

@@ -2,7 +2,10 @@
 
 import argparse
 import os
+import socket
+import socketserver
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,8 +17,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # benchmarks/ is p
 
 from benchmarks import evidence, soak
 from benchmarks.__main__ import GROUPS, USUAL_GROUPS, read_evidence, read_groups
+from benchmarks.bare import run_bare_relay
 from benchmarks.machine import list_tree, read_cpu_s, read_memory_mb
 from benchmarks.rows import GATING_GROUPS, Bound, Row, compare, format_table, is_passed, shorten
+from benchmarks.world import Way
 from gateway.cli import bench, main
 
 MEMBERS = {"group", "name", "ours", "peer", "peer_name", "unit", "ratio", "floor", "floor_met", "aim", "aim_met", "notes"}
@@ -184,3 +189,30 @@ def test_the_rows_of_evidence_are_measured(tmp_path):
     assert [row.unit for row in rows[:4]] == ["records/s"] * 4
     assert all(row.ours > 0 for row in rows[:4])
     assert list(tmp_path.iterdir()) == []
+
+
+class Answer(socketserver.BaseRequestHandler):
+    """Answers each question with itself."""
+
+    def handle(self):
+        while data := self.request.recv(64):
+            self.request.sendall(data)
+
+
+def test_the_bare_relay_passes_on_whole_conversations_and_writes_a_batch_before_each_answer(tmp_path):
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answer) as target:
+        threading.Thread(target=target.serve_forever, daemon=True).start()
+        try:
+            direct = Way("direct", *target.server_address, user="", password="", database="")
+            with run_bare_relay(direct, tmp_path) as (pid, way):
+                assert read_cpu_s(pid) >= 0
+                streams = [socket.create_connection((way.host, way.port), timeout=10) for _ in range(3)]
+                for question in (b"one", b"two"):
+                    for stream in streams:
+                        stream.sendall(question)
+                        assert stream.recv(64) == question
+                for stream in streams:
+                    stream.close()
+        finally:
+            target.shutdown()
+    assert (tmp_path / "bare-relay.segment").read_bytes().count(b"\xffSGB") == 6
