@@ -132,7 +132,9 @@ class Tap:
         self._listening.close()
 
 
-def test_the_stored_credential_never_reaches_the_agent(make_gateway, make_connection, server, password_file, mint, tmp_path):
+def test_the_stored_credential_never_reaches_the_agent(
+    make_gateway, make_connection, server, password_file, mint, tmp_path, caplog
+):
     wrong = tmp_path / "wrong"
     wrong.touch(mode=0o600)
     wrong.write_text("an-outdated-password")
@@ -157,8 +159,12 @@ def test_the_stored_credential_never_reaches_the_agent(make_gateway, make_connec
     assert b"not available" in seen
     for secret in (password_file.read_bytes(), wrong.read_bytes(), b"sealgate_owner", str(server.port).encode(), b"-12-0"):
         assert secret not in seen, secret
-    reasons = [record["why"] for record in running.read_records() if record["type"] == "login.refused"]
-    assert len(reasons) == 3
+    refused = [record for record in running.read_records() if record["type"] == "login.refused"]
+    assert len(refused) == 3
+    # The operators are told too: what to mend, and the id the agent was given.
+    said = [each.getMessage() for each in caplog.records if each.name == "gateway.serve.postgres.listener"]
+    assert said == [f"connection {each['connection']}: {each['why']} (decision {each['decision_id']})" for each in refused]
+    assert wrong.read_text() not in "".join(said)
 
 
 def test_every_refused_login_leaves_a_record(make_gateway, authority, mint, tmp_path):

@@ -27,6 +27,7 @@ from sealgate_native.postgres import (
     parse_startup,
 )
 
+from evidence.sessions import neutralise
 from gateway.action import Subject
 from gateway.errors import EvidenceUnavailableError, IdentityError, LimitExceededError, TargetError
 from gateway.pipeline import Pipeline, PipelineSession, SessionSettings
@@ -55,6 +56,9 @@ from gateway.serve.postgres.upstream import Credential, PostgresTarget, Upstream
 from gateway.serve.tls import POSTGRES_ALPN, ServerTls
 
 logger = logging.getLogger(__name__)
+
+TARGET_UNAVAILABLE: Final = "target.unavailable"
+"""The code of a login that fails at the target: the operators' to mend, so it is told to them too."""
 
 MAX_STARTUP_BYTES: Final = 10_000
 """Longest StartupMessage, the server's own limit."""
@@ -371,7 +375,7 @@ class PostgresHost:
             what, fix = "the target of this connection is not available", "try again later, or tell the operators the decision id"
             recorded = f"{error.what}: {error.why}"
             raise _RefusedLogin(
-                enforce.TARGET_DOWN, what, "", fix, connection.name, subject, code="target.unavailable", recorded=recorded
+                enforce.TARGET_DOWN, what, "", fix, connection.name, subject, code=TARGET_UNAVAILABLE, recorded=recorded
             ) from error
 
     async def _carry(
@@ -406,6 +410,9 @@ class PostgresHost:
             connection=refused.connection,
             subject=refused.subject,
         )
+        if refused.code == TARGET_UNAVAILABLE:
+            why = neutralise(refused.recorded).replace("\n", " ")  # some of it came from the target or a program
+            logger.warning("connection %s: %s (decision %s)", refused.connection, why, decision_id)
         _say(
             wire, enforce.refuse_login(refused.sqlstate, refused.what, why=refused.why, fix=refused.fix, decision_id=decision_id)
         )
