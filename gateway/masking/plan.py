@@ -27,7 +27,7 @@ class MaskPlan:
     """What the kernel does with one result.
 
     Attributes:
-        masks: {index, strategy, params, rule, apply, path?, shape?} for `sealgate_native.mask.RowPlan`, at most one per index, path and
+        masks: {index, strategy, params, rule, apply, path?, shape?, fills_null?} for `sealgate_native.mask.RowPlan`, at most one per index, path and
             target.
         detectors: names of the detectors that read every cell no mask covers, sorted.
     """
@@ -121,6 +121,8 @@ def _describe(place: _Place, columns: Sequence[Mapping[str, Any]], find_shape: F
     index, path = place
     type_oid = columns[index].get("type")
     described: dict[str, Any] = {"path": list(path)} if path else {}
+    if not _is_stored(columns[index]):
+        described["fills_null"] = True  # whether a computed value is null is the answer to what it was computed from
     if find_shape is not None and isinstance(type_oid, int):
         shape = find_shape(type_oid)
         # How many elements an array of computed values has, and which are null, may tell what it was computed from.

@@ -284,6 +284,9 @@ class Session:
     def is_settled(self) -> bool:
         """Whether everything sent to the server has been answered up to its ReadyForQuery."""
 
+    def may_be_portal(self, name: str, /) -> bool:
+        """Whether a portal that Bind made may have this name, so that it need not be a cursor of DECLARE."""
+
     @property
     def pending(self) -> int:
         """Replies awaited."""

@@ -279,7 +279,7 @@ pub fn extract_columns(columns: &[Bound<'_, PyAny>]) -> PyResult<Vec<ColumnDesc>
     columns.iter().map(extract).collect()
 }
 
-/// Masks as `{"index", "strategy", "rule", "apply"?, "params"?: {"keep_last" | "keep_first" | "email"}, "path"?, "shape"?}`; an unknown
+/// Masks as `{"index", "strategy", "rule", "apply"?, "params"?: {"keep_last" | "keep_first" | "email"}, "path"?, "shape"?, "fills_null"?}`; an unknown
 /// member is an error.
 pub fn extract_masks(masks: &[Bound<'_, PyDict>]) -> PyResult<Vec<ColumnMask>> {
     masks.iter().map(extract_mask).collect()
@@ -289,7 +289,14 @@ fn extract_mask(mask: &Bound<'_, PyDict>) -> PyResult<ColumnMask> {
     only_members(
         mask,
         &[
-            "index", "strategy", "rule", "apply", "params", "path", "shape",
+            "index",
+            "strategy",
+            "rule",
+            "apply",
+            "params",
+            "path",
+            "shape",
+            "fills_null",
         ],
     )?;
     let params = match mask.get_item("params")? {
@@ -332,6 +339,10 @@ fn extract_mask(mask: &Bound<'_, PyDict>) -> PyResult<ColumnMask> {
             .get_item("shape")?
             .map(|shape| extract_shape(&shape))
             .transpose()?,
+        fills_null: match mask.get_item("fills_null")? {
+            Some(value) => value.extract()?,
+            None => false,
+        },
     })
 }
 

@@ -423,6 +423,10 @@ impl Session {
         lock(&self.inner).is_settled()
     }
 
+    fn may_be_portal(&self, name: &str) -> bool {
+        lock(&self.inner).may_be_portal(name)
+    }
+
     #[getter]
     fn pending(&self) -> usize {
         lock(&self.inner).pending()

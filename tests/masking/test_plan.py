@@ -25,7 +25,8 @@ def build(*masks, always=()):
 
 
 def entry(index, strategy="redact", rule="r", apply="both", params=None):
-    return {"index": index, "strategy": strategy, "rule": rule, "apply": apply, "params": params or {}}
+    computed = {"fills_null": True} if index else {}
+    return {"index": index, "strategy": strategy, "rule": rule, "apply": apply, "params": params or {}, **computed}
 
 
 def test_nothing_asked_gives_the_configured_detectors_only():
@@ -97,6 +98,17 @@ def test_a_path_leads_into_columns_that_are_delivered_as_they_are_stored():
     )
     for index in (1, 2, 3):  # computed, unknown, constant: masked whole
         assert build(Mask("r", {"index": index, "path": "$.a"}, "redact")).masks == (entry(index),)
+
+
+def test_a_null_that_was_computed_is_masked_as_any_value():
+    """Whether `case when … then 'x' end` is null is the answer to its condition; a stored null says that there is nothing."""
+    masks = [Mask("r", {"index": index}, "redact") for index in range(4)]
+    row, redacted = b"\x00\x01" + b"\xff" * 4, b"\x00\x00\x00\x0a[redacted]"
+    for index, each in enumerate(build(*masks).masks):
+        for type_oid, shown in ((25, redacted), (23, b"\xff" * 4)):
+            plan = RowPlan([(type_oid, 0)], [{**each, "index": 0}], None, bytes(32))
+            for target in ("delivered", "record"):
+                assert plan.apply(row, target)[0] == b"\x00\x01" + (shown if index else b"\xff" * 4)
 
 
 def test_masks_of_different_parts_stay_apart_and_those_of_one_part_merge():

@@ -415,3 +415,17 @@ def test_no_bytes_make_a_copy_plan_panic(fmt, chunks):
     except ValueError:
         with pytest.raises(ValueError, match=r"malformed|larger"):
             plan.feed(b"a\tb\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "row", "shown"),
+    [
+        ({"format": "text"}, b"\\N\tb\n", b"[redacted]\tb\n"),
+        ({"format": "text", "null": "-"}, b"-\tb\n", b"[redacted]\tb\n"),
+        ({"format": "csv", "delimiter": "\t"}, b"\tb\n", b'"[redacted]"\tb\n'),
+    ],
+)
+def test_a_computed_null_is_masked_in_copy_too(options, row, shown):
+    mask = {"index": 0, "strategy": "redact", "rule": "r", "fills_null": True}
+    assert CopyPlan(options, [(0, 0), (0, 0)], [mask], None, bytes(32)).feed(row) == shown
+    assert CopyPlan(options, [(0, 0), (0, 0)], [mask | {"fills_null": False}], None, bytes(32)).feed(row) == row

@@ -28,6 +28,9 @@ SHAPES = [
     "EXPLAIN SELECT a FROM t WHERE b = {0} AND c = {1}",
     "SET work_mem = {0}",
     "COPY (SELECT a FROM t WHERE b = {0}) TO STDOUT",
+    "SELECT a, b FROM t ORDER BY a IN ({0}), ({1})",
+    "SELECT DISTINCT ON (a IN ({0}), ({1})) a, b FROM t",
+    "SELECT a, b FROM t GROUP BY b IN ({0}), ({1}), ROLLUP ({0})",
 ]
 
 CONSTANTS = st.one_of(

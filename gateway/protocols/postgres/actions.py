@@ -27,8 +27,10 @@ from gateway.protocols.postgres.named import (
     Definition,
     SessionNames,
     describe_by_name,
+    find_moved,
     list_texts,
     read_changes,
+    uses_moved,
     uses_name,
 )
 from gateway.protocols.postgres.sensitivity import Sensitivity, find_sensitive
@@ -42,6 +44,13 @@ CATALOG: Final = "postgres.catalog"
 """The look-up kind, and the key of its answer in facts."""
 
 OWN_TABLES: Final = "postgres.own_tables"
+
+MOVED: Final = "postgres.moved"
+"""Among the facts: bare names under which another relation may answer than the snapshot says (`named.find_moved`)."""
+
+_UNCERTAIN: Final = (
+    "a relation it names was renamed, moved, dropped or defined anew in this transaction; end the transaction first"
+)
 """The key in facts of the names of tables this session made, as far as the host knows; temporary ones are in no snapshot."""
 
 QUERY: Final = "postgres.query"
@@ -134,6 +143,9 @@ def describe_in_session(
     else:
         key = (statement.sql, settings.sensitive, settings.max_sql_bytes, settings.max_depth, own)
         judged = snapshot.remember(key, lambda: _judge(statement.sql, snapshot, settings, own))
+    moved = facts.get(MOVED)
+    if isinstance(moved, frozenset) and moved and any(uses_moved(each.facts, moved) for each in judged.described):
+        judged = _Judged((), frozenset({"unknown"}), _UNCERTAIN)
     used: list[Definition] = []
     if judged.named:
         judged, used = _resolve_names(judged, snapshot, settings, names)
@@ -172,11 +184,15 @@ def _judge(sql: str, snapshot: CatalogSnapshot | None, settings: SqlSettings, ow
     analysis = analyze(sql, max_bytes=settings.max_sql_bytes, max_depth=settings.max_depth)
     if analysis["status"] != "ok":
         return _Judged((), frozenset({"unknown"}), analysis.get("reason", "not understood"))
-    described = []
+    described: list[Described] = []
+    moved: frozenset[str] = frozenset()
     for analyzed in analysis["statements"]:
         if (chosen := CHOSEN_SETTING.fullmatch(sql)) and snapshot is not None and snapshot.search_path[:1] == ("pg_catalog",):
             analyzed["set_vars"] = [chosen[1]]
         described.append(describe_statement(analyzed, snapshot, find_sensitive(snapshot, settings.sensitive), own))
+        if uses_moved(described[-1].facts, moved):
+            return _Judged((), frozenset({"unknown"}), _UNCERTAIN)
+        moved |= find_moved(described[-1].facts)
         own |= find_made_tables(described[-1].facts)
         if not NAME_SETTINGS.isdisjoint(analyzed["set_vars"]):
             # From here on names may mean something else than the snapshot says.

@@ -9,7 +9,7 @@ has confirmed that it ended, so what was forgotten is gone, and what is still re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -29,6 +29,12 @@ MAX_NAMES: Final = 1_000
 
 BLURRING_EFFECTS: Final = frozenset({"execute", "unknown"})
 """Effects of code that can make cursors and prepared statements nobody saw: from then on no name is certain."""
+
+ANY_NAME: Final = "*"
+"""Among moved names: every one of them."""
+
+_KEEPS_RELATIONS: Final = frozenset({"column", "constraint", "index", "sequence", "trigger", "policy"})
+"""What can be renamed or dropped without another relation answering to a name."""
 
 _LISTS: Final = ("tables", "columns", "assigned", "functions")
 
@@ -76,12 +82,14 @@ class _Sent:
 class SessionNames:
     """The names of one session. `describe` reads them; the host tells what was sent and how it ended."""
 
+    may_be_portal: Callable[[str], bool] = lambda _: False
+    """Whether a Bind message may have given this name to a portal, which FETCH reads as it reads a cursor. Told by the host."""
     _sent: dict[int, _Sent] = field(default_factory=dict)
     _is_blurred: bool = False
 
     def find(self, kind: Kind, name: str, pending: Sequence[Change] = ()) -> Definition | None:
         """What the name certainly stands for, after `pending` changes of the same text; None where that is not certain."""
-        if self._is_blurred:
+        if self._is_blurred or (kind == "cursor" and self.may_be_portal(name)):
             return None
         for change in reversed(pending):
             if isinstance(change, Definition) and (change.kind, change.name) == (kind, name):
@@ -172,6 +180,24 @@ def read_changes(analyzed: Analyzed, snapshot: CatalogSnapshot | None) -> tuple[
         case "discard" if "all" in analyzed["set_vars"]:
             return (Ended("cursor", None), Ended("prepared", None))
     return ()
+
+
+def find_moved(statement: Mapping[str, Any]) -> frozenset[str]:
+    """Bare names under which another relation may answer once a described statement has run, although no snapshot says so yet.
+
+    A snapshot is read past the session's transaction. What that renames, drops, moves or defines anew stands in none before COMMIT.
+    """
+    verb = statement["verb"]
+    is_move = verb in {"rename", "alter_schema", "drop", "create_view", "create_rule"}
+    if not is_move or statement.get("object") in _KEEPS_RELATIONS:
+        return frozenset()
+    return frozenset(table["name"] for table in statement["tables"] if table["access"] == "define") or frozenset({ANY_NAME})
+
+
+def uses_moved(statement: Mapping[str, Any], moved: frozenset[str]) -> bool:
+    """Whether a described statement names a relation that is not certain any more."""
+    named = {table["name"] for table in statement["tables"]}
+    return bool(named) and (ANY_NAME in moved or not named.isdisjoint(moved))
 
 
 def uses_name(analyzed: Analyzed) -> bool:

@@ -30,7 +30,7 @@ from gateway.protocols.postgres.events import (
 )
 from gateway.protocols.postgres.large_objects import write_call
 from gateway.protocols.postgres.login import PINNED_SETTINGS, read_search_path
-from gateway.protocols.postgres.named import Change, SessionNames
+from gateway.protocols.postgres.named import Change, SessionNames, find_moved
 from gateway.protocols.postgres.preview import choose_preview
 from gateway.protocols.postgres.sensitivity import find_sensitive
 from gateway.serve.postgres.hold import HeldWork
@@ -66,7 +66,9 @@ class PostgresDoor:
         "_settings",
         "changes",
         "facts",
+        "has_committed",
         "hold",
+        "moved",
         "names",
         "search_path",
         "session",
@@ -88,6 +90,9 @@ class PostgresDoor:
         self._event: JudgedEvent | None = None
         self._checked: CatalogSnapshot | None = None
         self._own_tables: frozenset[str] = frozenset()
+        self.moved: frozenset[str] = frozenset()
+        """Names that are uncertain until the transaction is over: `actions.MOVED`."""
+        self.has_committed = False
         self.session: PipelineSession | None = None
         self.hold: HeldWork | None = None
         self.facts: Mapping[str, object] = {}
@@ -95,6 +100,11 @@ class PostgresDoor:
         self.names = SessionNames()
         self.changes: tuple[Change, ...] = ()
         """The names the last described event makes or ends."""
+
+    def begin(self, session: PipelineSession, may_be_portal: Callable[[str], bool]) -> None:
+        """Whose door this is, and how to tell whether a Bind may have given a name to a portal."""
+        self.session = session
+        self.names.may_be_portal = may_be_portal
 
     def close(self) -> None:
         """The session is over: let go of it.
@@ -149,7 +159,7 @@ class PostgresDoor:
 
     def describe(self, event: JudgedEvent, facts: Mapping[str, object]) -> Action:
         """The action an event attempts."""
-        self.facts = {**facts, actions.OWN_TABLES: self._own_tables}
+        self.facts = {**facts, actions.OWN_TABLES: self._own_tables, actions.MOVED: self.moved}
         self.changes, self._event = (), event
         action, self.changes = actions.describe_in_session(read_statement(event), self.facts, self._settings, self.names)
         return action
@@ -159,6 +169,19 @@ class PostgresDoor:
         if action is not None and len(self._own_tables) < MAX_OWN_TABLES:
             made = (actions.find_made_tables(statement) for statement in action.facts.get("statements", ()))
             self._own_tables = self._own_tables.union(*made)
+        if action is not None:
+            statements = action.facts.get("statements", ())
+            self.moved = self.moved.union(*(find_moved(statement) for statement in statements))
+            self.has_committed |= any(statement["verb"] == "commit" for statement in statements)
+
+    def settle(self, *, is_idle: bool) -> bool:
+        """The server is ready again, and outside a transaction where `is_idle`; whether what was defined may be in effect now."""
+        is_over = is_idle or self.has_committed  # COMMIT AND CHAIN leaves it in the next one
+        if is_idle:
+            self.names.settle()
+            self.moved = frozenset()
+        self.has_committed = False
+        return is_over
 
     async def preview(self, action: Action, decision: Decision) -> Mapping[str, object] | None:
         """The plan of the action just described, and its row count where policy asks for it."""

@@ -130,7 +130,6 @@ class PostgresSession:
         self._upstream = upstream
         self._session = session
         self._door = make_door(self._may_hold)
-        self._door.session = session
         self._catalog = catalog
         self._masking = masking
         self._limits = limits
@@ -144,7 +143,8 @@ class PostgresSession:
             error_detectors=masking.find_detectors(masking.always),
             record_limit_bytes=limits.record_limit_bytes,
         )
-        self._kernel.report_ready(is_wanted=False)  # asked for where it ends something
+        self._door.begin(session, self._kernel.may_be_portal)
+        self._kernel.report_ready(is_wanted=False)
         self._beside = Beside(upstream, limits.max_message_bytes)
         self._hold = self._door.hold = HeldWork(self._kernel, self._beside, self._is_idle, upstream, self._lose_target)
         self._known = KnownActions(self._kernel, session, self._door, catalog, budget, masking.record_detectors, memory.ask)
@@ -390,12 +390,12 @@ class PostgresSession:
 
     def _settle(self, event: Ready) -> None:
         is_idle = self._kernel.pending == 0
+        is_over = self._door.settle(is_idle=event.status == "I")
         if event.status == "I":
-            self._door.names.settle()
             self._hold.settle()
-        if event.status == "I" and self._has_defined:
+        if is_over and self._has_defined:
             self._catalog.invalidate()
-            self._has_defined = False
+            self._has_defined = event.status != "I"
         is_wanted = self._has_defined or self._is_stopping or self._ending.done()
         is_wanted |= self._door.names.needs_settling or self._hold.is_open
         self._kernel.report_ready(is_wanted=is_wanted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
@@ -104,6 +104,7 @@ async def start_postgres_host(parts: Parts, listener: ListenerConfig) -> Running
         if isinstance(item, PostgresConnectionConfig)
         for asked in item.databases
     }
+    _join_catalogs(connections.values())
     host = PostgresHost(
         pipeline=parts.pipeline,
         verify=parts.verifier.verify,
@@ -128,6 +129,18 @@ async def start_postgres_host(parts: Parts, listener: ListenerConfig) -> Running
         why, fix = f"{listener.bind}:{listener.port}: {error}", "choose a free port, and an address of this machine"
         raise ConfigError("the postgres listener cannot start", why=why, fix=fix) from error
     return running
+
+
+def _join_catalogs(connections: Iterable[PostgresConnection]) -> None:
+    """Connections to one database see what is defined through any of them at once."""
+    first: dict[tuple[object, ...], CatalogCache] = {}
+    for connection in connections:
+        target, catalog = connection.target, connection.paths.own.catalog
+        place = (target.host, target.port, target.socket_dir, target.database)
+        if place in first:
+            catalog.join(first[place])
+        else:
+            first[place] = catalog
 
 
 def _start_loans(parts: Parts) -> Loans | None:

@@ -19,7 +19,7 @@ fn columns(format: u16) -> Vec<ColumnDesc> {
 }
 
 fn masks() -> Vec<ColumnMask> {
-    vec![ColumnMask { index: 1, strategy: Strategy::Hash, rule: Arc::from("rule"), apply: Apply::Both, path: Vec::new(), shape: None }]
+    vec![ColumnMask { index: 1, strategy: Strategy::Hash, rule: Arc::from("rule"), apply: Apply::Both, path: Vec::new(), shape: None, fills_null: false }]
 }
 
 fuzz_target!(|input: (u8, Vec<u8>)| {

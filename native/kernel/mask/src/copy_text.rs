@@ -83,7 +83,8 @@ pub(crate) fn write_text_row(
         let end = text_field_end(line, at, options.delimiter);
         let raw = &line[at..end];
         at = end;
-        if is_names || raw == options.null || matches!(action, CellAction::Copy) {
+        let is_null = raw == options.null && !action.fills_null();
+        if is_names || is_null || matches!(action, CellAction::Copy) {
             out.extend_from_slice(raw);
             continue;
         }
@@ -204,7 +205,7 @@ pub(crate) fn write_csv_row(
         let (end, is_quoted) = read_csv_field(options, line, at, &mut value)?;
         let raw = &line[at..end];
         at = end;
-        let is_null = !is_quoted && raw == options.null;
+        let is_null = !is_quoted && raw == options.null && !action.fills_null();
         if is_names || is_null || matches!(action, CellAction::Copy) {
             out.extend_from_slice(raw);
             continue;

@@ -68,6 +68,8 @@ pub struct ColumnMask {
     pub path: Vec<Step>,
     /// What is known of the column's type beyond its OID.
     pub shape: Option<Shape>,
+    /// A null is replaced too: of a computed value it tells as much as any other value would. Has no effect on parts.
+    pub fills_null: bool,
 }
 
 /// What happens to the cells of one column on the way to one target.
@@ -77,6 +79,7 @@ pub(crate) enum CellAction {
     Replace {
         rule: Arc<str>,
         replacement: Replacement,
+        fills_null: bool,
     },
     /// Parts are masked; what stays is read by detectors where the reading says so.
     Parts {
@@ -87,6 +90,19 @@ pub(crate) enum CellAction {
         reading: Reading,
         hint: Hint,
     },
+}
+
+impl CellAction {
+    /// Whether a null is masked as a value would be.
+    pub(crate) fn fills_null(&self) -> bool {
+        matches!(
+            self,
+            CellAction::Replace {
+                fills_null: true,
+                ..
+            }
+        )
+    }
 }
 
 /// The cell actions of every column, for both targets. Shared by rows and COPY.
@@ -171,7 +187,12 @@ impl CellPlan {
         counts: &mut Counts,
     ) -> Outcome {
         match (action, &self.detectors) {
-            (CellAction::Replace { rule, replacement }, _) => {
+            (
+                CellAction::Replace {
+                    rule, replacement, ..
+                },
+                _,
+            ) => {
                 counts.add_masked(rule);
                 if replacement.write(cell, out) {
                     Outcome::Replaced
@@ -292,6 +313,7 @@ fn compile_column(
         return CellAction::Replace {
             rule: Arc::clone(&first.rule),
             replacement: Replacement::new(strategy, carrier, &first.rule, key),
+            fills_null: met.iter().any(|mask| mask.fills_null),
         };
     }
     let masks = met
@@ -382,6 +404,7 @@ impl RowPlan {
         for action in actions {
             let cell = read_cell(body, at)?;
             let after = at + 4 + cell.map_or(0, <[u8]>::len);
+            let cell = cell.or(action.fills_null().then_some(&[]));
             if let Some(cell) = cell.filter(|cell| self.plan.concerns(action, cell)) {
                 let mark = out.len();
                 out.extend_from_slice(&body[copied..at]);

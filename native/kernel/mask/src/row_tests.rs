@@ -33,6 +33,7 @@ fn mask(index: u16, strategy: Strategy, rule: &str, apply: Apply) -> ColumnMask 
         apply,
         path: Vec::new(),
         shape: None,
+        fills_null: false,
     }
 }
 

@@ -91,6 +91,7 @@ fn masks(strategy: Strategy) -> Vec<ColumnMask> {
         apply: Apply::Both,
         path: Vec::new(),
         shape: None,
+        fills_null: false,
     }]
 }
 

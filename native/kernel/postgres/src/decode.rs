@@ -12,6 +12,21 @@ pub struct Parameter {
     pub value: Option<Vec<u8>>,
 }
 
+/// Longest name of a statement or portal, in bytes. The server cuts longer ones (NAMEDATALEN), so that two of them could be one name to it.
+const MAX_NAME_BYTES: usize = 63;
+
+/// The name of a statement or portal.
+fn name<'a>(body: &mut Cursor<'a>) -> Result<&'a str, Violation> {
+    let name = body.string()?;
+    if name.len() > MAX_NAME_BYTES {
+        return Err(Violation::malformed(format!(
+            "the name of a statement or portal has {} bytes; the server tells names of at most {MAX_NAME_BYTES} apart",
+            name.len()
+        )));
+    }
+    Ok(name)
+}
+
 /// Body of Parse: statement name, query bytes, parameter types.
 pub(crate) struct Parse<'a> {
     pub name: &'a str,
@@ -21,7 +36,7 @@ pub(crate) struct Parse<'a> {
 
 pub(crate) fn parse(body: &[u8]) -> Result<Parse<'_>, Violation> {
     let mut body = Cursor::new(body, "Parse");
-    let (name, sql) = (body.string()?, body.string_bytes()?);
+    let (name, sql) = (name(&mut body)?, body.string_bytes()?);
     let param_oids = (0..body.count()?)
         .map(|_| body.oid())
         .collect::<Result<_, _>>()?;
@@ -43,7 +58,7 @@ pub(crate) struct Bind<'a> {
 
 pub(crate) fn bind(body: &[u8]) -> Result<Bind<'_>, Violation> {
     let mut body = Cursor::new(body, "Bind");
-    let (portal, statement) = (body.string()?, body.string()?);
+    let (portal, statement) = (name(&mut body)?, name(&mut body)?);
     let params = parameters(&mut body)?;
     self::formats(&mut body)?;
     body.end()?;
@@ -127,7 +142,7 @@ pub(crate) fn named<'a>(body: &'a [u8], what: &'static str) -> Result<(Named, &'
             )))
         }
     };
-    let name = body.string()?;
+    let name = name(&mut body)?;
     body.end()?;
     Ok((kind, name))
 }
@@ -135,7 +150,7 @@ pub(crate) fn named<'a>(body: &'a [u8], what: &'static str) -> Result<(Named, &'
 /// Body of Execute: portal name and the largest number of rows, 0 for all.
 pub(crate) fn execute(body: &[u8]) -> Result<(&str, i32), Violation> {
     let mut body = Cursor::new(body, "Execute");
-    let result = (body.string()?, body.int32()?);
+    let result = (name(&mut body)?, body.int32()?);
     body.end()?;
     Ok(result)
 }

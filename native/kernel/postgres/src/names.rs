@@ -14,6 +14,9 @@ use std::sync::Arc;
 
 use crate::statement::Nameable;
 
+/// The pipeline of what was meant before SQL was sent that may give names itself.
+pub(crate) const AGED: u64 = u64::MAX;
+
 /// What a name means to the client.
 pub(crate) struct Slot<T> {
     pub item: Arc<T>,
@@ -134,6 +137,18 @@ impl<T: Nameable> Names<T> {
     /// Whether no name is in use at either end.
     pub fn is_empty(&self) -> bool {
         self.confirmed.is_empty() && self.ahead.is_empty()
+    }
+
+    /// SQL that may put other things under the names is on its way.
+    pub fn age(&mut self) {
+        self.ahead.values_mut().for_each(|slot| slot.segment = AGED);
+    }
+
+    /// A cursor was made, which may have the name of a portal that went without a word; the unnamed one cannot be meant.
+    pub fn void_named(&mut self) {
+        let unnamed = self.confirmed.remove_entry("");
+        self.void_confirmed();
+        self.confirmed.extend(unnamed);
     }
 
     /// SQL may have put other things under the names: whatever they stood for must not be used again.

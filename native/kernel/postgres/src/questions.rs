@@ -5,7 +5,7 @@ use crate::client::Flow;
 use crate::decode::{self, Named};
 use crate::event::{BoundParameter, ClientEvent};
 use crate::known::Known;
-use crate::names::{Names, Slot};
+use crate::names::{Names, Slot, AGED};
 use crate::pending::Subject;
 use crate::session::Session;
 use crate::state::Expect;
@@ -148,7 +148,7 @@ impl Session {
         let bind = decode::bind(body)?;
         let statement = match self.find(&self.statements, bind.statement, false) {
             Found::Known(slot) => Arc::clone(&slot.item),
-            Found::Unsettled => return Ok(Flow::Hold),
+            Found::Unsettled => return Ok(self.hold_unsettled()),
             Found::Unknown => return Ok(self.refuse_unknown(Named::Statement, bind.statement)),
         };
         self.statements.touch(bind.statement);
@@ -161,6 +161,7 @@ impl Session {
             self.refuse_kept("portals");
             return Ok(Flow::Next);
         }
+        self.note_bound(bind.portal);
         self.to_server.extend_from_slice(message);
         self.portals
             .send(bind.portal, Arc::clone(&portal), self.segment, false);
@@ -179,6 +180,7 @@ impl Session {
         ends_with_transaction: bool,
     ) -> Found<'a, T> {
         match names.get(name) {
+            Some(slot) if slot.segment == AGED && self.awaits_names() => Found::Unsettled,
             Some(slot) if slot.segment == self.segment || !self.is_unsettled() => {
                 Found::Known(slot)
             }
@@ -188,6 +190,33 @@ impl Session {
             _ if self.is_unsettled() => Found::Unsettled,
             _ => Found::Unknown,
         }
+    }
+
+    /// Waits for replies; within a pipeline the server may be keeping them back.
+    fn hold_unsettled(&mut self) -> Flow {
+        if self.awaits_names() {
+            self.hold_and_flush()
+        } else {
+            Flow::Hold
+        }
+    }
+
+    /// An Execute was sent whose SQL may give a name: what names stood for before is certain again once it is answered.
+    pub(crate) fn age_names(&mut self, sql: &str) {
+        let gives = |word: &[u8]| {
+            sql.as_bytes()
+                .windows(word.len())
+                .any(|part| part.eq_ignore_ascii_case(word))
+        };
+        if gives(b"declare") || gives(b"prepare") {
+            self.statements.age();
+            self.portals.age();
+            self.is_naming = true;
+        }
+    }
+
+    fn awaits_names(&self) -> bool {
+        self.is_naming && !self.pending.is_empty()
     }
 
     /// The server is not asked: it may know a statement or cursor of that name made in SQL, which was never judged as what
@@ -222,7 +251,7 @@ impl Session {
                     Subject::Statement(Arc::clone(&slot.item)),
                     Some(slot.item.action),
                 ),
-                Found::Unsettled => return Ok(Flow::Hold),
+                Found::Unsettled => return Ok(self.hold_unsettled()),
                 Found::Unknown => return Ok(self.refuse_unknown(kind, name)),
             },
             Named::Portal => match self.find(&self.portals, name, true) {
@@ -231,7 +260,7 @@ impl Session {
                     Subject::Portal(Arc::clone(&slot.item)),
                     Some(slot.item.statement.action),
                 ),
-                Found::Unsettled => return Ok(Flow::Hold),
+                Found::Unsettled => return Ok(self.hold_unsettled()),
                 // Drivers ask so for the columns of a cursor that DECLARE made. Rows cannot follow: an Execute of a name no
                 // Bind made is refused.
                 Found::Unknown if !name.is_empty() => (Expect::PortalRows, Subject::Cursor, None),
@@ -254,7 +283,7 @@ impl Session {
         let (name, max_rows) = decode::execute(body)?;
         let portal = match self.find(&self.portals, name, true) {
             Found::Known(slot) => Arc::clone(&slot.item),
-            Found::Unsettled => return Ok(Flow::Hold),
+            Found::Unsettled => return Ok(self.hold_unsettled()),
             Found::Unknown => return Ok(self.refuse_unknown(Named::Portal, name)),
         };
         if let Some(taken) = self.ask(|known| known.take_portal(&portal)) {

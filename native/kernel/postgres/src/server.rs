@@ -256,6 +256,8 @@ impl Session {
             "COMMIT" | "ROLLBACK" | "PREPARE TRANSACTION" | "CLOSE CURSOR" | "CLOSE CURSOR ALL" => {
                 self.portals.void_confirmed()
             }
+            // Some commands end the transaction, and its portals, without saying so: CREATE INDEX CONCURRENTLY.
+            "DECLARE CURSOR" => self.portals.void_named(),
             "DISCARD ALL" => {
                 self.portals.void_confirmed();
                 self.statements.void_confirmed();
@@ -345,6 +347,9 @@ impl Session {
             self.portals.confirm_close("");
         }
         self.status = status;
+        if status == b'I' && self.pending.len() == usize::from(base.is_some()) {
+            self.bound.clear(); // portals end with their transaction
+        }
         self.is_withholding = false;
         self.to_client.extend_from_slice(message);
         let has_failed = self.head_expect() == Expect::QueryFailed;

@@ -7,7 +7,8 @@
 //!
 //! The client's direction also waits for the server at times (see `client`), so a host asks for client events again after it
 //! has given the session bytes of the server.
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use crate::copy_in::CopyIn;
@@ -119,6 +120,19 @@ pub struct Session {
 
     pub(crate) statements: Names<Statement>,
     pub(crate) portals: Names<Portal>,
+    /// Hashes of the names that Bind gave since the session was last idle: SQL reads portals as it reads cursors.
+    pub(crate) bound: HashSet<u64>,
+    /// SQL that may give names itself was sent in a pipeline.
+    pub(crate) is_naming: bool,
+}
+
+/// Names of portals told apart at once; beyond it any name may be one.
+const MAX_BOUND: usize = 10_000;
+
+fn hash_name(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Session {
@@ -159,6 +173,8 @@ impl Session {
             known: None,
             statements: Names::new(),
             portals: Names::new(),
+            bound: HashSet::new(),
+            is_naming: false,
         }
     }
 
@@ -348,6 +364,18 @@ impl Session {
     }
 
     /// Earlier pipelines have replies to come.
+    /// A Bind was sent that gives a portal this name.
+    pub(crate) fn note_bound(&mut self, name: &str) {
+        if !name.is_empty() && self.bound.len() < MAX_BOUND {
+            self.bound.insert(hash_name(name));
+        }
+    }
+
+    /// Whether a portal made by Bind may have this name, so that it is not certain that a cursor made by DECLARE has it.
+    pub fn may_be_portal(&self, name: &str) -> bool {
+        self.bound.len() >= MAX_BOUND || self.bound.contains(&hash_name(name))
+    }
+
     pub(crate) fn is_unsettled(&self) -> bool {
         self.settled + 1 < self.segment
     }

@@ -38,6 +38,14 @@ enum Kind {
     Punctuation,
 }
 
+/// What an open parenthesis holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum List {
+    Values,
+    In,
+    Other,
+}
+
 #[derive(Clone, Copy)]
 struct Token<'a> {
     kind: Kind,
@@ -141,25 +149,26 @@ fn is_operator(byte: u8) -> bool {
 fn replace(text: &[u8], tokens: &[Token<'_>]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut copied = 0;
-    // For each open parenthesis whether it is a list of values.
-    let mut lists: Vec<bool> = Vec::new();
+    // For each open parenthesis whether it is a list of values. Only those of VALUES come one after another: behind the list of an IN
+    // a comma begins something else, such as the next key of ORDER BY.
+    let mut lists: Vec<List> = Vec::new();
     let mut closed_values = false;
     for (index, token) in tokens.iter().enumerate() {
         let before = index.checked_sub(1).map(|at| tokens[at]);
         match token.text {
             b"(" => {
-                let begins = before.is_some_and(|before| {
-                    is(before, b"VALUES")
-                        || is(before, b"IN")
-                        || (before.text == b"," && closed_values)
+                lists.push(match before {
+                    Some(before) if is(before, b"VALUES") => List::Values,
+                    Some(before) if before.text == b"," && closed_values => List::Values,
+                    Some(before) if is(before, b"IN") => List::In,
+                    _ => List::Other,
                 });
-                lists.push(begins);
             }
-            b")" => closed_values = lists.pop().unwrap_or(false),
+            b")" => closed_values = lists.pop() == Some(List::Values),
             b"," => {}
             _ => closed_values = false,
         }
-        let in_list = lists.last().copied().unwrap_or(false);
+        let in_list = lists.last().is_some_and(|list| *list != List::Other);
         if !is_replaceable(tokens, index, in_list) {
             continue;
         }

@@ -13,11 +13,12 @@ const PINNED_SETTINGS: [(&str, &str); 2] = [
     ("standard_conforming_strings", "on"),
 ];
 
-/// Classes of SQLSTATE whose messages name objects, limits and states of the server, never values of rows.
-const CLASSES_WITHOUT_DATA: [&[u8]; 14] = [
-    b"08", b"0A", b"25", b"26", b"28", b"34", b"3D", b"3F", b"40", b"42", b"53", b"54", b"55",
-    b"57",
-];
+/// Classes of SQLSTATE, and one code, whose messages name states and limits of the server, never values of rows.
+const CLASSES_WITHOUT_DATA: [&[u8]; 7] = [b"08", b"25", b"26", b"40", b"53", b"55P03", b"57"];
+
+/// Classes whose messages name objects. What the parser says of the text points to a place in it; a function that looks an object up by a
+/// name it was given at run time (`current_setting`, `::regclass`, `has_table_privilege`) does not, and quotes that name.
+const CLASSES_OF_OBJECTS: [&[u8]; 7] = [b"0A", b"28", b"34", b"3D", b"3F", b"42", b"54"];
 
 /// What stands in for a message that could quote a value, such as that of a failed cast or a violated constraint.
 const HIDDEN_TEXT: &[u8] =
@@ -56,8 +57,12 @@ impl Session {
             fields,
             detected,
         } = self.mask_fields(b'N', body)?;
+        // How many come, and which, can tell of the values a function was given. Nobody depends on a notice.
+        let is_silent = self.is_hiding_texts && !is_of_transactions(&fields);
         self.tell(ServerEvent::Notice { fields, detected });
-        self.to_client.extend_from_slice(&message);
+        if !is_silent {
+            self.to_client.extend_from_slice(&message);
+        }
         Ok(())
     }
 
@@ -68,10 +73,18 @@ impl Session {
         let start = encode::begin(&mut out, kind);
         let given = decode::fields(body)?;
         let sqlstate = find_sqlstate(&given).map(<[u8]>::to_vec);
-        let is_hidden = self.is_hiding_texts && may_quote_data(kind, sqlstate.as_deref());
+        let has = |code: u8| given.iter().any(|(given, _)| *given == code);
+        let is_of_the_text = has(b'P') && !has(b'W') && !has(b'q');
+        let is_hidden =
+            self.is_hiding_texts && may_quote_data(kind, sqlstate.as_deref(), is_of_the_text);
+        // The constraint of a domain, which anybody may make: which one of them a value fails tells of it.
+        let has_domain = has(b'd');
         for (code, text) in given {
             // Detail, hint, context and inner query can quote values as well as the message can; without them nothing is missing.
             if is_hidden && matches!(code, b'D' | b'H' | b'W' | b'q') {
+                continue;
+            }
+            if is_hidden && has_domain && matches!(code, b'd' | b'n' | b's') {
                 continue;
             }
             let is_fixed = matches!(code, b'S' | b'V' | b'C' | b'P' | b'p' | b'F' | b'L' | b'R');
@@ -170,12 +183,18 @@ fn find_sqlstate<'a>(fields: &[(u8, &'a [u8])]) -> Option<&'a [u8]> {
         .map(|(_, text)| *text)
 }
 
+/// Whether a notice is about BEGIN, COMMIT and the like, which no value decides.
+fn is_of_transactions(fields: &Fields) -> bool {
+    fields
+        .iter()
+        .any(|(code, text)| *code == b'C' && text.starts_with("25"))
+}
+
 /// Whether the message of an error or notice can quote values of rows: any but those of the classes above.
-fn may_quote_data(kind: u8, sqlstate: Option<&[u8]>) -> bool {
+fn may_quote_data(kind: u8, sqlstate: Option<&[u8]>, is_of_the_text: bool) -> bool {
+    let is_one_of = |classes: &[&[u8]]| {
+        sqlstate.is_some_and(|code| classes.iter().any(|class| code.starts_with(class)))
+    };
     kind == b'N'
-        || !sqlstate.is_some_and(|code| {
-            CLASSES_WITHOUT_DATA
-                .iter()
-                .any(|class| code.starts_with(class))
-        })
+        || !(is_one_of(&CLASSES_WITHOUT_DATA) || is_of_the_text && is_one_of(&CLASSES_OF_OBJECTS))
 }

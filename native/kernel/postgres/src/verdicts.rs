@@ -164,6 +164,7 @@ impl Session {
                 }
                 self.to_server.extend_from_slice(message);
                 self.segment_executes += 1;
+                self.age_names(&portal.statement.sql);
                 self.push_extended(Expect::Execute, Subject::Portal(portal), Some(action));
             }
         }

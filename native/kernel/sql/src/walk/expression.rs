@@ -252,7 +252,8 @@ impl Walker {
     pub(super) fn range_table_func(&mut self, table: &pb::RangeTableFunc) {
         self.optional(table.docexpr.as_deref(), Usage::Predicate);
         self.optional(table.rowexpr.as_deref(), Usage::Predicate);
-        self.list(&table.namespaces, Usage::Other);
+        // A namespace that is none, as a path that is none, ends in no row.
+        self.list(&table.namespaces, Usage::Predicate);
         self.list(&table.columns, Usage::Other);
     }
 

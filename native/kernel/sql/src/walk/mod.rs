@@ -9,6 +9,7 @@ mod command;
 mod copy;
 mod definition;
 mod expression;
+mod implied;
 mod names;
 mod query;
 mod scope;

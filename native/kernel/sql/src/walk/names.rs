@@ -6,7 +6,7 @@ use pg_query::NodeEnum;
 use crate::facts::Name;
 
 /// PostgreSQL's own functions that return as many rows as their arguments say; sorted.
-const RETURNS_SET: [&str; 32] = [
+const RETURNS_SET: [&str; 37] = [
     "_pg_expandarray",
     "aclexplode",
     "generate_series",
@@ -29,7 +29,12 @@ const RETURNS_SET: [&str; 32] = [
     "jsonb_to_recordset",
     "pg_mcv_list_items",
     "pg_options_to_table",
+    "pg_partition_ancestors",
+    "pg_partition_tree",
     "pg_snapshot_xip",
+    "pg_stat_get_activity",
+    "pg_stat_get_subscription",
+    "pg_tablespace_databases",
     "regexp_matches",
     "regexp_split_to_table",
     "string_to_table",

@@ -3,6 +3,7 @@
 use pg_query::protobuf as pb;
 use pg_query::NodeEnum;
 
+use super::implied::{leading_targets, may_be_called};
 use super::scope::{Frame, Outs, MAX_OUTPUTS};
 use super::with::{close_recursion, Recursion};
 use super::{names, Walker};
@@ -57,12 +58,12 @@ impl Walker {
             self.values(&select.values_lists, bare)
         };
         self.optional(select.where_clause.as_deref(), Usage::Predicate);
-        self.grouping(&select.group_clause, &outs);
+        self.grouping(&select.group_clause, &outs, select);
         self.optional(select.having_clause.as_deref(), Usage::Predicate);
         self.list(&select.window_clause, Usage::Predicate);
         if !select.distinct_clause.is_empty() {
             // Plain DISTINCT compares every output; DISTINCT ON its own list.
-            self.grouping(&select.distinct_clause, &outs);
+            self.grouping(&select.distinct_clause, &outs, select);
             if select
                 .distinct_clause
                 .iter()
@@ -82,7 +83,7 @@ impl Walker {
                 Some(NodeEnum::SortBy(sort)) => {
                     self.operator_names(&sort.use_op);
                     if let Some(key) = sort.node.as_deref() {
-                        self.sort_key(key, outs);
+                        self.sort_key(key, outs, select);
                     }
                 }
                 _ => self.node(node, Usage::Predicate),
@@ -96,8 +97,8 @@ impl Walker {
         }
     }
 
-    pub(super) fn sort_key(&mut self, key: &pb::Node, outs: &Outs) {
-        if let Some(columns) = output_reference(key, outs) {
+    pub(super) fn sort_key(&mut self, key: &pb::Node, outs: &Outs, select: &pb::SelectStmt) {
+        if let Some(columns) = output_reference(key, outs, select) {
             self.columns(&columns, Usage::Predicate);
             return;
         }
@@ -105,9 +106,15 @@ impl Walker {
     }
 
     /// GROUP BY and DISTINCT ON: an input column is preferred to an output of that name, so both are taken.
-    pub(super) fn grouping(&mut self, keys: &[pb::Node], outs: &Outs) {
+    pub(super) fn grouping(&mut self, keys: &[pb::Node], outs: &Outs, select: &pb::SelectStmt) {
         for key in keys {
-            if let Some(columns) = output_reference(key, outs) {
+            match &key.node {
+                // ROLLUP (1, 2), and the row (1, 2) as a key: each element may be a position.
+                Some(NodeEnum::GroupingSet(set)) => self.grouping(&set.content, outs, select),
+                Some(NodeEnum::RowExpr(row)) => self.grouping(&row.args, outs, select),
+                _ => {}
+            }
+            if let Some(columns) = output_reference(key, outs, select) {
                 self.columns(&columns, Usage::Predicate);
             }
             if key.node.is_some() {
@@ -363,7 +370,7 @@ impl Walker {
 }
 
 /// ORDER BY 2, ORDER BY name-of-an-output.
-fn output_reference(key: &pb::Node, outs: &Outs) -> Option<Vec<Column>> {
+fn output_reference(key: &pb::Node, outs: &Outs, select: &pb::SelectStmt) -> Option<Vec<Column>> {
     match &key.node {
         Some(NodeEnum::AConst(constant)) => {
             let Some(pb::a_const::Val::Ival(number)) = &constant.val else {
@@ -387,18 +394,46 @@ fn output_reference(key: &pb::Node, outs: &Outs) -> Option<Vec<Column>> {
             let [name] = fields.as_slice() else {
                 return None;
             };
-            let named: Vec<Column> = outs
-                .entries
-                .iter()
-                .filter(|entry| entry.name.as_deref() == Some(name))
-                .flat_map(|entry| entry.columns.clone())
-                .collect();
-            outs.entries
-                .iter()
-                .any(|entry| entry.name.as_deref() == Some(name))
-                .then_some(named)
+            let targets = leading_targets(select);
+            let is_implied = |target: &pb::Node| match &target.node {
+                Some(NodeEnum::ResTarget(target)) => {
+                    target.name.is_empty() && may_be_called(target.val.as_deref(), name)
+                }
+                _ => true,
+            };
+            // Each output is one of the list, unless a star stands for several.
+            let is_each = outs.positional && outs.entries.len() == targets.len();
+            if !is_each
+                && targets
+                    .iter()
+                    .any(|target| !is_star(target) && is_implied(target))
+            {
+                return Some(outs.all_columns());
+            }
+            let mut is_found = false;
+            let mut named = Vec::new();
+            for (index, entry) in outs.entries.iter().enumerate() {
+                let is_called = entry.name.as_deref() == Some(name);
+                if is_called || is_each && is_implied(&targets[index]) {
+                    is_found = true;
+                    named.extend(entry.columns.clone());
+                }
+            }
+            is_found.then_some(named)
         }
         _ => None,
+    }
+}
+
+fn is_star(target: &pb::Node) -> bool {
+    match &target.node {
+        Some(NodeEnum::ResTarget(target)) => {
+            match target.val.as_deref().and_then(|value| value.node.as_ref()) {
+                Some(NodeEnum::ColumnRef(reference)) => names::fields(&reference.fields).1,
+                _ => false,
+            }
+        }
+        _ => false,
     }
 }
 

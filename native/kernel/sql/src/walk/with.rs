@@ -61,6 +61,8 @@ impl Walker {
         if let Some(cycle) = cte.cycle_clause.as_deref() {
             self.optional(cycle.cycle_mark_value.as_deref(), Usage::Other);
             self.optional(cycle.cycle_mark_default.as_deref(), Usage::Other);
+            // Where a value comes again decides how many rows there are.
+            self.columns(&outs.all_columns(), Usage::Predicate);
         }
         if cte.cycle_clause.is_some() || cte.search_clause.is_some() {
             // Both add columns made of the row's own values.
