@@ -1,0 +1,93 @@
+"""Relations that are renamed, moved or dropped in a transaction that is still open: no snapshot of the catalogue knows of it."""
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from gateway.testing.gateway import start_gateway, write_config
+
+ROOT = Path(__file__).parents[2]
+READS = "select upper(ssn) from customers limit 1"
+SHADOW = """
+drop schema if exists shadow cascade;
+create schema shadow authorization sealgate_owner;
+create table shadow.customers (id int, ssn text);
+create table shadow.notes (id int, body text);
+alter table shadow.customers owner to sealgate_owner;
+alter table shadow.notes owner to sealgate_owner;
+"""
+
+
+@pytest.fixture
+def connect(server, issuer, mint, make_connection, tmp_path):
+    """Sessions whose search path has a table of the agent's own before the sensitive one; `other` is a second connection to the database."""
+    server.run(SHADOW, database="shop")
+    connections = [make_connection(environment="development"), make_connection(name="other")]
+    path = tmp_path / "gateway"
+    with start_gateway(write_config(path, issuer=issuer, bundle=ROOT / "rego", connections=connections)) as running:
+        options = {"host": "127.0.0.1", "port": running.port, "user": "agent", "sslmode": "disable", "autocommit": True}
+        yield lambda name="shop": psycopg.connect(dbname=name, password=mint(), options="-c search_path=shadow,public", **options)
+    server.run("drop schema shadow cascade", database="shop")
+
+
+def assert_refused(connection, sql):
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="renamed, moved, dropped or defined anew"):
+        connection.execute(sql)
+
+
+MOVE = "alter table shadow.customers rename to elsewhere"
+
+
+def test_a_name_that_moved_in_the_transaction_is_not_judged_as_what_it_was(connect):
+    with connect() as connection:
+        assert connection.execute(READS).fetchall() == []
+        connection.execute("begin")
+        connection.execute(MOVE)
+        assert_refused(connection, READS)
+        connection.execute("rollback")
+        assert connection.execute(READS).fetchall() == []
+
+
+def test_nor_in_one_text_with_what_moves_it(connect):
+    with connect() as connection:
+        assert_refused(connection, f"{MOVE}; {READS}")
+
+
+def test_a_statement_learned_before_is_judged_again(connect):
+    with connect() as connection:
+        for _ in range(40):
+            assert connection.execute(READS, prepare=False).fetchall() == []
+        connection.execute("begin")
+        connection.execute(MOVE)
+        assert_refused(connection, READS)
+        connection.execute("rollback")
+
+
+def test_other_names_and_other_changes_go_on(connect):
+    """What a migration does in one transaction."""
+    with connect() as connection:
+        connection.execute("begin")
+        connection.execute(MOVE)
+        connection.execute("alter table shadow.notes add column at int")
+        connection.execute("alter table shadow.notes rename column body to text")
+        connection.execute("update shadow.notes set at = 1 where id = 1")
+        connection.execute("create table fresh (id int)")
+        connection.execute("insert into fresh values (1)")
+        assert connection.execute("select count(*) from fresh").fetchone() == (1,)
+        connection.execute("rollback")
+
+
+@pytest.mark.parametrize("end", ["commit", "commit and chain"])
+def test_once_it_is_committed_every_session_of_the_database_knows(connect, end):
+    with connect() as mover, connect() as same, connect("other") as other:
+        for session in (same, other):
+            assert session.execute(READS).fetchall() == []
+        mover.execute("begin")
+        mover.execute(MOVE)
+        same.execute("select count(*) from orders")  # reads the catalogue as it still is
+        mover.execute(end)
+        for session in (same, other):
+            assert session.execute(READS).fetchall() == [("[redacted]",)]
+        mover.execute("rollback")
+        assert mover.execute(READS).fetchall() == [("[redacted]",)]

@@ -1,0 +1,126 @@
+"""Names that SQL and the protocol share: whatever stands under one must be what was judged. Every case is a way in which it once was not."""
+
+from pathlib import Path
+
+import pytest
+from sealgate_native.postgres import encode_message, encode_query
+
+from gateway.testing.gateway import start_gateway, write_config
+from tests.clients.test_raw_protocol import SYNC, Client, bind, error_of, kinds, parse
+
+ROOT = Path(__file__).parents[2]
+
+PLAIN = "select id, reverse(name) from customers order by id limit 1"
+SENSITIVE = "select id, reverse(ssn) from customers order by id limit 1"
+
+
+@pytest.fixture(scope="module")
+def plaintext(issuer, make_connection, tmp_path_factory):
+    """A gateway with the shipped policy library."""
+    folder, connection = tmp_path_factory.mktemp("names"), make_connection(environment="development")
+    with start_gateway(write_config(folder, issuer=issuer, bundle=ROOT / "rego", connections=[connection])) as running:
+        yield running
+
+
+@pytest.fixture
+def client(plaintext, mint):
+    client = Client(plaintext.port, mint())
+    yield client
+    client.raw.close()
+
+
+def execute(portal=""):
+    return encode_message("E", portal.encode() + b"\0\0\0\0\0")
+
+
+def close(kind, name):
+    return encode_message("C", kind + name.encode() + b"\0")
+
+
+def run(sql, name="", portal=""):
+    """Parse, Bind and Execute of the unnamed statement."""
+    return parse(sql, name) + bind(name, portal) + execute(portal)
+
+
+def converse(client, *batches):
+    """Every message that comes of some batches, each of which ends in as many ReadyForQuery as it asks for."""
+    messages = []
+    for batch in batches:
+        client.raw.sendall(batch)
+        messages += client.until_ready()
+    return messages
+
+
+def find_error(messages):
+    assert not any(b"-12-" in body[::-1] or b"-12-" in body for kind, body in messages if kind == "D")
+    return error_of(messages)
+
+
+@pytest.mark.parametrize("what", ["statement", "portal"])
+def test_a_name_the_server_would_cut_ends_the_session(client, what):
+    """The server takes the first 63 bytes, so that two names could be one to it and two to whoever judges."""
+    long = "n" * 64
+    batch = parse(PLAIN, long) if what == "statement" else parse(PLAIN) + bind("", long)
+    messages = converse(client, batch + SYNC)
+    assert (find_error(messages)["S"], find_error(messages)["C"]) == ("FATAL", "08P01")
+    assert client.next() is None
+
+
+def test_names_as_long_as_the_server_tells_apart_are_names(client):
+    name = "n" * 63
+    assert kinds(converse(client, parse(PLAIN, name) + bind(name, name) + execute(name) + SYNC)) == "12DCZ"
+
+
+@pytest.mark.parametrize(
+    "drop",
+    [
+        close(b"P", "p") + SYNC,
+        encode_query("rollback to s"),
+        encode_query("close p"),
+        encode_query("rollback; begin; savepoint s"),
+    ],
+    ids=["Close", "ROLLBACK TO", "CLOSE", "ROLLBACK"],
+)
+@pytest.mark.parametrize("use", ["fetch all from p", "move 1 from p"])
+def test_a_cursor_whose_name_a_bind_took_is_not_judged_as_the_cursor(client, drop, use):
+    before = encode_query("begin"), encode_query("savepoint s"), encode_query(f"declare p cursor for {PLAIN}")
+    messages = converse(client, *before, drop, parse(SENSITIVE) + bind("", "p") + SYNC, encode_query(use))
+    assert (find_error(messages)["C"], "postgres.sessions.untracked" in find_error(messages)["D"]) == ("42501", True)
+
+
+def test_a_name_is_a_cursors_again_once_the_transaction_of_its_portal_is_over(client):
+    converse(client, encode_query("begin"), parse(PLAIN) + bind("", "p") + SYNC, encode_query("commit"))
+    messages = converse(client, encode_query(f"begin; declare p cursor for {PLAIN}"), encode_query("fetch 1 from p"))
+    assert kinds(messages[-4:]) == "TDCZ"
+
+
+def test_a_portal_that_went_without_a_word_is_not_taken_for_the_cursor_of_its_name(client, plaintext, server):
+    """CREATE INDEX CONCURRENTLY ends the transaction of a pipeline, and DECLARE makes another thing under the same name."""
+    server.run("create table pipeline_of_names (id int); alter table pipeline_of_names owner to sealgate_owner", database="shop")
+    indexes = "create index concurrently on pipeline_of_names (id)"
+    declares = f"declare p cursor with hold for {SENSITIVE}"
+    batch = parse(PLAIN) + bind("", "p") + run(indexes) + run(declares) + execute("p")
+    messages = converse(client, batch + SYNC)
+    assert find_error(messages)["C"] == "34000"
+    assert kinds(messages).count("D") == 0
+
+
+def test_a_statement_that_sql_replaced_within_a_pipeline_is_not_run_as_what_it_was(client):
+    batch = parse("select 1", "s") + run("deallocate s") + run(f"prepare s as {SENSITIVE}") + bind("s") + execute()
+    messages = converse(client, batch + SYNC)
+    assert find_error(messages)["C"] == "26000"
+    assert kinds(messages).count("D") == 0
+
+
+def test_statements_prepared_before_go_on_behind_a_cursor_of_the_same_pipeline(client):
+    """What a name meant is certain again once the server has answered, which it is asked to do at once."""
+    batch = parse(PLAIN, "s") + run("begin") + run("declare c cursor for select 1") + bind("s") + execute() + run("commit")
+    assert kinds(converse(client, batch + SYNC)) == "112C12C2DC12CZ"
+
+
+def test_a_learned_text_is_another_one_with_another_sort_key(client):
+    """The number behind the list of an IN is a position, not a value."""
+    text = "select name, left(ssn, 1) from customers order by id in (9), ({})"
+    for _ in range(4):
+        assert "D" in kinds(client.query(text.format(1)))
+    assert find_error(client.query(text.format(2)))["C"] == "42501"
