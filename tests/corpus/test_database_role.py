@@ -29,6 +29,8 @@ DENIED = [
     "select lo_import('/etc/passwd')",
     "insert into ruled values (1)",
     "drop table orders",
+    "alter table orders rename to elsewhere",
+    "create schema shadow",
 ]
 
 
