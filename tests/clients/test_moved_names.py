@@ -91,3 +91,32 @@ def test_once_it_is_committed_every_session_of_the_database_knows(connect, end):
             assert session.execute(READS).fetchall() == [("[redacted]",)]
         mover.execute("rollback")
         assert mover.execute(READS).fetchall() == [("[redacted]",)]
+
+
+def test_a_prepared_statement_is_not_judged_by_what_came_to_stand_before_its_relation(connect, server):
+    """The server keeps the plan: it reads what the name stood for when it was prepared."""
+    server.run("alter table shadow.customers rename to elsewhere", database="shop")
+    with connect() as agent, connect("other") as other:
+        agent.execute(f"prepare z as {READS}")
+        agent.pgconn.prepare(b"w", READS.encode())
+        assert agent.execute("execute z").fetchall() == [("[redacted]",)]
+        assert agent.pgconn.exec_prepared(b"w", []).get_value(0, 0) == b"[redacted]"
+        agent.execute("create table shadow.customers (id int, ssn text)")
+        for session in (agent, other):
+            assert session.execute("select count(*) from orders").rowcount == 1
+        assert_refused(agent, "execute z")
+        assert b"defined anew" in agent.pgconn.exec_prepared(b"w", []).error_message
+
+
+def test_a_statement_planned_in_the_transaction_is_not_judged_by_what_is_after_it(connect):
+    with connect() as connection:
+        connection.execute(f"prepare z as {READS}")
+        connection.pgconn.prepare(b"w", READS.encode())
+        connection.execute("begin")
+        connection.execute(MOVE)
+        assert_refused(connection, "execute z")
+        connection.execute("rollback")
+        assert_refused(connection, "execute z")
+        assert b"defined anew" in connection.pgconn.exec_prepared(b"w", []).error_message
+        with connect() as another:
+            assert another.execute(READS).fetchall() == []

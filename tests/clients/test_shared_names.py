@@ -112,6 +112,14 @@ def test_a_statement_that_sql_replaced_within_a_pipeline_is_not_run_as_what_it_w
     assert kinds(messages).count("D") == 0
 
 
+def test_nor_is_one_that_a_query_replaced_whose_replies_are_still_to_come(client, server):
+    before = server.run("select count(*) from orders", database="shop")
+    prepares = "deallocate s; prepare s as insert into orders (customer, amount) values (1, 1)"
+    messages = converse(client, parse("select 1", "s") + SYNC, encode_query(prepares) + bind("s") + execute() + SYNC)
+    assert find_error(messages + client.until_ready())["C"] == "26000"
+    assert server.run("select count(*) from orders", database="shop") == before
+
+
 def test_statements_prepared_before_go_on_behind_a_cursor_of_the_same_pipeline(client):
     """What a name meant is certain again once the server has answered, which it is asked to do at once."""
     batch = parse(PLAIN, "s") + run("begin") + run("declare c cursor for select 1") + bind("s") + execute() + run("commit")

@@ -29,6 +29,10 @@ SHAPES = [
     "SET work_mem = {0}",
     "COPY (SELECT a FROM t WHERE b = {0}) TO STDOUT",
     "SELECT a, b FROM t ORDER BY a IN ({0}), ({1})",
+    "SELECT 1 FROM f(5) AS values (a), (SELECT a AS n, b AS s FROM t ORDER BY {0}, {1}) q",
+    "INSERT INTO t SELECT 1 FROM f(5) values (a), (SELECT a, b FROM u ORDER BY {0}, {1}) q",
+    "SELECT a, b FROM t WHERE a IN (SELECT b FROM u ORDER BY {0}, {1})",
+    "SELECT a, b FROM t WHERE a IN (VALUES ({0}), ({1})) ORDER BY b, ({1})",
     "SELECT DISTINCT ON (a IN ({0}), ({1})) a, b FROM t",
     "SELECT a, b FROM t GROUP BY b IN ({0}), ({1}), ROLLUP ({0})",
 ]

@@ -44,14 +44,17 @@ CATALOG: Final = "postgres.catalog"
 """The look-up kind, and the key of its answer in facts."""
 
 OWN_TABLES: Final = "postgres.own_tables"
+"""The key in facts of the names of tables this session made, as far as the host knows; temporary ones are in no snapshot."""
 
 MOVED: Final = "postgres.moved"
 """Among the facts: bare names under which another relation may answer than the snapshot says (`named.find_moved`)."""
 
+SHIFTED: Final = "postgres.shifted"
+"""Among the facts: bare names that stood for another relation before, which a statement prepared then may still read."""
+
 _UNCERTAIN: Final = (
-    "a relation it names was renamed, moved, dropped or defined anew in this transaction; end the transaction first"
+    "a relation it names was renamed, moved, dropped or defined anew; end the transaction first, and prepare in a new session"
 )
-"""The key in facts of the names of tables this session made, as far as the host knows; temporary ones are in no snapshot."""
 
 QUERY: Final = "postgres.query"
 """The action name, the same for simple and extended queries, so that one approval covers a statement however it is sent."""
@@ -143,12 +146,11 @@ def describe_in_session(
     else:
         key = (statement.sql, settings.sensitive, settings.max_sql_bytes, settings.max_depth, own)
         judged = snapshot.remember(key, lambda: _judge(statement.sql, snapshot, settings, own))
-    moved = facts.get(MOVED)
-    if isinstance(moved, frozenset) and moved and any(uses_moved(each.facts, moved) for each in judged.described):
-        judged = _Judged((), frozenset({"unknown"}), _UNCERTAIN)
     used: list[Definition] = []
     if judged.named:
         judged, used = _resolve_names(judged, snapshot, settings, names)
+    if _uses_uncertain(judged, facts):
+        judged = _Judged((), frozenset({"unknown"}), _UNCERTAIN)
     action = Action(
         protocol="postgres",
         phase="request",
@@ -162,6 +164,17 @@ def describe_in_session(
         harmless_read=judged.failure is None and all(each.is_harmless for each in judged.described),
     )
     return action, _read_changes(statement, judged, snapshot)
+
+
+def _uses_uncertain(judged: _Judged, facts: Mapping[str, object]) -> bool:
+    """Whether a relation is named that could be another one by now, or to a statement that was prepared before."""
+    moved, shifted = facts.get(MOVED), facts.get(SHIFTED)
+    names = moved if isinstance(moved, frozenset) else frozenset()
+    older = names | shifted if isinstance(shifted, frozenset) else names
+    if not older:
+        return False
+    runs_older = any(analyzed["verb"] == "execute" or analyzed.get("nested") == "execute" for analyzed in judged.named)
+    return any(uses_moved(each.facts, older if runs_older else names) for each in judged.described)
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,6 +221,20 @@ class CatalogSnapshot:
         schemas = self.search_path if schema is None else (schema,)
         return next((found for place in schemas if (found := self._by_name.get((place, name))) is not None), None)
 
+    def name_schemas(self) -> Mapping[str, str]:
+        """The schema each bare name of the search path leads to."""
+
+        def derive() -> dict[str, str]:
+            places = {schema: place for place, schema in enumerate(self.search_path)}
+            found: dict[str, str] = {}
+            for schema, name in self._by_name:
+                if schema in places and (name not in found or places[schema] < places[found[name]]):
+                    found[name] = schema
+            return found
+
+        named: Mapping[str, str] = self.remember("name_schemas", derive)
+        return named
+
     def find_functions(self, schema: str | None, name: str, args: int) -> tuple[Function, ...]:
         """Every function outside PostgreSQL's own that a call may mean."""
         reach = self.search_path if schema is None else (schema,)

@@ -33,7 +33,12 @@ BLURRING_EFFECTS: Final = frozenset({"execute", "unknown"})
 ANY_NAME: Final = "*"
 """Among moved names: every one of them."""
 
-_KEEPS_RELATIONS: Final = frozenset({"column", "constraint", "index", "sequence", "trigger", "policy"})
+_KEEPS_RELATIONS: Final = frozenset(
+    {
+        *("column", "constraint", "index", "sequence", "trigger", "policy", "function", "procedure", "routine", "aggregate"),
+        *("type", "domain", "operator", "role", "database", "extension", "language", "collation", "conversion", "statistics"),
+    }
+)
 """What can be renamed or dropped without another relation answering to a name."""
 
 _LISTS: Final = ("tables", "columns", "assigned", "functions")
@@ -192,6 +197,17 @@ def find_moved(statement: Mapping[str, Any]) -> frozenset[str]:
     if not is_move or statement.get("object") in _KEEPS_RELATIONS:
         return frozenset()
     return frozenset(table["name"] for table in statement["tables"] if table["access"] == "define") or frozenset({ANY_NAME})
+
+
+def find_shifted(before: CatalogSnapshot, now: CatalogSnapshot) -> frozenset[str]:
+    """Bare names that stand for a relation of another schema in one snapshot than in the other.
+
+    The server plans a prepared statement anew when a relation it reads is changed, not when another one comes to stand before it.
+    """
+    if before is now or before.digest == now.digest:
+        return frozenset()
+    first, second = before.name_schemas(), now.name_schemas()
+    return frozenset(name for name, schema in first.items() if second.get(name, schema) != schema)
 
 
 def uses_moved(statement: Mapping[str, Any], moved: frozenset[str]) -> bool:

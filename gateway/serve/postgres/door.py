@@ -30,7 +30,7 @@ from gateway.protocols.postgres.events import (
 )
 from gateway.protocols.postgres.large_objects import write_call
 from gateway.protocols.postgres.login import PINNED_SETTINGS, read_search_path
-from gateway.protocols.postgres.named import Change, SessionNames, find_moved
+from gateway.protocols.postgres.named import Change, SessionNames, find_moved, find_shifted
 from gateway.protocols.postgres.preview import choose_preview
 from gateway.protocols.postgres.sensitivity import find_sensitive
 from gateway.serve.postgres.hold import HeldWork
@@ -60,10 +60,12 @@ class PostgresDoor:
         "_catalog",
         "_checked",
         "_event",
+        "_judged_by",
         "_may_hold",
         "_own_tables",
         "_previews",
         "_settings",
+        "_shifted",
         "changes",
         "facts",
         "has_committed",
@@ -92,6 +94,8 @@ class PostgresDoor:
         self._own_tables: frozenset[str] = frozenset()
         self.moved: frozenset[str] = frozenset()
         """Names that are uncertain until the transaction is over: `actions.MOVED`."""
+        self._judged_by: CatalogSnapshot | None = None
+        self._shifted: frozenset[str] = frozenset()
         self.has_committed = False
         self.session: PipelineSession | None = None
         self.hold: HeldWork | None = None
@@ -115,6 +119,11 @@ class PostgresDoor:
         self._may_hold = _never
         if self.hold is not None:
             self.hold.close()
+
+    @property
+    def is_uncertain(self) -> bool:
+        """Whether a name may stand for another relation than the snapshot says, or to what was prepared before."""
+        return bool(self.moved or self._shifted)
 
     @property
     def is_read_only(self) -> bool:
@@ -159,7 +168,14 @@ class PostgresDoor:
 
     def describe(self, event: JudgedEvent, facts: Mapping[str, object]) -> Action:
         """The action an event attempts."""
-        self.facts = {**facts, actions.OWN_TABLES: self._own_tables, actions.MOVED: self.moved}
+        snapshot = facts.get(CATALOG)
+        if isinstance(snapshot, CatalogSnapshot):
+            if self._judged_by is not None:
+                self._shifted |= find_shifted(self._judged_by, snapshot)
+            self._judged_by = snapshot
+        # A portal runs a statement that was prepared before.
+        moved = self.moved | self._shifted if isinstance(event, Execute) else self.moved
+        self.facts = {**facts, actions.OWN_TABLES: self._own_tables, actions.MOVED: moved, actions.SHIFTED: self._shifted}
         self.changes, self._event = (), event
         action, self.changes = actions.describe_in_session(read_statement(event), self.facts, self._settings, self.names)
         return action
@@ -179,6 +195,8 @@ class PostgresDoor:
         is_over = is_idle or self.has_committed  # COMMIT AND CHAIN leaves it in the next one
         if is_idle:
             self.names.settle()
+            # What was planned in the transaction may go on reading what its names stood for there.
+            self._shifted |= self.moved
             self.moved = frozenset()
         self.has_committed = False
         return is_over

@@ -38,6 +38,9 @@ enum Kind {
     Punctuation,
 }
 
+/// Words a query begins with: what is in it is no list, whatever stands before it.
+const QUERIES: [&[u8]; 4] = [b"SELECT", b"WITH", b"VALUES", b"TABLE"];
+
 /// What an open parenthesis holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum List {
@@ -153,14 +156,20 @@ fn replace(text: &[u8], tokens: &[Token<'_>]) -> Vec<u8> {
     // a comma begins something else, such as the next key of ORDER BY.
     let mut lists: Vec<List> = Vec::new();
     let mut closed_values = false;
+    let is_insert = tokens.first().is_some_and(|first| is(*first, b"INSERT"));
     for (index, token) in tokens.iter().enumerate() {
         let before = index.checked_sub(1).map(|at| tokens[at]);
         match token.text {
             b"(" => {
+                let holds_query = tokens.get(index + 1).is_none_or(|next| {
+                    next.text == b"(" || QUERIES.iter().any(|word| is(*next, word))
+                });
                 lists.push(match before {
-                    Some(before) if is(before, b"VALUES") => List::Values,
-                    Some(before) if before.text == b"," && closed_values => List::Values,
+                    _ if holds_query => List::Other,
                     Some(before) if is(before, b"IN") => List::In,
+                    // Elsewhere the word can be the alias of a table.
+                    Some(before) if is_insert && is(before, b"VALUES") => List::Values,
+                    Some(before) if before.text == b"," && closed_values => List::Values,
                     _ => List::Other,
                 });
             }

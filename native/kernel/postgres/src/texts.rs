@@ -81,7 +81,8 @@ impl Session {
         let has_domain = has(b'd');
         for (code, text) in given {
             // Detail, hint, context and inner query can quote values as well as the message can; without them nothing is missing.
-            if is_hidden && matches!(code, b'D' | b'H' | b'W' | b'q') {
+            // Nor is a position needed: that of a type's name read at run time counts characters of the data.
+            if is_hidden && matches!(code, b'D' | b'H' | b'W' | b'q' | b'P' | b'p') {
                 continue;
             }
             if is_hidden && has_domain && matches!(code, b'd' | b'n' | b's') {

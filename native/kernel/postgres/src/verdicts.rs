@@ -136,6 +136,7 @@ impl Session {
                     Some(action),
                     self.segment,
                 ));
+                self.age_names(&String::from_utf8_lossy(message));
                 // A simple query begins by dropping the unnamed statement and portal.
                 self.statements.send_close("");
                 self.portals.send_close("");
