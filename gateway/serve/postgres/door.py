@@ -64,6 +64,7 @@ class PostgresDoor:
         "_may_hold",
         "_own_tables",
         "_previews",
+        "_renamed",
         "_settings",
         "_shifted",
         "changes",
@@ -96,6 +97,7 @@ class PostgresDoor:
         """Names that are uncertain until the transaction is over: `actions.MOVED`."""
         self._judged_by: CatalogSnapshot | None = None
         self._shifted: frozenset[str] = frozenset()
+        self._renamed: frozenset[str] = frozenset()
         self.has_committed = False
         self.session: PipelineSession | None = None
         self.hold: HeldWork | None = None
@@ -188,6 +190,8 @@ class PostgresDoor:
         if action is not None:
             statements = action.facts.get("statements", ())
             self.moved = self.moved.union(*(find_moved(statement) for statement in statements))
+            renames = (each for each in statements if each["verb"] in {"rename", "alter_schema"})
+            self._renamed = self._renamed.union(*(find_moved(statement) for statement in renames))
             self.has_committed |= any(statement["verb"] == "commit" for statement in statements)
 
     def settle(self, *, is_idle: bool) -> bool:
@@ -196,7 +200,8 @@ class PostgresDoor:
         if is_idle:
             self.names.settle()
             # What was planned in the transaction may go on reading what its names stood for there.
-            self._shifted |= self.moved
+            self._shifted |= self._renamed
+            self._renamed = frozenset()
             self.moved = frozenset()
         self.has_committed = False
         return is_over
