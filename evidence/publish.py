@@ -52,7 +52,8 @@ class Publisher:
         signer: NoteSigner,
         tiles: TileWriter,
         *,
-        segment_number: int,
+        oldest_segment: int,
+        next_segment: int,
         last_signed: Checkpoint | None,
         guard: Path | None,
         interval_s: float,
@@ -68,8 +69,12 @@ class Publisher:
         self._signer = signer
         self._tiles = tiles
         self._chunks = ChunkWriter(log_path, disk)
-        self._segment_number = segment_number
-        """The segment whose entries are being published; those below it can go after the next checkpoint."""
+        self._needed_segment = oldest_segment
+        """The newest segment of which a record was published; those below it can go after the next checkpoint.
+
+        At first it is the oldest of all: recovery needs the state that a segment begins with, and a start that was killed may have
+        left newer ones without any."""
+        self._next_segment = next_segment
         self._last_signed = last_signed
         self._last_signed_paths = [log_path / "wal" / LAST_SIGNED_NAME, *([guard] if guard else [])]
         self._note = b""
@@ -162,7 +167,8 @@ class Publisher:
         size = 0
         for batch in inbox:
             for entry in batch:
-                self._segment_number += entry.starts_segment
+                if entry.starts_segment:
+                    self._needed_segment, self._next_segment = self._next_segment, self._next_segment + 1
                 size += entry.size
                 records, hashes, attachments = entry.publish()
                 for attachment in attachments:
@@ -224,9 +230,9 @@ class Publisher:
         return note
 
     def _retire_segments(self) -> None:
-        """Remove segments in which everything is published and covered by the checkpoint just made durable."""
+        """Remove segments in which everything is published and covered by the checkpoint just made durable, if one follows them."""
         for path in list_segments(self._path / "wal"):
-            if int(path.stem) < self._segment_number:
+            if int(path.stem) < self._needed_segment:
                 path.unlink()
 
 

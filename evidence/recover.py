@@ -46,6 +46,7 @@ class Recovered:
         entries: everything in the kept segments, to be published again (publishing is idempotent).
         chains: sessions that were not closed, and the log's own chain.
         torn: bytes cut from the end of the last segment; None when their loss is recorded already or there are none.
+        first_segment: number of the oldest kept segment.
         next_segment, next_batch: numbers to go on with.
         last_signed: the largest tree the log may have signed.
     """
@@ -56,6 +57,7 @@ class Recovered:
     entries: list[Entry] = field(default_factory=list)
     chains: dict[str, Chain] = field(default_factory=lambda: {LOG_SID: Chain(LOG_SID)})
     torn: bytes | None = None
+    first_segment: int = 0
     next_segment: int = 0
     next_batch: int = 0
     last_signed: Checkpoint | None = None
@@ -87,6 +89,7 @@ def recover(log_path: Path, key: VerifierKey, guard: Path | None = None) -> Reco
     first, last = segments[0], segments[-1]
     found = Recovered(
         size=last.end_index,
+        first_segment=first.header.number,
         next_segment=last.header.number + 1,
         next_batch=last.end_batch,
         last_signed=max(signed, key=lambda checkpoint: checkpoint.size, default=None),
@@ -173,15 +176,23 @@ def _rebuild(
             found.bundle = reader.leaves(index, min(TILE_WIDTH, checkpoint_size - index * TILE_WIDTH))[:width]
     except StoreError as error:
         raise RecoveryError("published tiles are missing", why=str(error), fix=_KEEP) from error
-    chains: dict[str, Chain] = {LOG_SID: Chain(LOG_SID)}
-    for position, segment in enumerate(segments):
-        for batch in segment.batches:
-            if position == 0:
-                for kind, body in batch.items:
-                    if kind == STATE:
-                        chains = {state["sid"]: Chain.from_state(state) for state in orjson.loads(body)}
-            found.entries.extend(_replay(batch, chains, publish_files=batch.first_index >= checkpoint_size))
+    batches = [batch for segment in segments for batch in segment.batches]
+    chains = _read_state(batches, first_index)
+    for batch in batches:
+        found.entries.extend(_replay(batch, chains, publish_files=batch.first_index >= checkpoint_size))
     found.chains = {sid: chain for sid, chain in chains.items() if not chain.closed}
+
+
+def _read_state(batches: Sequence[Batch], first_index: int) -> dict[str, Chain]:
+    """The chains as of the first record kept. A start that was killed may leave a segment without a batch, so it need not be first."""
+    if batches:
+        for kind, body in batches[0].items:
+            if kind == STATE:
+                return {LOG_SID: Chain(LOG_SID)} | {state["sid"]: Chain.from_state(state) for state in orjson.loads(body)}
+    if first_index:
+        why = f"nothing says which sessions were open at record {first_index}, where the write-ahead log begins"
+        raise RecoveryError("the write-ahead log does not begin with a state", why=why, fix=_KEEP)
+    return {LOG_SID: Chain(LOG_SID)}
 
 
 def _replay(batch: Batch, chains: dict[str, Chain], *, publish_files: bool) -> list[Entry]:

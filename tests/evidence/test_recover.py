@@ -1,20 +1,28 @@
 """Recovery: nothing acknowledged is lost, whatever is missing is said, and what contradicts a signature is refused."""
 
+import errno
 import hashlib
 import shutil
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from evidence.chain import Chain
-from evidence.errors import RecoveryError
+from evidence.disk import Disk
+from evidence.errors import EvidenceWriteError, RecoveryError
 from evidence.merkle import hash_leaf, root_of
 from evidence.note import verify_checkpoint
-from evidence.segment import list_segments
+from evidence.segment import HEADER_BYTES, SegmentHeader, SegmentWriter, list_segments
 from evidence.store import LogReader
+from evidence.wal_scan import scan_segment
+
+ORIGIN = "gw-a/2026h2/w0"
 
 
 @pytest.fixture
@@ -22,9 +30,9 @@ def crash(open_log, tmp_path):
     """Copies the log's directory as a crash right now would leave it; returns the copy's evidence directory."""
     copies = []
 
-    def copy_():
+    def copy_(directory=tmp_path):
         target = tmp_path / f"crash-{len(copies)}"
-        shutil.copytree(tmp_path / "gw-a", target / "gw-a")
+        shutil.copytree(directory / "gw-a", target / "gw-a")
         copies.append(target)
         return target
 
@@ -155,6 +163,97 @@ def test_crash_during_recovery_is_recovered(open_log, crash):
     (again / "gw-a/2026h2/w0/wal" / after.name).write_bytes(whole[:64] + bytes(1000))
     open_log(again).close()
     assert kinds(again)[2:] == ["log.open", "gap", "gap", "session.close"]
+
+
+class SlowStart(Disk):
+    """Lets a start make its segment, or not even that, only once a checkpoint was signed over what the crash before had left."""
+
+    def __init__(self, holds):
+        self.holds, self.signed, self.copied = holds, threading.Event(), threading.Event()
+
+    def zero(self, *place):
+        if self.holds == "segment":
+            self.wait()
+        super().zero(*place)
+
+    def pwrite(self, descriptor, data, offset):
+        if self.holds == "batch" and offset == HEADER_BYTES and Path(f"/proc/self/fd/{descriptor}").readlink().suffix == ".wal":
+            self.wait()
+        return super().pwrite(descriptor, data, offset)
+
+    def wait(self):
+        assert self.signed.wait(60)
+        assert self.copied.wait(60)
+
+    def replace(self, source, target):
+        super().replace(source, target)
+        if target.name == "checkpoint":
+            self.signed.set()
+
+
+def start_slowly(open_log, directory, settings, holds, crash):
+    """Starts on `directory`; returns a copy from when old records were signed and no new one was written, and the log."""
+    disk = SlowStart(holds)
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(open_log, directory, disk=disk, settings=replace(settings, checkpoint_interval_s=0.01))
+        assert disk.signed.wait(60)
+        copy = crash(directory)
+        disk.copied.set()
+        return copy, starting.result(60)
+
+
+@pytest.mark.parametrize("holds", ["segment", "batch"])
+@pytest.mark.parametrize("starts", [1, 2, 3])
+def test_starts_that_were_killed_before_their_first_record_lose_nothing(open_log, crash, settings, holds, starts):
+    """Each leaves at most an empty segment, while old records may be signed already: the state they lean on must outlive that."""
+    log = open_log()
+    log.open_session({}, sid="s1").submit("lookup", {"kind": "x"}).result()
+    directory = crash()
+    for _ in range(starts):
+        directory, started = start_slowly(open_log, directory, settings, holds, crash)
+        started.close()
+    open_log(directory).close()
+    assert kinds(directory) == ["log.open", "session.open", "lookup", "log.open", "gap", "session.close"]
+    assert [record["sseq"] for record in read(directory) if record["sid"] == "s1"] == [0, 1, 2, 3]
+    open_log(directory).close()
+
+
+def test_first_record_refused_by_the_disk_after_a_start_that_was_killed(open_log, crash):
+    log = open_log()
+    log.open_session({}, sid="s1").wait_for_opening()
+    directory = crash()
+    last = scan_segment(newest_segment(directory), ORIGIN)
+    make_empty_segment(last.path.parent, SegmentHeader(last.header.number + 1, last.end_index, last.end_batch))
+
+    class Failing(Disk):
+        def sync_data(self, descriptor):
+            if Path(f"/proc/self/fd/{descriptor}").readlink().name == f"{last.header.number + 2:010d}.wal":
+                raise OSError(errno.EIO, "failed")
+            super().sync_data(descriptor)
+
+    with pytest.raises(EvidenceWriteError):
+        open_log(directory, disk=Failing())
+    assert kinds(directory)[2:] == ["evidence.degraded", "gap"]
+    open_log(directory).close()
+    assert kinds(directory)[4:] == ["log.open", "gap", "session.close"]
+
+
+def make_empty_segment(directory, header):
+    """A segment as a start leaves it that was killed before its first batch."""
+    SegmentWriter(directory, Disk(), ORIGIN, header, 1 << 20).close()
+
+
+def test_write_ahead_log_without_a_state_is_refused(open_log, crash):
+    """As after a program that removed segments it should have kept: which sessions were open cannot be known."""
+    log = open_log()
+    log.submit("lookup", {"kind": "x"}).result()
+    log.checkpoint()
+    directory = crash()
+    path = newest_segment(directory)
+    path.unlink()
+    make_empty_segment(path.parent, SegmentHeader(1, 2, 2))
+    with pytest.raises(RecoveryError, match="does not begin with a state"):
+        open_log(directory)
 
 
 def test_signed_records_missing_from_the_write_ahead_log_are_refused(open_log, crash):

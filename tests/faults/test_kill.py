@@ -169,7 +169,8 @@ def test_killed_in_every_phase_of_a_start_and_while_stopping(serve, mint, verify
     for look in (segments, signed, attested):
         before, size = look(reader.path), reader.read_checkpoint().size
         gateway.launch()
-        wait_until(lambda look=look, before=before: look(reader.path) != before)
+        wait_until(lambda look=look, before=before: look(reader.path) != before or not gateway.is_alive)
+        assert gateway.is_alive, gateway.read_errors()
         gateway.kill()
         report = verify(gateway)
         assert report.exit_code in {0, 2}
