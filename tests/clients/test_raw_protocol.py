@@ -5,48 +5,10 @@ import socket
 import struct
 
 import pytest
-from sealgate_native.postgres import FrameReader, decode_error, encode_message, encode_query
+from sealgate_native.postgres import encode_message, encode_query
 
 from gateway.testing.waiting import wait_until
-
-
-class Client:
-    """A logged-in connection, message by message."""
-
-    def __init__(self, port, token):
-        self.raw = socket.create_connection(("127.0.0.1", port))
-        self.raw.settimeout(30)
-        self.reader = FrameReader(1 << 20)
-        body = b"user\0agent\0database\0shop\0\0"
-        self.raw.sendall(struct.pack("!ii", 8 + len(body), 196608) + body)
-        assert self.next() == ("R", struct.pack("!i", 3))
-        self.send("p", token.encode() + b"\0")
-        self.until_ready()
-
-    def send(self, kind, body=b""):
-        self.raw.sendall(encode_message(kind, body))
-
-    def next(self):
-        """The next message; None once the gateway has closed."""
-        while (frame := self.reader.next()) is None:
-            data = self.raw.recv(65_536)
-            if not data:
-                return None
-            self.reader.receive(data)
-        return frame
-
-    def until_ready(self):
-        """Messages up to ReadyForQuery or the end of the connection."""
-        messages = []
-        while (frame := self.next()) is not None:
-            messages.append(frame)
-            if frame[0] == "Z":
-                break
-        return messages
-
-    def query(self, sql):
-        self.raw.sendall(encode_query(sql))
-        return self.until_ready()
+from gateway.testing.wire import SYNC, Client, bind, error_of, execute, kinds, parse
 
 
 @pytest.fixture(scope="module")
@@ -59,15 +21,7 @@ def plaintext(make_gateway, tmp_path_factory):
 def client(plaintext, mint):
     client = Client(plaintext.port, mint())
     yield client
-    client.raw.close()
-
-
-def kinds(messages):
-    return "".join(kind for kind, _ in messages)
-
-
-def error_of(messages):
-    return decode_error(next(body for kind, body in messages if kind == "E"))
+    client.close()
 
 
 def test_a_query_by_hand(client):
@@ -78,7 +32,7 @@ def test_a_query_by_hand(client):
 @pytest.mark.parametrize("oid", [1598, 764, 765, 2093, 16_400, 0, 2**32 - 1])
 def test_a_function_call_is_refused_and_the_session_lives_on(client, oid):
     client.send("F", struct.pack("!Ihhh", oid, 0, 0, 0))
-    messages = client.until_ready()
+    messages = client.read()
     assert kinds(messages) == "EZ"
     assert error_of(messages)["C"] == "08P01"
     assert kinds(client.query("select 1")) == "TDCZ"
@@ -86,7 +40,7 @@ def test_a_function_call_is_refused_and_the_session_lives_on(client, oid):
 
 def test_text_that_is_not_utf8_is_refused(client):
     client.send("Q", b"select '\xff\xfe'\0")
-    messages = client.until_ready()
+    messages = client.read()
     assert kinds(messages) == "EZ"
     assert error_of(messages)["C"] == "08P01"
     assert kinds(client.query("select 1")) == "TDCZ"
@@ -96,7 +50,7 @@ def test_text_that_is_not_utf8_is_refused(client):
 def test_messages_that_do_not_belong_end_or_are_ignored_as_the_protocol_says(client, kind):
     # In one piece: what arrives after the end of a session resets the connection, and last words that were not read yet with it.
     client.raw.sendall(encode_message(kind, b"") + encode_query("select 1"))
-    messages = client.until_ready()
+    messages = client.read()
     assert kinds(messages) in {"TDCZ", "E"}
     if kinds(messages) == "E":
         assert error_of(messages)["S"] == "FATAL"
@@ -105,62 +59,50 @@ def test_messages_that_do_not_belong_end_or_are_ignored_as_the_protocol_says(cli
 
 def test_a_message_longer_than_the_limit_is_refused_before_it_is_read(client):
     client.raw.sendall(b"Q" + struct.pack("!i", 1 << 30))
-    messages = client.until_ready()
+    messages = client.read()
     assert error_of(messages)["C"] in {"08P01", "54000"}
     assert client.next() is None
-
-
-def parse(sql, name=""):
-    return encode_message("P", name.encode() + b"\0" + sql.encode() + b"\0\0\0")
-
-
-def bind(statement="", portal=""):
-    return encode_message("B", portal.encode() + b"\0" + statement.encode() + b"\0\0\0\0\0\0\0")
-
-
-EXECUTE = encode_message("E", b"\0\0\0\0\0")
-SYNC = encode_message("S", b"")
 
 
 def test_a_denial_in_the_middle_of_a_pipeline_skips_to_sync(client):
     batch = (
         parse("select 1")
         + bind()
-        + EXECUTE
+        + execute()
         + parse("delete from orders")
         + bind()
-        + EXECUTE
+        + execute()
         + parse("select 2")
         + bind()
-        + EXECUTE
+        + execute()
     )
-    client.raw.sendall(batch + SYNC + parse("select 3") + bind() + EXECUTE + SYNC)
-    first = client.until_ready()
+    client.raw.sendall(batch + SYNC + parse("select 3") + bind() + execute() + SYNC)
+    first = client.read()
     assert kinds(first).endswith("EZ")
     assert error_of(first)["C"] == "42501"
-    assert kinds(client.until_ready()) == "12DCZ"
+    assert kinds(client.read()) == "12DCZ"
 
 
 def test_execute_without_describe_is_masked(client):
-    client.raw.sendall(parse("select ssn from customers where id = 1") + bind() + EXECUTE + SYNC)
-    messages = client.until_ready()
+    client.raw.sendall(parse("select ssn from customers where id = 1") + bind() + execute() + SYNC)
+    messages = client.read()
     assert kinds(messages) == "12DCZ"
     assert b"-12-" not in b"".join(body for _, body in messages)
 
 
 def test_a_statement_described_once_stays_masked_under_another_format(client):
     client.raw.sendall(parse("select ssn from customers where id = 1", "s") + encode_message("D", b"Ss\0") + SYNC)
-    assert kinds(client.until_ready()) == "1tTZ"
+    assert kinds(client.read()) == "1tTZ"
     binary = encode_message("B", b"\0s\0\0\0\0\0\0\x01\0\x01")
-    client.raw.sendall(binary + EXECUTE + SYNC)
-    messages = client.until_ready()
+    client.raw.sendall(binary + execute() + SYNC)
+    messages = client.read()
     assert kinds(messages) == "2DCZ"
     assert b"-12-" not in messages[1][1]
 
 
 def test_a_made_up_portal_or_statement_is_the_servers_error(client):
-    client.raw.sendall(bind("nowhere") + EXECUTE + SYNC)
-    messages = client.until_ready()
+    client.raw.sendall(bind("nowhere") + execute() + SYNC)
+    messages = client.read()
     assert kinds(messages) == "EZ"
     assert error_of(messages)["C"] == "26000"
     assert kinds(client.query("select 1")) == "TDCZ"
@@ -169,7 +111,7 @@ def test_a_made_up_portal_or_statement_is_the_servers_error(client):
 def test_bytes_may_come_one_by_one(client):
     for byte in encode_query("select name from customers where id = 9"):
         client.raw.sendall(bytes([byte]))
-    assert b"Customer 9" in b"".join(body for _, body in client.until_ready())
+    assert b"Customer 9" in b"".join(body for _, body in client.read())
 
 
 def test_good_bye_ends_the_session(plaintext, client):
@@ -185,7 +127,7 @@ def test_leaving_in_the_middle_of_a_message(plaintext, mint):
     client.raw.sendall(encode_query("select 1")[:7])
     with contextlib.suppress(OSError):
         client.raw.shutdown(socket.SHUT_RDWR)
-    client.raw.close()
+    client.close()
     wait_until(lambda: plaintext.session_count <= before)
 
 
@@ -194,20 +136,12 @@ def test_a_statement_prepared_before_a_view_changed_is_masked_by_what_the_view_i
     """The server plans it again, and the same column is another one then, whichever way and whenever the client had it described."""
     definer = Client(plaintext.port, mint())
     definer.query("create or replace view changing as select name as value from customers where id = 5")
-    client.send("P", b"kept\0select value from changing\0\0\0")
-    client.send("D", b"Skept\0")
-    bind = b"\0kept\0" + struct.pack("!hhh", 0, 0, 0)
-    execute = b"\0" + struct.pack("!i", 0)
+    describe = {"statement": b"", "portal": encode_message("D", b"P\0"), "again": encode_message("D", b"Skept\0")}[described]
+    client.raw.sendall(parse("select value from changing", "kept") + encode_message("D", b"Skept\0"))
 
     def run():
-        client.send("B", bind)
-        if described == "portal":
-            client.send("D", b"P\0")
-        elif described == "again":
-            client.send("D", b"Skept\0")
-        client.send("E", execute)
-        client.send("S")
-        return b"".join(body for kind, body in client.until_ready() if kind == "D")
+        messages = client.converse(bind("kept") + describe + execute() + SYNC)
+        return b"".join(body for kind, body in messages if kind == "D")
 
     assert all(b"Customer 5" in run() for _ in range(6))
     for column, shown in (("ssn", b"[redacted]"), ("email", b"c5@example.com"), ("ssn", b"[redacted]")):
@@ -215,4 +149,4 @@ def test_a_statement_prepared_before_a_view_changed_is_masked_by_what_the_view_i
         for _ in range(3):
             assert shown in run()
     definer.query("drop view changing")
-    definer.raw.close()
+    definer.close()

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from sealgate_native.postgres import encode_message, encode_query
+from sealgate_native.postgres import encode_query
 
 from gateway.testing.gateway import start_gateway, write_config
-from tests.clients.test_raw_protocol import SYNC, Client, bind, error_of, kinds, parse
+from gateway.testing.wire import SYNC, Client, bind, close, error_of, execute, kinds, parse
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,29 +26,12 @@ def plaintext(issuer, make_connection, tmp_path_factory):
 def client(plaintext, mint):
     client = Client(plaintext.port, mint())
     yield client
-    client.raw.close()
-
-
-def execute(portal=""):
-    return encode_message("E", portal.encode() + b"\0\0\0\0\0")
-
-
-def close(kind, name):
-    return encode_message("C", kind + name.encode() + b"\0")
+    client.close()
 
 
 def run(sql, name="", portal=""):
     """Parse, Bind and Execute of the unnamed statement."""
     return parse(sql, name) + bind(name, portal) + execute(portal)
-
-
-def converse(client, *batches):
-    """Every message that comes of some batches, each of which ends in as many ReadyForQuery as it asks for."""
-    messages = []
-    for batch in batches:
-        client.raw.sendall(batch)
-        messages += client.until_ready()
-    return messages
 
 
 def find_error(messages):
@@ -61,14 +44,16 @@ def test_a_name_the_server_would_cut_ends_the_session(client, what):
     """The server takes the first 63 bytes, so that two names could be one to it and two to whoever judges."""
     long = "n" * 64
     batch = parse(PLAIN, long) if what == "statement" else parse(PLAIN) + bind("", long)
-    messages = converse(client, batch + SYNC)
-    assert (find_error(messages)["S"], find_error(messages)["C"]) == ("FATAL", "08P01")
+    messages = client.converse(batch + SYNC)
+    error = find_error(messages)
+    assert (error["S"], error["C"]) == ("FATAL", "08P01")
+    assert "64 bytes" in error["D"]
     assert client.next() is None
 
 
 def test_names_as_long_as_the_server_tells_apart_are_names(client):
     name = "n" * 63
-    assert kinds(converse(client, parse(PLAIN, name) + bind(name, name) + execute(name) + SYNC)) == "12DCZ"
+    assert kinds(client.converse(parse(PLAIN, name) + bind(name, name) + execute(name) + SYNC)) == "12DCZ"
 
 
 @pytest.mark.parametrize(
@@ -84,13 +69,13 @@ def test_names_as_long_as_the_server_tells_apart_are_names(client):
 @pytest.mark.parametrize("use", ["fetch all from p", "move 1 from p"])
 def test_a_cursor_whose_name_a_bind_took_is_not_judged_as_the_cursor(client, drop, use):
     before = encode_query("begin"), encode_query("savepoint s"), encode_query(f"declare p cursor for {PLAIN}")
-    messages = converse(client, *before, drop, parse(SENSITIVE) + bind("", "p") + SYNC, encode_query(use))
+    messages = client.converse(*before, drop, parse(SENSITIVE) + bind("", "p") + SYNC, encode_query(use))
     assert (find_error(messages)["C"], "postgres.sessions.untracked" in find_error(messages)["D"]) == ("42501", True)
 
 
 def test_a_name_is_a_cursors_again_once_the_transaction_of_its_portal_is_over(client):
-    converse(client, encode_query("begin"), parse(PLAIN) + bind("", "p") + SYNC, encode_query("commit"))
-    messages = converse(client, encode_query(f"begin; declare p cursor for {PLAIN}"), encode_query("fetch 1 from p"))
+    client.converse(encode_query("begin"), parse(PLAIN) + bind("", "p") + SYNC, encode_query("commit"))
+    messages = client.converse(encode_query(f"begin; declare p cursor for {PLAIN}"), encode_query("fetch 1 from p"))
     assert kinds(messages[-4:]) == "TDCZ"
 
 
@@ -100,14 +85,14 @@ def test_a_portal_that_went_without_a_word_is_not_taken_for_the_cursor_of_its_na
     indexes = "create index concurrently on pipeline_of_names (id)"
     declares = f"declare p cursor with hold for {SENSITIVE}"
     batch = parse(PLAIN) + bind("", "p") + run(indexes) + run(declares) + execute("p")
-    messages = converse(client, batch + SYNC)
+    messages = client.converse(batch + SYNC)
     assert find_error(messages)["C"] == "34000"
     assert kinds(messages).count("D") == 0
 
 
 def test_a_statement_that_sql_replaced_within_a_pipeline_is_not_run_as_what_it_was(client):
     batch = parse("select 1", "s") + run("deallocate s") + run(f"prepare s as {SENSITIVE}") + bind("s") + execute()
-    messages = converse(client, batch + SYNC)
+    messages = client.converse(batch + SYNC)
     assert find_error(messages)["C"] == "26000"
     assert kinds(messages).count("D") == 0
 
@@ -115,15 +100,15 @@ def test_a_statement_that_sql_replaced_within_a_pipeline_is_not_run_as_what_it_w
 def test_nor_is_one_that_a_query_replaced_whose_replies_are_still_to_come(client, server):
     before = server.run("select count(*) from orders", database="shop")
     prepares = "deallocate s; prepare s as insert into orders (customer, amount) values (1, 1)"
-    messages = converse(client, parse("select 1", "s") + SYNC, encode_query(prepares) + bind("s") + execute() + SYNC)
-    assert find_error(messages + client.until_ready())["C"] == "26000"
+    messages = client.converse(parse("select 1", "s") + SYNC, encode_query(prepares) + bind("s") + execute() + SYNC)
+    assert find_error(messages + client.read())["C"] == "26000"
     assert server.run("select count(*) from orders", database="shop") == before
 
 
 def test_statements_prepared_before_go_on_behind_a_cursor_of_the_same_pipeline(client):
     """What a name meant is certain again once the server has answered, which it is asked to do at once."""
     batch = parse(PLAIN, "s") + run("begin") + run("declare c cursor for select 1") + bind("s") + execute() + run("commit")
-    assert kinds(converse(client, batch + SYNC)) == "112C12C2DC12CZ"
+    assert kinds(client.converse(batch + SYNC)) == "112C12C2DC12CZ"
 
 
 def test_a_learned_text_is_another_one_with_another_sort_key(client):

@@ -22,7 +22,7 @@ from gateway.errors import TargetError
 from gateway.pipeline import MAX_RECORDED_INPUT_BYTES
 from gateway.testing.oidc import make_key
 from gateway.testing.waiting import wait_until
-from tests.faults.wire import SSL_REQUEST, Client, error_of, kinds, startup
+from gateway.testing.wire import SSL_REQUEST, Client, error_of, kinds, startup
 
 LOGIN_TIMEOUT_S = 3.0
 GROWTH_MB = 1_000
@@ -93,7 +93,7 @@ def alive(gateway, mint):
 
 @pytest.fixture
 def client(gateway):
-    made = Client(gateway)
+    made = Client(gateway.port)
     yield made
     made.raw.close()
 
@@ -229,7 +229,7 @@ def test_a_token_that_proves_nothing(client, promised, issuer, which):
 def test_a_database_nobody_registered_and_one_not_open_to_the_agent_read_alike(gateway, promised, mint):
     told = []
     for database, token in (("nowhere", mint()), ("shop", mint("stranger", groups=("strangers",)))):
-        client = Client(gateway)
+        client = Client(gateway.port)
         fields = error_of(client.login(token, database=database))
         assert fields["C"] == "3D000"
         promised[decision_of(fields["H"])] = {"type": "login.refused", "connection": database}

@@ -7,7 +7,7 @@ import pytest
 
 from evidence.wal import SEGMENT_BYTES
 from gateway.testing.waiting import wait_until
-from tests.faults.wire import Client, error_of, kinds
+from gateway.testing.wire import Client, error_of, kinds
 
 DISK_MB = SEGMENT_BYTES * 5 // 2 >> 20
 """Room for two write-ahead segments, since every start begins one of its own, and for what is published."""
@@ -63,7 +63,7 @@ def test_nothing_happens_on_a_full_disk_and_everything_goes_on_with_space(
     serve, mint, server, verify, verify_program, small_disk, tmp_path
 ):
     gateway = serve(tmp_path, evidence={"ballast_mb": 1})
-    writes, reads = Client(gateway), Client(gateway)
+    writes, reads = Client(gateway.port), Client(gateway.port)
     writes.login(mint())
     reads.login(mint("agent-8"))
     assert kinds(writes.query("insert into spent values (0)")) == "CZ"
@@ -85,7 +85,7 @@ def test_nothing_happens_on_a_full_disk_and_everything_goes_on_with_space(
         messages = client.query("select id, name from customers")
         assert "D" not in kinds(messages)
         assert not messages or error_of(messages)["C"] == "58030"
-    newcomer = Client(gateway)
+    newcomer = Client(gateway.port)
     fields = error_of(newcomer.login(mint()))
     assert (fields["S"], fields["C"]) == ("FATAL", "58030")
     assert "no record can be made durable" in fields["M"]
@@ -122,7 +122,7 @@ def test_nothing_happens_on_a_full_disk_and_everything_goes_on_with_space(
 @pytest.mark.timeout(60)
 def test_a_disk_that_fills_while_rows_are_delivered(serve, mint, small_disk, tmp_path):
     gateway = serve(tmp_path, evidence={"ballast_mb": 1})
-    client = Client(gateway)
+    client = Client(gateway.port)
     client.login(mint())
     assert kinds(client.query("select 1")) == "TDCZ"
     fill(small_disk)

@@ -3,9 +3,12 @@
 import asyncio
 import dataclasses
 
+import psycopg
 import pytest
 
 from gateway.errors import TargetError
+from gateway.protocols.postgres.catalog_queries import QUERIES
+from gateway.serve.postgres import lookups
 from gateway.serve.postgres.lookups import CatalogCache
 from gateway.serve.postgres.upstream import PostgresTarget, open_upstream
 from gateway.testing.postgres import start_postgres
@@ -157,3 +160,54 @@ async def test_a_target_that_is_down_is_an_error(make_cache):
     cache = make_cache(target=dataclasses.replace(PostgresTarget("127.0.0.1", 1, "x"), tls_mode="disable"))
     with pytest.raises(TargetError, match="cannot be reached"):
         await cache.read(Announced())
+
+
+def connect_past(server):
+    """A connection that does not go through a gateway."""
+    return psycopg.connect(host=str(server.socket_dir), port=server.port, user="postgres", dbname="postgres")
+
+
+LOCKS = {
+    "altered view": "create or replace view contacts as select ssn as number from customers",
+    "locked table below": "lock table customers in access exclusive mode",
+    "altered table below": "alter table customers alter column ssn set default 'none'",
+    "dropped view": "drop view contacts",
+}
+
+
+@pytest.mark.parametrize("statement", LOCKS.values(), ids=LOCKS)
+async def test_it_does_not_wait_for_a_transaction_that_holds_a_view(server, make_cache, statement):
+    """Everybody would be refused while one migration is under way. What cannot be read is taken as opaque."""
+    cache = make_cache()
+    free = (await cache.read(Announced())).snapshot
+    view = free.resolve("public", "contacts")
+    assert not free.origins(view.oid, 1).is_opaque
+    with connect_past(server) as other:
+        other.execute(statement)
+        cache.invalidate()
+        held = (await cache.read(Announced())).snapshot
+        assert held.views[view.oid].definition is None
+        traced = held.origins(view.oid, 1)
+        assert traced.is_opaque
+        assert {column.column for column in traced.columns} == {"id", "ssn"}
+        other.rollback()
+    cache.invalidate()
+    assert (await cache.read(Announced())).snapshot.digest == free.digest
+
+
+async def test_a_lock_that_comes_in_between_is_asked_about_again(server, make_cache, monkeypatch):
+    """As where nobody held one yet when the question began."""
+    unaware = QUERIES["views"].replace("c.oid not in (select relation from held)", "true")
+    assert unaware != QUERIES["views"]
+    monkeypatch.setattr(lookups, "QUERIES", {**QUERIES, "views": unaware})
+    cache = make_cache()
+    with connect_past(server) as other:
+        other.execute(LOCKS["altered view"])
+        reading = asyncio.create_task(cache.read(Announced()))
+
+        async def was_asked_again():
+            return len(make_cache.opened) > 1
+
+        await wait_until_async(was_asked_again)
+        other.rollback()
+        assert (await reading).snapshot.resolve("public", "contacts") is not None

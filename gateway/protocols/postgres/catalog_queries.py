@@ -6,6 +6,19 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+_HELD: Final = """
+held as materialized (
+    with busy as materialized (
+        select l.relation from pg_catalog.pg_locks l join pg_catalog.pg_database b on b.oid = l.database
+        where l.locktype = 'relation' and l.mode = 'AccessExclusiveLock' and b.datname = current_database()
+          and l.pid <> pg_catalog.pg_backend_pid())
+    select relation from busy
+    union select r.ev_class from pg_catalog.pg_rewrite r
+    join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
+    where d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid in (select relation from busy))"""
+"""Relations whose definition cannot be read without waiting: the functions that print one lock it and whatever it names, behind anybody
+who holds or wants one of these alone (a transaction that altered it, LOCK TABLE, VACUUM FULL). It is taken as opaque meanwhile."""
+
 QUERIES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "session": """
@@ -19,11 +32,12 @@ select a.attrelid, a.attnum, a.attname, a.atttypid, (a.attgenerated <> '')::int
 from pg_catalog.pg_attribute a
 join pg_catalog.pg_class c on c.oid = a.attrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where a.attnum > 0 and not a.attisdropped and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and n.nspname !~ '^pg_(toast|temp)'""",
-        "views": """
+        "views": f"""
+with {_HELD}
 select oid, case when octet_length(definition) <= 524288 then definition end
-from (select c.oid, pg_catalog.pg_get_viewdef(c.oid) as definition
+from (select c.oid, case when c.oid not in (select relation from held) then pg_catalog.pg_get_viewdef(c.oid) end as definition
       from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-      where c.relkind in ('v', 'm') and c.oid >= 16384 and n.nspname !~ '^pg_(toast|temp)') as v""",
+      where c.relkind in ('v', 'm') and c.oid >= 16384 and n.nspname !~ '^pg_(toast|temp)') as v""",  # noqa: S608 - a constant of this module
         "dependencies": """
 select distinct r.ev_class, case when d.refclassid = 'pg_catalog.pg_class'::regclass then 'relation' else 'function' end,
        d.refobjid, d.refobjsubid
@@ -69,10 +83,12 @@ from (select tgrelid, 'trigger', tgfoid from pg_catalog.pg_trigger where not tgi
      ) as h(relation, kind, function)
 join pg_catalog.pg_proc p on p.oid = h.function and p.oid >= 16384
 join pg_catalog.pg_namespace n on n.oid = p.pronamespace join pg_catalog.pg_language l on l.oid = p.prolang""",
-        "rules": """
+        "rules": f"""
+with {_HELD}
 select r.ev_class, r.rulename, case when octet_length(d.definition) <= 524288 then d.definition end
-from pg_catalog.pg_rewrite r cross join lateral (select pg_catalog.pg_get_ruledef(r.oid) as definition) d
-where r.ev_type <> '1' and r.ev_enabled <> 'D'""",
+from pg_catalog.pg_rewrite r cross join lateral (
+    select case when r.ev_class not in (select relation from held) then pg_catalog.pg_get_ruledef(r.oid) end as definition) d
+where r.ev_type <> '1' and r.ev_enabled <> 'D'""",  # noqa: S608 - a constant of this module
         "casts": """
 select n.nspname, t.typname, t.oid, c.castcontext, f.proname, l.lanname
 from pg_catalog.pg_cast c join pg_catalog.pg_type t on t.oid = c.casttarget join pg_catalog.pg_namespace n on n.oid = t.typnamespace

@@ -184,6 +184,8 @@ class PostgresDoor:
 
     def note_allowed(self, action: Action | None) -> None:
         """Remember the tables an allowed action makes: temporary ones, and those of an open transaction, are in no snapshot."""
+        if isinstance(self._event, Parse):
+            return  # its Execute does
         if action is not None and len(self._own_tables) < MAX_OWN_TABLES:
             made = (actions.find_made_tables(statement) for statement in action.facts.get("statements", ()))
             self._own_tables = self._own_tables.union(*made)
@@ -348,4 +350,6 @@ def read_statement(event: JudgedEvent) -> Statement:
         case FunctionCall():
             return Statement(write_call(event), tuple(parameter.as_value() for parameter in event.params), "extended")
         case Undecodable():
-            raise ProtocolError("the statement cannot be read", why=event.reason, fix="send statements in UTF-8")
+            raise ProtocolError(
+                "the message cannot be read", why=event.reason, fix="send text in UTF-8, and names of at most 63 bytes"
+            )

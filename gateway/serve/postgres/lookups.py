@@ -23,6 +23,11 @@ from gateway.serve.postgres.upstream import Upstream
 MAX_LOOKUP_MESSAGE_BYTES: Final = 1 << 20
 """Longest row of a catalogue answer: a view definition tree is the largest value and stays far below."""
 
+LOCK_TIMEOUT_MS: Final = 500
+"""A question that waits for a lock this long is asked anew: it knew of nobody who holds one, and leaves out then what is held."""
+
+LOCK_NOT_AVAILABLE: Final = "55P03"
+
 MAX_LOOKUP_BYTES: Final = 256 << 20
 """Largest whole answer: a catalogue of about a million columns."""
 
@@ -201,6 +206,15 @@ class CatalogCache:
         return self._last
 
     async def _ask(self) -> Mapping[str, Sequence[Row]]:
+        while True:
+            try:
+                return await self._ask_once()
+            except TargetError as error:
+                if error.why != LOCK_NOT_AVAILABLE:
+                    raise
+                self._drop()
+
+    async def _ask_once(self) -> Mapping[str, Sequence[Row]]:
         if self._upstream is not None and self._upstream.wire.gone.is_set():
             self._drop()
         if self._upstream is None:
@@ -208,6 +222,7 @@ class CatalogCache:
         upstream = self._upstream
         # One transaction, so that all answers speak of the same moment.
         await run_query(upstream, "begin transaction isolation level repeatable read, read only")
+        await run_query(upstream, f"set local lock_timeout = {LOCK_TIMEOUT_MS}")
         answers = {name: await run_query(upstream, sql) for name, sql in QUERIES.items()}
         await run_query(upstream, "commit")
         return answers

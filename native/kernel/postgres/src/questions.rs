@@ -201,18 +201,11 @@ impl Session {
         }
     }
 
-    /// An Execute was sent whose SQL may give a name: what names stood for before is certain again once it is answered.
-    pub(crate) fn age_names(&mut self, sql: &str) {
-        let gives = |word: &[u8]| {
-            sql.as_bytes()
-                .windows(word.len())
-                .any(|part| part.eq_ignore_ascii_case(word))
-        };
-        if gives(b"declare") || gives(b"prepare") {
-            self.statements.age();
-            self.portals.age();
-            self.is_naming = true;
-        }
+    /// SQL was sent that may give a name: what names stood for before is certain again once it is answered.
+    pub(crate) fn age_names(&mut self) {
+        self.statements.age();
+        self.portals.age();
+        self.is_naming = true;
     }
 
     fn awaits_names(&self) -> bool {

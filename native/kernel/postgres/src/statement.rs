@@ -50,6 +50,8 @@ pub(crate) struct Statement {
     pub sql: String,
     /// The action its Parse was labelled with.
     pub action: u64,
+    /// Whether running it may give a name (`may_give_names`).
+    pub may_give_names: bool,
     /// Types given in Parse, replaced by those of ParameterDescription when the server has told them.
     param_oids: Mutex<Vec<u32>>,
     plan: Mutex<Option<Plan>>,
@@ -83,6 +85,14 @@ pub(crate) struct Portal {
     void: AtomicBool,
 }
 
+/// Whether a text may make a cursor or a prepared statement.
+pub(crate) fn may_give_names(sql: &[u8]) -> bool {
+    [&b"declare"[..], b"prepare"].into_iter().any(|word| {
+        sql.windows(word.len())
+            .any(|part| part.eq_ignore_ascii_case(word))
+    })
+}
+
 /// A lock that no panic can leave half-written: every value behind it is replaced whole.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -93,6 +103,7 @@ impl Statement {
         let (param_oids, plan) = (Mutex::new(param_oids), Mutex::new(None));
         Statement {
             name,
+            may_give_names: may_give_names(sql.as_bytes()),
             sql,
             action,
             param_oids,

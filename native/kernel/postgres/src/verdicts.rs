@@ -6,7 +6,7 @@ use crate::event::{ActionStatus, ServerEvent};
 use crate::pending::{Ends, Entry, Subject};
 use crate::session::{ResolveError, Session};
 use crate::state::Expect;
-use crate::statement::{Portal, Statement};
+use crate::statement::{may_give_names, Portal, Statement};
 
 /// Fails to parse in every PostgreSQL; see `abort_pipeline`.
 const ABORT_NAME: &str = "sealgate_refused";
@@ -136,7 +136,9 @@ impl Session {
                     Some(action),
                     self.segment,
                 ));
-                self.age_names(&String::from_utf8_lossy(message));
+                if may_give_names(message) {
+                    self.age_names();
+                }
                 // A simple query begins by dropping the unnamed statement and portal.
                 self.statements.send_close("");
                 self.portals.send_close("");
@@ -165,7 +167,9 @@ impl Session {
                 }
                 self.to_server.extend_from_slice(message);
                 self.segment_executes += 1;
-                self.age_names(&portal.statement.sql);
+                if portal.statement.may_give_names {
+                    self.age_names();
+                }
                 self.push_extended(Expect::Execute, Subject::Portal(portal), Some(action));
             }
         }
