@@ -11,7 +11,7 @@ from typing import Final
 
 _TABLE: Final = json.loads(resources.files(__package__).joinpath("functions.json").read_text(encoding="utf-8"))
 
-HARMLESS: Final[frozenset[str]] = frozenset(_TABLE["harmless"])
+HARMLESS: Final[frozenset[str]] = frozenset(_TABLE["harmless"]) | frozenset(_TABLE["constructs"])
 """Functions of pg_catalog that only return a value made of their arguments, the catalogue or the clock."""
 
 EFFECTS: Final[dict[str, frozenset[str]]] = {name: frozenset(effects) for name, effects in _TABLE["effects"].items()}

@@ -8,7 +8,8 @@
 //!   - and not followed by a cast or another string.
 //!
 //! So the argument of a function, a name in quotation marks that a cast resolves, the ordinal of ORDER BY 1 or the number of LIMIT
-//! are never taken for one another. A text that writes a literal in a way that does not show its value has no skeleton.
+//! are never taken for one another. A text that writes a literal in a way that does not show its value has no skeleton, nor has one
+//! that this reader could cut into other tokens than the server does: dollar signs that are no parameter, digits with letters behind.
 
 const REPLACED_NUMBER: u8 = 1;
 const REPLACED_STRING: u8 = 2;
@@ -63,10 +64,10 @@ pub fn skeleton(sql: &str) -> Option<Vec<u8>> {
     }
     let tokens = read(text)?;
     let first = tokens.first()?;
-    if !ABSTRACTED
+    let is_single = tokens[..tokens.len() - 1]
         .iter()
-        .any(|word| first.text.eq_ignore_ascii_case(word))
-    {
+        .all(|token| token.text != b";");
+    if !is_single || !ABSTRACTED.iter().any(|word| is(*first, word)) {
         return Some(text.to_vec());
     }
     Some(replace(text, &tokens))
@@ -79,7 +80,6 @@ fn hides_values(text: &[u8]) -> bool {
         .any(|word| word.eq_ignore_ascii_case(b"password"));
     has_word
         || text.contains(&b'\\')
-        || text.contains(&b'$') && text.windows(2).any(|pair| pair == b"$$")
         || text
             .windows(2)
             .any(|pair| pair == b"''" || pair == b"--" || pair == b"/*")
@@ -119,29 +119,39 @@ fn read(text: &[u8]) -> Option<Vec<Token<'_>>> {
                 (kind, end + 2)
             }
             b'a'..=b'z' | b'A'..=b'Z' | b'_' => (Kind::Word, run(is_word)),
-            b'0'..=b'9' => (Kind::Number, run(|byte| is_word(byte) || byte == b'.')),
-            b'$' => (
+            b'0'..=b'9' => (
                 Kind::Number,
-                1 + text[at + 1..]
-                    .iter()
-                    .take_while(|byte| is_word(**byte))
-                    .count(),
+                run(|byte| byte.is_ascii_digit() || byte == b'.'),
             ),
+            // A parameter; anything else begins a string that ends where its tag comes again.
+            b'$' => (Kind::Number, 1 + count_digits(&text[at + 1..])?),
             _ if is_operator(byte) => (Kind::Operator, run(is_operator)),
             b'(' | b')' | b',' | b';' | b'.' | b'[' | b']' | b':' => (Kind::Punctuation, 1),
             _ => return None,
         };
+        let end = at + length;
+        // Servers differ in what `1a` and `$1a` are, and `a$b` and `1$b$` are one thing or two.
+        let goes_on = text.get(end).is_some_and(|next| is_word(*next));
+        if matches!(kind, Kind::Word | Kind::Number) && (goes_on || text.get(end) == Some(&b'$')) {
+            return None;
+        }
         tokens.push(Token {
             kind,
-            text: &text[at..at + length],
+            text: &text[at..end],
         });
-        at += length;
+        at = end;
     }
     Some(tokens)
 }
 
+/// How many digits a text begins with; none when it begins with another byte.
+fn count_digits(text: &[u8]) -> Option<usize> {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    (digits > 0).then_some(digits)
+}
+
 fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$'
+    byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
 fn is_operator(byte: u8) -> bool {
@@ -152,6 +162,23 @@ fn is_operator(byte: u8) -> bool {
 fn replace(text: &[u8], tokens: &[Token<'_>]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut copied = 0;
+    for token in find_constants(tokens) {
+        let start = token.text.as_ptr() as usize - text.as_ptr() as usize;
+        out.extend_from_slice(&text[copied..start]);
+        out.push(if token.kind == Kind::Number {
+            REPLACED_NUMBER
+        } else {
+            REPLACED_STRING
+        });
+        copied = start + token.text.len();
+    }
+    out.extend_from_slice(&text[copied..]);
+    out
+}
+
+/// What may be replaced, in order.
+fn find_constants<'a>(tokens: &[Token<'a>]) -> Vec<Token<'a>> {
+    let mut found = Vec::new();
     // For each open parenthesis whether it is a list of values. Only those of VALUES come one after another: behind the list of an IN
     // a comma begins something else, such as the next key of ORDER BY.
     let mut lists: Vec<List> = Vec::new();
@@ -178,20 +205,11 @@ fn replace(text: &[u8], tokens: &[Token<'_>]) -> Vec<u8> {
             _ => closed_values = false,
         }
         let in_list = lists.last().is_some_and(|list| *list != List::Other);
-        if !is_replaceable(tokens, index, in_list) {
-            continue;
+        if is_replaceable(tokens, index, in_list) {
+            found.push(*token);
         }
-        let start = token.text.as_ptr() as usize - text.as_ptr() as usize;
-        out.extend_from_slice(&text[copied..start]);
-        out.push(if token.kind == Kind::Number {
-            REPLACED_NUMBER
-        } else {
-            REPLACED_STRING
-        });
-        copied = start + token.text.len();
     }
-    out.extend_from_slice(&text[copied..]);
-    out
+    found
 }
 
 fn is(token: Token<'_>, word: &[u8]) -> bool {
@@ -322,6 +340,11 @@ mod tests {
                 "SELECT set_config(name => 'b')",
             ),
             ("SET work_mem = 5", "SET work_mem = 6"),
+            ("SELECT 1; SET work_mem = 5", "SELECT 1; SET work_mem = 6"),
+            (
+                "SELECT a FROM t WHERE b = 1; DELETE FROM t WHERE b = 1",
+                "SELECT a FROM t WHERE b = 1; DELETE FROM t WHERE b = 2",
+            ),
             ("EXECUTE p(1)", "EXECUTE p(2)"),
             (
                 "SELECT a FROM t WHERE x = 5000000000",
@@ -344,6 +367,131 @@ mod tests {
         }
     }
 
+    /// What a text could be made of that this reader and the server might cut differently.
+    const PIECES: [&str; 70] = [
+        "SELECT ",
+        "INSERT ",
+        "VALUES ",
+        "(",
+        ")",
+        ",",
+        ";",
+        "IN ",
+        "IN(",
+        "=",
+        "<",
+        "+",
+        "-",
+        "*",
+        "/",
+        "@",
+        "&",
+        "|",
+        ":",
+        "::",
+        ":=",
+        ".",
+        "[",
+        "]",
+        "'",
+        "''",
+        "'a'",
+        "'a b'",
+        "\"",
+        "\"a\"",
+        "$",
+        "$$",
+        "$a$",
+        "$b$",
+        "$1",
+        "$1$",
+        "$1a",
+        "1",
+        "12",
+        "1.5",
+        "1.",
+        ".5",
+        "1e3",
+        "0x1F",
+        "1_000",
+        "a",
+        "a$",
+        "E'",
+        "N'x'",
+        "U&'x'",
+        "U&\"x\"",
+        "b'1'",
+        "x'1f'",
+        "--",
+        "/*",
+        "*/",
+        "\n",
+        " ",
+        "\t",
+        "\u{b}",
+        "\u{c}",
+        "a ",
+        "a = 1 ",
+        "a < 'b' ",
+        "1 + 2 ",
+        "IN (1, 2) ",
+        "a, ",
+        "and ",
+        "= 'a",
+        "b' ",
+    ];
+
+    #[test]
+    fn what_is_replaced_is_a_constant_to_the_grammar_too() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = |bound: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state % bound as u64).unwrap()
+        };
+        let mut replaced = 0;
+        for _ in 0..400_000 {
+            let mut sql = String::from("SELECT ");
+            for _ in 0..3 + next(14) {
+                sql.push_str(PIECES[next(PIECES.len())]);
+            }
+            if skeleton(&sql).is_none() {
+                continue;
+            }
+            let tokens = read(sql.as_bytes()).unwrap();
+            let constants = find_constants(&tokens);
+            if constants.is_empty() {
+                continue;
+            }
+            // What the grammar cannot even cut into tokens, no server runs.
+            let Ok(scanned) = pg_query::scan(&sql) else {
+                continue;
+            };
+            let base = sql.as_ptr() as usize;
+            for constant in constants {
+                let start = constant.text.as_ptr() as usize - base;
+                let end = start + constant.text.len();
+                let is_one = scanned.tokens.iter().any(|token| {
+                    (token.start, token.end)
+                        == (i32::try_from(start).unwrap(), i32::try_from(end).unwrap())
+                        && matches!(
+                            pg_query::protobuf::Token::try_from(token.token),
+                            Ok(pg_query::protobuf::Token::Iconst
+                                | pg_query::protobuf::Token::Sconst)
+                        )
+                });
+                assert!(
+                    is_one,
+                    "{sql:?}: {:?}",
+                    String::from_utf8_lossy(constant.text)
+                );
+                replaced += 1;
+            }
+        }
+        assert!(replaced > 5_000, "{replaced}");
+    }
+
     #[test]
     fn texts_that_hide_values_have_no_skeleton() {
         for sql in [
@@ -359,6 +507,16 @@ mod tests {
             "SELECT /* c */ 1",
             "SELECT 'ä'",
             "SELECT 'open",
+            "SELECT $a$ ='$a$, b, $b$' x$b$",
+            "SELECT $_$a$_$",
+            "SELECT $1$a$ ='$a$",
+            "SELECT $1a FROM t",
+            "SELECT a$b FROM t",
+            "SELECT a$1 FROM t",
+            "SELECT 1$a$ ='$a$",
+            "SELECT 1a FROM t",
+            "SELECT 1.5e3 FROM t",
+            "SELECT $ FROM t",
         ] {
             assert_eq!(skeleton(sql), None, "{sql}");
         }

@@ -55,7 +55,10 @@ impl Walker {
         } else {
             usage
         };
+        let has_syntax = call.funcformat == pb::CoercionForm::CoerceSqlSyntax as i32;
         match names::qualified(&parts) {
+            // `SYSTEM_USER` without parentheses is a name like any other before PostgreSQL 16: it may stand for a column there.
+            Some(Name { name, .. }) if has_syntax && name == "system_user" => self.unknown(),
             Some(Name { schema, name }) => {
                 self.notable_call(schema.as_deref(), &name, &call.args);
                 self.statement.functions.insert(Function {
@@ -72,6 +75,15 @@ impl Walker {
         if let Some(window) = call.over.as_deref() {
             self.window(window);
         }
+    }
+
+    /// What newer servers have grammar for is a call of somebody's own function of that name on older ones.
+    pub(super) fn construct(&mut self, name: &str, args: usize) {
+        self.statement.functions.insert(Function {
+            schema: None,
+            name: name.to_owned(),
+            args,
+        });
     }
 
     /// `set_config` changes a setting; its name is known when it is a constant.
@@ -207,6 +219,12 @@ impl Walker {
     }
 
     pub(super) fn json_function(&mut self, function: &pb::JsonFuncExpr, usage: Usage) {
+        match pb::JsonExprOp::try_from(function.op) {
+            Ok(pb::JsonExprOp::JsonExistsOp) => self.construct("json_exists", 2),
+            Ok(pb::JsonExprOp::JsonQueryOp) => self.construct("json_query", 2),
+            Ok(pb::JsonExprOp::JsonValueOp) => self.construct("json_value", 2),
+            _ => self.unknown(),
+        }
         self.json_optional(function.context_item.as_deref(), usage);
         self.optional(function.pathspec.as_deref(), usage);
         self.list(&function.passing, usage);

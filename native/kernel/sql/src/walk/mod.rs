@@ -395,7 +395,8 @@ impl Walker {
             N::WindowDef(window) => self.window(window),
             N::DefElem(element) => self.optional(element.arg.as_deref(), usage),
             N::TypeName(name) => self.type_name(name),
-            N::CurrentOfExpr(_) | N::MergeSupportFunc(_) | N::SqlvalueFunction(_) => {}
+            N::CurrentOfExpr(_) | N::SqlvalueFunction(_) => {}
+            N::MergeSupportFunc(_) => self.construct("merge_action", 0),
             N::ParamRef(_) | N::SetToDefault(_) | N::AStar(_) => {}
             N::AConst(_)
             | N::Integer(_)
@@ -417,31 +418,38 @@ impl Walker {
             }
             N::JsonFuncExpr(function) => self.json_function(function, usage),
             N::JsonParseExpr(parse) => {
+                self.construct("json", 1);
                 self.json_optional(parse.expr.as_deref(), usage);
                 self.json_output(parse.output.as_ref());
             }
             N::JsonScalarExpr(scalar) => {
+                self.construct("json_scalar", 1);
                 self.optional(scalar.expr.as_deref(), usage);
                 self.json_output(scalar.output.as_ref());
             }
             N::JsonSerializeExpr(serialize) => {
+                self.construct("json_serialize", 1);
                 self.json_optional(serialize.expr.as_deref(), usage);
                 self.json_output(serialize.output.as_ref());
             }
             N::JsonObjectConstructor(object) => {
+                self.construct("json_object", object.exprs.len());
                 self.list(&object.exprs, usage);
                 self.json_output(object.output.as_ref());
             }
             N::JsonArrayConstructor(array) => {
+                self.construct("json_array", array.exprs.len());
                 self.list(&array.exprs, usage);
                 self.json_output(array.output.as_ref());
             }
             N::JsonArrayQueryConstructor(array) => {
+                self.construct("json_array", 1);
                 self.optional(array.query.as_deref(), usage);
                 self.json_output(array.output.as_ref());
             }
             N::JsonAggConstructor(aggregate) => self.json_aggregate(Some(aggregate), usage),
             N::JsonObjectAgg(aggregate) => {
+                self.construct("json_objectagg", 1);
                 self.json_aggregate(aggregate.constructor.as_deref(), usage);
                 if let Some(pair) = aggregate.arg.as_deref() {
                     self.optional(pair.key.as_deref(), usage);
@@ -449,6 +457,7 @@ impl Walker {
                 }
             }
             N::JsonArrayAgg(aggregate) => {
+                self.construct("json_arrayagg", 1);
                 self.json_aggregate(aggregate.constructor.as_deref(), usage);
                 self.json_optional(aggregate.arg.as_deref(), usage);
             }
