@@ -77,6 +77,7 @@ class Statement(TypedDict):
     is_explain_analyze: bool
     fingerprint: str
     flags: list[str]
+    new_names: list[str]
     outputs: list[Output]
     copy: NotRequired[Copy]
     object: NotRequired[str]

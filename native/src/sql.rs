@@ -98,6 +98,7 @@ fn statement<'py>(py: Python<'py>, found: &Statement) -> PyResult<Bound<'py, PyD
     facts.set_item("is_explain_analyze", found.is_explain_analyze)?;
     facts.set_item("fingerprint", &found.fingerprint)?;
     facts.set_item("flags", PyList::new(py, &found.flags)?)?;
+    facts.set_item("new_names", PyList::new(py, &found.new_names)?)?;
     facts.set_item("outputs", outputs(py, found)?)?;
     if let Some(details) = &found.copy {
         facts.set_item("copy", copy(py, details)?)?;

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from sealgate_native.sql import analyze
 
 from gateway.action import Action, Lookup
-from gateway.protocols.postgres.catalog import CatalogSnapshot
+from gateway.protocols.postgres.catalog import CatalogSnapshot, Relation
 from gateway.protocols.postgres.named import (
     UNTRACKED,
     Change,
@@ -205,7 +205,7 @@ def _judge(sql: str, snapshot: CatalogSnapshot | None, settings: SqlSettings, ow
         described.append(describe_statement(analyzed, snapshot, find_sensitive(snapshot, settings.sensitive), own))
         if uses_moved(described[-1].facts, moved):
             return _Judged((), frozenset({"unknown"}), _UNCERTAIN)
-        moved |= find_moved(described[-1].facts)
+        moved |= find_moved(described[-1].facts, snapshot, moved)
         own |= find_made_tables(described[-1].facts)
         if not NAME_SETTINGS.isdisjoint(analyzed["set_vars"]):
             # From here on names may mean something else than the snapshot says.
@@ -298,6 +298,15 @@ def _canonical(
     }
 
 
+def _fits(output: Mapping[str, Any], relation: Relation | None, attnum: int) -> bool:
+    """Whether what the server says of a column can be what the statement says of it: stars are counted by the catalogue's relations."""
+    column = None if relation is None else relation.columns.get(attnum)
+    if relation is None or column is None:
+        return False
+    origin = {"schema": relation.schema, "table": relation.name, "column": column.name}
+    return origin in output["origins"]
+
+
 def describe_rows(
     request: Action, fields: Sequence[Mapping[str, Any]], facts: Mapping[str, object], settings: SqlSettings, *, index: int = 0
 ) -> Action:
@@ -318,6 +327,10 @@ def describe_rows(
         # Where the rows come from is not certain, so neither is what the catalogue or the statement says of their columns.
         snapshot, may_yield, outputs = None, sensitivity.is_configured, None
     has_own = _reads_own(request, index)
+    if outputs is not None and snapshot is not None and not has_own:
+        places = [(int(described["table_oid"]), int(described["attnum"])) for described in fields]
+        known = [_fits(outputs[at], snapshot.relations.get(oid), number) for at, (oid, number) in enumerate(places) if oid]
+        outputs = outputs if all(known) else None
     columns = []
     for number, described in enumerate(fields):
         column = _trace(int(described["table_oid"]), int(described["attnum"]), snapshot, sensitivity, may_yield=may_yield)

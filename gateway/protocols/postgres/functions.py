@@ -17,6 +17,9 @@ HARMLESS: Final[frozenset[str]] = frozenset(_TABLE["harmless"]) | frozenset(_TAB
 EFFECTS: Final[dict[str, frozenset[str]]] = {name: frozenset(effects) for name, effects in _TABLE["effects"].items()}
 """What calling a function does, for those known to do something. Holds for extension functions in any schema."""
 
+UNJUDGED: Final[frozenset[str]] = frozenset(_TABLE["unjudged"])
+"""Functions of pg_catalog in no other list that take one argument: `(value).name` calls them."""
+
 YIELDS_ANY: Final[frozenset[str]] = frozenset(_TABLE["yields_any"])
 """Functions whose result can hold values of any relation, whatever the statement names."""
 

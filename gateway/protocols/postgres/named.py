@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from gateway.protocols.postgres.catalog import CatalogSnapshot
+from gateway.protocols.postgres.catalog import SYSTEM_SCHEMAS, CatalogSnapshot
 from gateway.protocols.postgres.sensitivity import find_sensitive
 from gateway.protocols.postgres.statements import Described, describe_statement
 
@@ -32,6 +32,9 @@ BLURRING_EFFECTS: Final = frozenset({"execute", "unknown"})
 
 ANY_NAME: Final = "*"
 """Among moved names: every one of them."""
+
+NEW_SCHEMA: Final = "\0"
+"""Among moved names: none, but a schema was made, so the first of the search path may be another one."""
 
 _KEEPS_RELATIONS: Final = frozenset(
     {
@@ -187,16 +190,36 @@ def read_changes(analyzed: Analyzed, snapshot: CatalogSnapshot | None) -> tuple[
     return ()
 
 
-def find_moved(statement: Mapping[str, Any]) -> frozenset[str]:
+def find_moved(
+    statement: Mapping[str, Any], snapshot: CatalogSnapshot | None, moved: frozenset[str] = frozenset()
+) -> frozenset[str]:
     """Bare names under which another relation may answer once a described statement has run, although no snapshot says so yet.
 
-    A snapshot is read past the session's transaction. What that renames, drops, moves or defines anew stands in none before COMMIT.
+    A snapshot is read past the session's transaction. What that renames, drops, moves or defines anew stands in none before COMMIT,
+    and temporary relations stand in none at all. `moved` are the names that are uncertain already.
     """
     verb = statement["verb"]
+    if verb == "create_schema":
+        return _find_shadowed(statement, snapshot, moved) | {NEW_SCHEMA}
     is_move = verb in {"rename", "alter_schema", "drop", "create_view", "create_rule"}
     if not is_move or statement.get("object") in _KEEPS_RELATIONS:
-        return frozenset()
-    return frozenset(table["name"] for table in statement["tables"] if table["access"] == "define") or frozenset({ANY_NAME})
+        return _find_shadowed(statement, snapshot, moved)
+    defined = frozenset(table["name"] for table in statement["tables"] if table["access"] == "define") or frozenset({ANY_NAME})
+    return defined | frozenset(statement.get("new_names", ()))
+
+
+def _find_shadowed(statement: Mapping[str, Any], snapshot: CatalogSnapshot | None, moved: frozenset[str]) -> frozenset[str]:
+    """Names of known relations under which a new one may answer: it is temporary, or made in a schema that is searched before."""
+    made = frozenset(statement.get("new_names", ()))
+    if snapshot is None or not made:
+        return made
+    known = snapshot.name_schemas()
+    if "temporary" in statement["flags"] or NEW_SCHEMA in moved:
+        return made & known.keys()
+    first = next((schema for schema in snapshot.search_path if schema not in SYSTEM_SCHEMAS), None)
+    places = {table["name"]: table.get("schema", first) for table in statement["tables"] if table["access"] == "define"}
+    # Where it has the place of the known one, it is the known one, or an error.
+    return frozenset(name for name in made & known.keys() if places.get(name) != known[name])
 
 
 def find_shifted(before: CatalogSnapshot, now: CatalogSnapshot) -> frozenset[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.protocols.postgres.catalog import SYSTEM_SCHEMAS, CatalogSnapshot, Function, Relation
-from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, YIELDS_ANY
+from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, UNJUDGED, YIELDS_ANY
 from gateway.protocols.postgres.hooks import Hook, read_body
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
@@ -79,6 +79,8 @@ def describe_statement(
         **{name: analyzed[name] for name in FACT_MEMBERS},
         **{name: analyzed[name] for name in OPTIONAL_MEMBERS if name in analyzed},
     }
+    if analyzed["new_names"]:
+        facts["new_names"] = analyzed["new_names"]
     if "copy" in analyzed:
         facts["copy"] = _copy_facts(analyzed)
     facts["may_yield_sensitive"] = reader.may_yield(columns)
@@ -285,6 +287,8 @@ class _Reader:
             if relation is None:
                 # What is not known may be a copy or a view of anything.
                 shown = "*" if name.startswith(POSITION) else name
+                if name not in HARMLESS:
+                    self._add_attribute(name)
                 yield schema, table, shown, self.sensitivity.is_configured and not self._is_own(schema, table)
             else:
                 yield from self._column_of(relation, name)
@@ -314,7 +318,11 @@ class _Reader:
             yield relation.schema, relation.name, "*", self.sensitivity.holds_any(relation)
 
     def _add_attribute(self, name: str) -> None:
-        if self.snapshot is not None and (self.snapshot.find_functions(None, name, 1) or name in EFFECTS or name in YIELDS_ANY):
+        """A name that calls a function with one argument, where it is no column or field."""
+        if self.snapshot is None:
+            return
+        own = name in EFFECTS or name in YIELDS_ANY or name in UNJUDGED or name.startswith("pg_") or name in HARMLESS
+        if own or self.snapshot.find_functions(None, name, 1):
             self.calls.append((None, name, 1))
 
     def read_assigned(self) -> list[dict[str, Any]]:

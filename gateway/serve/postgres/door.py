@@ -66,7 +66,9 @@ class PostgresDoor:
         "_previews",
         "_renamed",
         "_settings",
+        "_shadowing",
         "_shifted",
+        "_temporary",
         "changes",
         "facts",
         "has_committed",
@@ -98,6 +100,9 @@ class PostgresDoor:
         self._judged_by: CatalogSnapshot | None = None
         self._shifted: frozenset[str] = frozenset()
         self._renamed: frozenset[str] = frozenset()
+        self._temporary: frozenset[str] = frozenset()
+        """Names of temporary relations the session made; they come before all others and stand in no snapshot."""
+        self._shadowing: frozenset[str] = frozenset()
         self.has_committed = False
         self.session: PipelineSession | None = None
         self.hold: HeldWork | None = None
@@ -125,7 +130,7 @@ class PostgresDoor:
     @property
     def is_uncertain(self) -> bool:
         """Whether a name may stand for another relation than the snapshot says, or to what was prepared before."""
-        return bool(self.moved or self._shifted)
+        return bool(self.moved or self._shifted or self._shadowing)
 
     @property
     def is_read_only(self) -> bool:
@@ -175,8 +180,10 @@ class PostgresDoor:
             if self._judged_by is not None:
                 self._shifted |= find_shifted(self._judged_by, snapshot)
             self._judged_by = snapshot
+            self._shadowing = self._temporary & snapshot.name_schemas().keys()
+        moved = self.moved | self._shadowing
         # A portal runs a statement that was prepared before.
-        moved = self.moved | self._shifted if isinstance(event, Execute) else self.moved
+        moved = moved | self._shifted if isinstance(event, Execute) else moved
         self.facts = {**facts, actions.OWN_TABLES: self._own_tables, actions.MOVED: moved, actions.SHIFTED: self._shifted}
         self.changes, self._event = (), event
         action, self.changes = actions.describe_in_session(read_statement(event), self.facts, self._settings, self.names)
@@ -191,9 +198,14 @@ class PostgresDoor:
             self._own_tables = self._own_tables.union(*made)
         if action is not None:
             statements = action.facts.get("statements", ())
-            self.moved = self.moved.union(*(find_moved(statement) for statement in statements))
-            renames = (each for each in statements if each["verb"] in {"rename", "alter_schema"})
-            self._renamed = self._renamed.union(*(find_moved(statement) for statement in renames))
+            for statement in statements:
+                moved = find_moved(statement, self._judged_by, self.moved)
+                self.moved |= moved
+                if statement["verb"] in {"rename", "alter_schema"}:
+                    self._renamed |= moved
+                if "temporary" in statement["flags"]:
+                    self._temporary |= frozenset(statement.get("new_names", ()))
+                    self._shadowing |= moved
             self.has_committed |= any(statement["verb"] == "commit" for statement in statements)
 
     def settle(self, *, is_idle: bool) -> bool:

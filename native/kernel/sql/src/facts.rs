@@ -203,6 +203,8 @@ pub struct Statement {
     pub prepared_name: Option<String>,
     /// The cursor DECLARE makes, or FETCH, MOVE and CLOSE use; none for CLOSE ALL.
     pub cursor_name: Option<String>,
+    /// Bare names under which relations are made, or come to stand by RENAME.
+    pub new_names: BTreeSet<String>,
     /// The verb of the statement inside PREPARE, EXPLAIN, DECLARE CURSOR, CREATE TABLE AS or COPY.
     pub nested: Option<&'static str>,
 }

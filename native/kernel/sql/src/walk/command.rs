@@ -65,7 +65,7 @@ impl Walker {
             N::AlterStatsStmt(_) => self.does("alter_statistics", &[E::Define]),
             N::CreateSeqStmt(s) => {
                 self.does("create_sequence", &[E::Define]);
-                self.optional_table(s.sequence.as_ref(), Access::Define);
+                self.new_relation(s.sequence.as_ref());
                 self.list(&s.options, Usage::Other);
             }
             N::AlterSeqStmt(s) => {
@@ -87,6 +87,9 @@ impl Walker {
             N::RenameStmt(s) => {
                 self.does("rename", &[E::Define]);
                 self.object(s.rename_type);
+                if super::definition::is_relation(s.rename_type) {
+                    self.statement.new_names.insert(s.newname.clone());
+                }
                 self.flag("reshapes");
                 self.optional_table(s.relation.as_ref(), Access::Define);
                 self.named_object(s.object.as_deref());

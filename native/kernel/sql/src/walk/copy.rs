@@ -284,8 +284,8 @@ impl Walker {
     }
 
     pub(super) fn select_target(&mut self, into: &pb::IntoClause) {
-        if let Some(relation) = &into.rel {
-            self.table(relation, Access::Define);
+        if into.rel.is_some() {
+            self.new_relation(into.rel.as_ref());
             self.flag("creates_table");
         }
         self.list(&into.options, Usage::Other);

@@ -7,7 +7,7 @@ use super::copy::{is_on, text_of};
 use super::scope::Relation;
 use super::{names, Walker};
 use crate::effects::Effect as E;
-use crate::facts::{Access, Usage};
+use crate::facts::{Access, Column, Usage};
 
 /// Languages a function body of which cannot leave the database's own rules.
 const TRUSTED_LANGUAGES: [&str; 2] = ["sql", "plpgsql"];
@@ -60,9 +60,19 @@ impl Walker {
         }
     }
 
+    /// A relation that is made, under its name.
+    pub(super) fn new_relation(&mut self, range: Option<&pb::RangeVar>) {
+        let Some(range) = range else { return };
+        self.table(range, Access::Define);
+        self.statement.new_names.insert(range.relname.clone());
+        if range.relpersistence == "t" || range.schemaname.starts_with("pg_temp") {
+            self.flag("temporary");
+        }
+    }
+
     pub(super) fn create_table(&mut self, verb: &'static str, create: &pb::CreateStmt) {
         self.does(verb, &[E::Define]);
-        self.optional_table(create.relation.as_ref(), Access::Define);
+        self.new_relation(create.relation.as_ref());
         self.flag("creates_table");
         self.list(&create.table_elts, Usage::Other);
         self.relations(&create.inh_relations, Access::Define);
@@ -106,6 +116,17 @@ impl Walker {
             {
                 self.reference(&[name], Usage::Other);
             }
+        }
+        // Whether a row is taken tells whether the other relation has its value.
+        if let Some(range) = &constraint.pktable {
+            let columns: Vec<Column> = names::strings(&constraint.pk_attrs)
+                .into_iter()
+                .map(|name| Column {
+                    name,
+                    ..super::scope::star_of(&names::range(range))
+                })
+                .collect();
+            self.columns(&columns, Usage::Predicate);
         }
     }
 
@@ -155,6 +176,20 @@ impl Walker {
             T::Undefined => self.unknown(),
             _ => {}
         }
+        if matches!(
+            kind,
+            T::AtAlterColumnType | T::AtSetExpression | T::AtColumnDefault
+        ) {
+            // It rewrites what the column has, or will have.
+            let source = self.frames.last().and_then(|frame| frame.sources.first());
+            if let Some(Relation::Table { table, .. }) = source.map(|source| &source.relation) {
+                let column = Column {
+                    name: command.name.clone(),
+                    ..super::scope::star_of(table)
+                };
+                self.statement.assigned.insert(column);
+            }
+        }
         if matches!(kind, T::AtDropColumn | T::AtDropConstraint) {
             self.flag("drops_part");
         }
@@ -182,7 +217,7 @@ impl Walker {
 
     pub(super) fn view(&mut self, view: &pb::ViewStmt) {
         self.does("create_view", &[E::Define]);
-        self.optional_table(view.view.as_ref(), Access::Define);
+        self.new_relation(view.view.as_ref());
         self.later(|walker| walker.optional(view.query.as_deref(), Usage::Other));
     }
 
@@ -319,7 +354,7 @@ impl Walker {
     }
 }
 
-fn is_relation(kind: i32) -> bool {
+pub(super) fn is_relation(kind: i32) -> bool {
     use pb::ObjectType as O;
     [
         O::ObjectTable,

@@ -3,9 +3,10 @@
 use pg_query::protobuf as pb;
 use pg_query::NodeEnum as N;
 
+use super::scope::{column_named, Meaning};
 use super::{names, Walker};
 use crate::effects::Effect;
-use crate::facts::{Function, Name, Usage};
+use crate::facts::{Column, Function, Name, Usage};
 
 impl Walker {
     pub(super) fn optional_type(&mut self, name: Option<&pb::TypeName>) {
@@ -131,24 +132,29 @@ impl Walker {
             usage
         };
         let (fields, star) = names::fields(&indirection.indirection);
-        if let Some(alias) = self.row_of(indirection) {
-            if let (Some(name), false) = (fields.first(), star) {
-                self.reference(&[alias, name.clone()], usage);
-            } else {
-                let columns = self.star(&[alias]).all_columns();
+        // `(value).name` calls the function `name` where the value has no such field, whatever its type.
+        let usage = if fields.iter().any(|name| names::returns_set(name)) {
+            Usage::Predicate
+        } else {
+            usage
+        };
+        let calls = if let Some(alias) = self.row_of(indirection) {
+            if let Some(name) = fields.first() {
+                self.reference(&[alias.clone(), name.clone()], usage);
+            }
+            if star || fields.is_empty() {
+                let columns = self.star(std::slice::from_ref(&alias)).all_columns();
                 self.columns(&columns, usage);
             }
+            self.column_beside_row(&alias, usage);
+            &fields[1.min(fields.len())..]
         } else {
-            // `(value).name` calls the function `name` where the value has no such field, whatever its type.
-            let decides = fields.iter().any(|name| names::returns_set(name));
-            self.optional(
-                indirection.arg.as_deref(),
-                if decides { Usage::Predicate } else { usage },
-            );
-            for name in fields {
-                self.flag("attribute_call");
-                self.statement.attributes.insert(name);
-            }
+            self.optional(indirection.arg.as_deref(), usage);
+            &fields[..]
+        };
+        for name in calls {
+            self.flag("attribute_call");
+            self.statement.attributes.insert(name.clone());
         }
         for item in indirection
             .indirection
@@ -157,6 +163,13 @@ impl Walker {
         {
             self.node(item, usage);
         }
+    }
+
+    /// A name in parentheses that is that of a relation in scope: PostgreSQL prefers a column of that name, wherever it comes from.
+    pub(super) fn column_beside_row(&mut self, name: &str, usage: Usage) -> Vec<Column> {
+        let meaning = column_named(&self.frames, name, Meaning::default());
+        self.columns(&meaning.columns, usage);
+        meaning.columns
     }
 
     /// The alias, when the base of the indirection is a relation in scope.

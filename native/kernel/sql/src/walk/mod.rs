@@ -60,6 +60,8 @@ struct Walker {
     /// Column sets that collect what the expression being walked refers to, innermost last.
     taps: Vec<BTreeSet<Column>>,
     recursion: Option<with::Recursion>,
+    /// Common table expressions seen, to number those that are recursive.
+    recursions: usize,
     /// The next query's VALUES are stored by an INSERT.
     stores_values: bool,
     depth: usize,
@@ -169,12 +171,19 @@ impl Walker {
             ));
             return false;
         }
-        if self.work > MAX_WORK {
-            self.failure = Some(format!("too complex: more than {MAX_WORK} steps"));
+        if !self.has_work_left() {
             return false;
         }
         self.depth += 1;
         true
+    }
+
+    /// Whether the walk may go on; a statement that takes too long is not judged at all.
+    fn has_work_left(&mut self) -> bool {
+        if self.work > MAX_WORK {
+            self.failure = Some(format!("too complex: more than {MAX_WORK} steps"));
+        }
+        self.failure.is_none()
     }
 
     fn leave(&mut self) {
@@ -256,6 +265,8 @@ impl Walker {
             .map(|frame| frame.sources.len())
             .sum::<usize>();
         let meaning = resolve(&self.frames, fields);
+        let decides = meaning.call.as_deref().is_some_and(names::returns_set);
+        let usage = if decides { Usage::Predicate } else { usage };
         // A whole row is one composite value, and what a subquery computed is no longer the column.
         let usage = if usage == Usage::Output
             && (meaning.whole_row || meaning.kind != OutputKind::Column)

@@ -4,8 +4,8 @@ use pg_query::protobuf as pb;
 use pg_query::NodeEnum;
 
 use super::implied::{leading_targets, may_be_called};
-use super::scope::{Frame, Outs, MAX_OUTPUTS};
-use super::with::{close_recursion, Recursion};
+use super::scope::{in_schema, Frame, Outs, MAX_OUTPUTS};
+use super::with::Recursion;
 use super::{names, Walker};
 use crate::effects::Effect;
 use crate::facts::{Column, Output, OutputKind, Usage};
@@ -159,7 +159,7 @@ impl Walker {
         let mut outs = merged.unwrap_or_default();
         if let Some(recursion) = &recursion {
             self.work += outs.entries.len();
-            close_recursion(&mut outs, &recursion.name);
+            self.close_recursion(&mut outs, recursion);
         }
         if compares {
             self.columns(&outs.all_columns(), Usage::Predicate);
@@ -272,7 +272,7 @@ impl Walker {
             match name {
                 Some(name) => outs.entries.push(Output {
                     name: label.or(Some(name)),
-                    kind: OutputKind::Column,
+                    kind: OutputKind::Expression,
                     columns,
                 }),
                 None => {
@@ -328,20 +328,23 @@ impl Walker {
         };
         let [alias] = row.as_slice() else { return None };
         let (fields, star) = names::fields(&indirection.indirection);
-        if fields.len() + usize::from(star) != indirection.indirection.len() || fields.len() > 1 {
+        // `(relation).field.more`, with a star or without, is what is made of a field.
+        if indirection.indirection.len() > 1 || fields.len() + usize::from(star) != 1 {
             return None;
         }
         super::scope::visible(&self.frames, alias)?;
         match fields.first() {
             Some(name) if !star => {
-                let meaning = self.reference(&[alias.clone(), name.clone()], bare);
+                let mut meaning = self.reference(&[alias.clone(), name.clone()], bare);
+                meaning.columns.extend(self.column_beside_row(alias, bare));
                 Some((meaning.columns, Some(name.clone())))
             }
             _ => {
                 let expanded = self.star(&row);
-                let columns = expanded.all_columns();
+                let mut columns = expanded.all_columns();
                 self.flag("star");
                 self.columns(&columns, bare);
+                columns.extend(self.column_beside_row(alias, bare));
                 Some((columns, None))
             }
         }
@@ -350,17 +353,37 @@ impl Walker {
     pub(super) fn star(&mut self, qualifier: &[String]) -> Outs {
         match qualifier {
             [] => self.frames.last().map(Frame::star).unwrap_or_default(),
-            [.., alias] => match super::scope::visible(&self.frames, alias) {
+            [.., schema, table] => {
+                let found = in_schema(&self.frames, schema, table);
+                let star = Column {
+                    schema: Some(schema.clone()),
+                    table: Some(table.clone()),
+                    name: "*".to_owned(),
+                };
+                match found.as_slice() {
+                    [only] if only.alias == *table => Outs {
+                        entries: only.star(),
+                        positional: only.is_positional(),
+                        merged: only.is_merged(),
+                    },
+                    _ => Outs::opaque(
+                        found
+                            .iter()
+                            .flat_map(|source| source.star())
+                            .flat_map(|entry| entry.columns)
+                            .chain([star])
+                            .collect(),
+                    ),
+                }
+            }
+            [alias] => match super::scope::visible(&self.frames, alias) {
                 Some(source) => Outs {
                     entries: source.star(),
                     positional: source.is_positional(),
                     merged: source.is_merged(),
                 },
                 None => Outs::opaque(vec![Column {
-                    schema: qualifier
-                        .len()
-                        .checked_sub(2)
-                        .map(|index| qualifier[index].clone()),
+                    schema: None,
                     table: Some(alias.clone()),
                     name: "*".to_owned(),
                 }]),

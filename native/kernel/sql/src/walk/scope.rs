@@ -65,6 +65,17 @@ impl Outs {
         self
     }
 
+    /// Whether `name` may be none of the columns, so that PostgreSQL takes it for a function of the row. A star stands for columns of
+    /// a relation, of which the catalogue says whether it has that one.
+    pub fn may_lack(&self, name: &str) -> bool {
+        let mut entries = self.entries.iter();
+        !entries.any(|entry| entry.name.as_deref() == Some(name))
+            && self
+                .entries
+                .iter()
+                .any(|entry| entry.name.is_none() && entry.kind != OutputKind::Star)
+    }
+
     /// What a reference by name reaches; `None` when no entry can have that name.
     pub fn find(&self, name: &str) -> Option<Found> {
         let exact: Vec<&Output> = self
@@ -81,6 +92,7 @@ impl Outs {
                 kind: exact
                     .iter()
                     .fold(OutputKind::Column, |kind, entry| worse(kind, entry.kind)),
+                is_certain: true,
             });
         }
         let mut found = None;
@@ -113,6 +125,8 @@ impl Outs {
 pub(super) struct Found {
     pub columns: Vec<Column>,
     pub kind: OutputKind,
+    /// There is a column of that name, so the name is not looked for further out.
+    pub is_certain: bool,
 }
 
 impl Default for Found {
@@ -120,6 +134,7 @@ impl Default for Found {
         Found {
             columns: Vec::new(),
             kind: OutputKind::Column,
+            is_certain: false,
         }
     }
 }
@@ -164,6 +179,7 @@ impl Source {
                 Some(Found {
                     columns: positions_of(table, renamed, name),
                     kind: OutputKind::Column,
+                    is_certain: true,
                 })
             }
             Relation::Table { table, .. } => {
@@ -175,10 +191,16 @@ impl Source {
                 Some(Found {
                     columns: vec![column],
                     kind: OutputKind::Column,
+                    is_certain: false,
                 })
             }
             Relation::Derived(outs) => outs.find(name),
         }
+    }
+
+    /// Whether `alias.name` may be no column but a call of the function `name`; of a relation the catalogue tells.
+    pub fn may_lack(&self, name: &str) -> bool {
+        matches!(&self.relation, Relation::Derived(outs) if outs.may_lack(name))
     }
 
     /// What `alias.*` expands to.
@@ -329,25 +351,31 @@ fn unqualified(frames: &[Frame], name: &str) -> Meaning {
             .columns
             .extend(source.star().into_iter().flat_map(|entry| entry.columns));
     }
+    column_named(frames, name, meaning)
+}
+
+/// What a name means besides, where it is that of a column.
+pub(super) fn column_named(frames: &[Frame], name: &str, mut meaning: Meaning) -> Meaning {
     let tables = frames
         .iter()
         .flat_map(|frame| &frame.sources)
         .filter(|source| !source.hidden)
         .collect::<Vec<_>>();
     for (level, frame) in frames.iter().enumerate().rev() {
-        let mut found = false;
+        let mut is_certain = false;
         for source in frame.sources.iter().filter(|source| !source.hidden) {
             if let (Relation::Derived(_), Some(reached)) = (&source.relation, source.find(name)) {
                 meaning.columns.extend(reached.columns);
                 meaning.kind = worse(meaning.kind, reached.kind);
-                found = true;
+                is_certain |= reached.is_certain;
             }
         }
         let only_derived = frame
             .sources
             .iter()
             .all(|source| matches!(source.relation, Relation::Derived(_)));
-        if found && level + 1 == frames.len() && only_derived && !meaning.whole_row {
+        // A source that only may have the column leaves it to the queries around to have it.
+        if is_certain && level + 1 == frames.len() && only_derived && !meaning.whole_row {
             return meaning;
         }
     }
@@ -361,6 +389,7 @@ fn unqualified(frames: &[Frame], name: &str) -> Meaning {
                     .flat_map(|entry| entry.columns)
                     .collect(),
                 kind: OutputKind::Unknown,
+                is_certain: false,
             });
             meaning.columns.extend(reached.columns);
             meaning.kind = worse(meaning.kind, reached.kind);
@@ -395,11 +424,20 @@ fn qualified(frames: &[Frame], qualifier: &str, name: &str) -> Meaning {
         return meaning;
     };
     match source.find(name) {
-        Some(found) => Meaning {
-            columns: found.columns,
-            kind: found.kind,
-            ..Meaning::default()
-        },
+        Some(mut found) => {
+            let call = source.may_lack(name).then(|| name.to_owned());
+            if call.is_some() {
+                let row = source.star().into_iter().flat_map(|entry| entry.columns);
+                found.columns.extend(row);
+                found.kind = OutputKind::Unknown;
+            }
+            Meaning {
+                columns: found.columns,
+                kind: found.kind,
+                call,
+                ..Meaning::default()
+            }
+        }
         None => Meaning {
             columns: source
                 .star()
@@ -435,6 +473,18 @@ fn dotted(frames: &[Frame], schema: &str, table: &str, name: &str) -> Meaning {
         },
         ..Meaning::default()
     }
+}
+
+/// The relations `schema.table` can mean: PostgreSQL looks for the relation itself, whatever else has its name as an alias.
+pub(super) fn in_schema<'a>(frames: &'a [Frame], schema: &str, table: &str) -> Vec<&'a Source> {
+    frames
+        .iter()
+        .flat_map(|frame| &frame.sources)
+        .filter(|source| {
+            matches!(&source.relation, Relation::Table { table: known, .. } if known.name == table
+                && known.schema.as_deref().is_none_or(|known| known == schema))
+        })
+        .collect()
 }
 
 /// The innermost source visible under a name.

@@ -59,8 +59,11 @@ impl Walker {
                 ) {
                     self.function(&sample.method, sample.args.len());
                 }
-                self.list(&sample.args, Usage::Predicate);
-                self.optional(sample.repeatable.as_deref(), Usage::Predicate);
+                // What is sampled is told from outside: neither it nor its neighbours can be named.
+                self.without_sources(usize::MAX, |walker| {
+                    walker.list(&sample.args, Usage::Predicate);
+                    walker.optional(sample.repeatable.as_deref(), Usage::Predicate);
+                });
             }
             _ => self.unknown(),
         }
@@ -69,15 +72,23 @@ impl Walker {
 
     /// A subquery in FROM sees its neighbours only when it is LATERAL.
     pub(super) fn subquery_source(&mut self, select: &pb::SelectStmt, lateral: bool) -> Outs {
-        let neighbours = match self.frames.last_mut() {
-            Some(frame) if !lateral => std::mem::take(&mut frame.sources),
-            _ => Vec::new(),
-        };
-        let outs = self.select(select, Usage::Output);
-        if let Some(frame) = self.frames.last_mut().filter(|_| !lateral) {
-            frame.sources = neighbours;
+        let hidden = if lateral { 0 } else { usize::MAX };
+        self.without_sources(hidden, |walker| walker.select(select, Usage::Output))
+    }
+
+    /// Runs a part of the walk that does not see the first `count` sources of this query.
+    fn without_sources<T>(&mut self, count: usize, walk: impl FnOnce(&mut Self) -> T) -> T {
+        let seen = self.frames.last_mut().map_or_else(Vec::new, |frame| {
+            frame.sources.split_off(count.min(frame.sources.len()))
+        });
+        let hidden = self.frames.last_mut().map_or_else(Vec::new, |frame| {
+            std::mem::replace(&mut frame.sources, seen)
+        });
+        let result = walk(self);
+        if let Some(frame) = self.frames.last_mut() {
+            frame.sources.splice(0..0, hidden);
         }
-        outs
+        result
     }
 
     pub(super) fn range(&mut self, range: &pb::RangeVar) {
@@ -204,7 +215,10 @@ impl Walker {
                 );
             }
         }
-        self.optional(join.quals.as_deref(), Usage::Predicate);
+        // A condition sees the two sides of its join, and the queries around.
+        self.without_sources(before, |walker| {
+            walker.optional(join.quals.as_deref(), Usage::Predicate);
+        });
         if join.is_natural || !merged.is_empty() {
             if let Some(frame) = self.frames.last_mut() {
                 frame.merges = true;

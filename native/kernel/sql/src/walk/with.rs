@@ -13,6 +13,8 @@ use crate::facts::{Column, Output, OutputKind, Usage};
 #[derive(Debug)]
 pub(super) struct Recursion {
     pub name: String,
+    /// Tells it from others of its name, within it or around it.
+    pub number: usize,
     pub aliases: Vec<String>,
 }
 
@@ -41,8 +43,10 @@ impl Walker {
 
     pub(super) fn common_table(&mut self, cte: &pb::CommonTableExpr, recursive: bool) {
         let aliases = names::strings(&cte.aliascolnames);
+        self.recursions += 1;
         self.recursion = recursive.then(|| Recursion {
             name: cte.ctename.clone(),
+            number: self.recursions,
             aliases: aliases.clone(),
         });
         let outs = match cte
@@ -127,7 +131,7 @@ impl Walker {
         let mut settled = outs.clone().renamed(&recursion.aliases);
         for (index, entry) in settled.entries.iter_mut().enumerate() {
             // What a later round puts into a column comes round again: `close_recursion` follows it.
-            entry.columns.push(marker(&recursion.name, index));
+            entry.columns.push(marker(recursion.number, index));
         }
         let settled = Rc::new(settled);
         for frame in self.frames.iter_mut().rev() {
@@ -145,9 +149,9 @@ impl Walker {
 }
 
 /// Stands for what a recursive CTE delivers in one of its columns while its body is walked. No relation can have that name.
-fn marker(name: &str, index: usize) -> Column {
+fn marker(recursion: usize, index: usize) -> Column {
     Column {
-        schema: Some(name.to_owned()),
+        schema: Some(recursion.to_string()),
         table: Some(RECURSION.to_owned()),
         name: index.to_string(),
     }
@@ -161,37 +165,80 @@ pub(super) fn is_marker(column: &Column) -> bool {
     column.table.as_deref() == Some(RECURSION)
 }
 
-/// What each column of a recursive CTE is made of after any number of rounds.
-pub(super) fn close_recursion(outs: &mut Outs, name: &str) {
-    loop {
-        let before: Vec<Vec<Column>> = outs
+impl Walker {
+    /// Says what each column of a recursive CTE is made of after any number of rounds, and what its body did with it.
+    pub(super) fn close_recursion(&mut self, outs: &mut Outs, recursion: &Recursion) {
+        let number = recursion.number.to_string();
+        let is_own = |column: &Column| is_marker(column) && column.schema.as_ref() == Some(&number);
+        loop {
+            let before: Vec<Vec<Column>> = outs
+                .entries
+                .iter()
+                .map(|entry| entry.columns.clone())
+                .collect();
+            let mut changed = false;
+            for entry in &mut outs.entries {
+                let size = entry.columns.len();
+                let reached: Vec<Column> = entry
+                    .columns
+                    .iter()
+                    .filter(|column| is_own(column))
+                    .flat_map(|column| behind(column, &before))
+                    .collect();
+                self.work += reached.len();
+                entry.columns.extend(reached);
+                entry.columns.sort_unstable();
+                entry.columns.dedup();
+                changed |= entry.columns.len() != size;
+            }
+            if !changed || !self.has_work_left() {
+                break;
+            }
+        }
+        for entry in &mut outs.entries {
+            entry.columns.retain(|column| !is_own(column));
+        }
+        let closed: Vec<Vec<Column>> = outs
             .entries
             .iter()
             .map(|entry| entry.columns.clone())
             .collect();
-        let mut changed = false;
-        for entry in &mut outs.entries {
-            let reached: Vec<Column> = entry
+        // The body may have searched by what a later round has in a column, or handed it to something.
+        let used: Vec<(Column, Usage)> = self
+            .statement
+            .columns
+            .iter()
+            .filter(|(column, _)| is_own(column))
+            .cloned()
+            .collect();
+        for (column, usage) in used {
+            let reached = behind(&column, &closed);
+            self.work += reached.len();
+            self.statement
                 .columns
-                .iter()
-                .filter(|column| is_marker(column) && column.schema.as_deref() == Some(name))
-                .filter_map(|column| before.get(column.name.parse::<usize>().ok()?))
-                .flatten()
-                .cloned()
-                .collect();
-            let size = entry.columns.len();
-            entry.columns.extend(reached);
-            entry.columns.sort_unstable();
-            entry.columns.dedup();
-            changed |= entry.columns.len() != size;
+                .extend(reached.into_iter().map(|column| (column, usage)));
         }
-        if !changed {
-            break;
+        for tap in &mut self.taps {
+            let reached: Vec<Column> = tap
+                .iter()
+                .filter(|column| is_own(column))
+                .flat_map(|column| behind(column, &closed))
+                .collect();
+            self.work += reached.len();
+            tap.extend(reached);
         }
     }
-    for entry in &mut outs.entries {
-        entry
-            .columns
-            .retain(|column| !(is_marker(column) && column.schema.as_deref() == Some(name)));
+}
+
+/// What a marker stands for: a column of the recursive CTE, or all of them where its place is not certain.
+fn behind(marker: &Column, entries: &[Vec<Column>]) -> Vec<Column> {
+    match marker
+        .name
+        .parse::<usize>()
+        .ok()
+        .and_then(|at| entries.get(at))
+    {
+        Some(columns) => columns.clone(),
+        None => entries.iter().flatten().cloned().collect(),
     }
 }
