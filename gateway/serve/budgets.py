@@ -93,15 +93,18 @@ class SessionBudget:
         self._usage: dict[str, _Usage] = {"run": run, "session": _Usage()}
         self._clock_s = clock_s
 
-    def charge(self, obligations: Iterable[Obligation]) -> Excess | None:
-        """Count one statement; what it would exceed, in which case it is not counted. Raises UncountableError."""
+    def charge(self, obligations: Iterable[Obligation], inferences: int = 1) -> Excess | None:
+        """Count one message; what it would exceed, in which case it is not counted. Raises UncountableError.
+
+        `inferences` is how many of its statements compute with what is sensitive, where there is a budget for them.
+        """
         counted = [item for item in obligations if item.kind in COUNTED]
         for item in counted:
-            if (excess := self._find_excess(item)) is not None:
+            if (excess := self._find_excess(item, inferences)) is not None:
                 return excess
         kinds = {item.kind for item in counted}
         for usage in self._usage.values():
-            usage.inferences += "inference_budget" in kinds
+            usage.inferences += inferences if "inference_budget" in kinds else 0
         if "rate_limit" in kinds:
             self._usage["run"].note_sent(self._clock_s())
         return None
@@ -129,7 +132,7 @@ class SessionBudget:
             for usage in self._usage.values():
                 usage.rows.add(rows)
 
-    def _find_excess(self, item: Obligation) -> Excess | None:
+    def _find_excess(self, item: Obligation, inferences: int) -> Excess | None:
         if item.kind == "volume_limit":
             bound, scope = _count(item, "rows"), _scope(item)
             if self._usage[scope].rows.read() < bound:
@@ -137,9 +140,9 @@ class SessionBudget:
             return Excess(item.rule, f"this {scope} has received the {bound} rows it may", "ask for less, or for an exception")
         if item.kind == "inference_budget":
             bound, scope = _count(item, "statements"), _scope(item)
-            if self._usage[scope].inferences < bound:
+            if self._usage[scope].inferences + inferences <= bound:
                 return None
-            why = f"this {scope} has used its {bound} statements that compute with sensitive columns"
+            why = f"this {scope} may have {bound} statements that compute with sensitive columns, and has had {self._usage[scope].inferences}"
             return Excess(item.rule, why, "leave the sensitive columns out of expressions")
         bound, span_s = _count(item, "statements"), _count(item, "per_s")
         sent_at = self._usage["run"].sent_at or ()

@@ -64,6 +64,17 @@ def test_rows_are_counted_over_the_sessions_of_a_run(narrow, connect, mint):
     assert other_run.execute("select id from customers where id = 1").fetchall() == [(1,)]
 
 
+def test_every_statement_of_a_text_counts_that_computes_with_what_is_sensitive(narrow, connect):
+    connection = connect(running=narrow, dbname="narrow")
+    one = "select upper(ssn) from customers where id = 1"
+    with pytest.raises(psycopg.Error, match="limit reached") as caught:
+        connection.execute("; ".join([one, "select 1", one, one]))
+    assert "may have 2 statements that compute with sensitive columns, and has had 0" in caught.value.diag.message_detail
+    connection.execute(f"{one}; {one}; select 1")
+    with pytest.raises(psycopg.Error, match="limit reached"):
+        connection.execute(one)
+
+
 def test_a_limit_of_one_statement_names_its_rule(narrow, connect):
     connection = connect(running=narrow, dbname="few")
     assert len(connection.execute("select id from customers where id <= 2").fetchall()) == 2

@@ -402,6 +402,13 @@ def _may_yield(request: Action, sensitivity: Sensitivity, index: int) -> bool:
     return bool(statements[index].get("may_yield_sensitive", True)) if 0 <= index < len(statements) else True
 
 
+def count_inferences(action: Action | None) -> int:
+    """How many statements of an action compute with sensitive columns; at least one, since somebody asks for that."""
+    statements = () if action is None else action.facts.get("statements", ())
+    computing = [any(column["sensitive"] and column["use"] == "other" for column in each["columns"]) for each in statements]
+    return max(1, sum(computing))
+
+
 def _reads_own(request: Action, index: int) -> bool:
     """Whether a statement names a table the session made itself."""
     statements = request.facts.get("statements", ())

@@ -10,7 +10,7 @@ _HELD: Final = """
 held as materialized (
     with busy as materialized (
         select l.relation from pg_catalog.pg_locks l join pg_catalog.pg_database b on b.oid = l.database
-        where l.locktype = 'relation' and l.mode = 'AccessExclusiveLock' and b.datname = current_database()
+        where l.locktype = 'relation' and l.mode = 'AccessExclusiveLock' and b.datname = pg_catalog.current_database()
           and l.pid <> pg_catalog.pg_backend_pid())
     select relation from busy
     union select r.ev_class from pg_catalog.pg_rewrite r
@@ -22,7 +22,8 @@ who holds or wants one of these alone (a transaction that altered it, LOCK TABLE
 QUERIES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "session": """
-select current_database(), current_user, array_to_json(current_schemas(true))::text, current_setting('server_version_num')""",
+select pg_catalog.current_database(), current_user, pg_catalog.array_to_json(pg_catalog.current_schemas(true))::text,
+       pg_catalog.current_setting('server_version_num')""",
         "relations": """
 select c.oid, n.nspname, c.relname, c.relkind, c.relrowsecurity::int
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -34,7 +35,7 @@ join pg_catalog.pg_class c on c.oid = a.attrelid join pg_catalog.pg_namespace n 
 where a.attnum > 0 and not a.attisdropped and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and n.nspname !~ '^pg_(toast|temp)'""",
         "views": f"""
 with {_HELD}
-select oid, case when octet_length(definition) <= 524288 then definition end
+select oid, case when pg_catalog.octet_length(definition) <= 524288 then definition end
 from (select c.oid, case when c.oid not in (select relation from held) then pg_catalog.pg_get_viewdef(c.oid) end as definition
       from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
       where c.relkind in ('v', 'm') and c.oid >= 16384 and n.nspname !~ '^pg_(toast|temp)') as v""",  # noqa: S608 - a constant of this module
@@ -69,7 +70,7 @@ from pg_catalog.pg_operator o join pg_catalog.pg_namespace n on n.oid = o.oprnam
 where o.oid >= 16384""",
         "hooks": """
 select h.relation, h.kind, h.function, p.proname, n.nspname, l.lanname, p.prosecdef::int,
-       case when l.lanname in ('sql', 'plpgsql') and octet_length(p.prosrc) <= 65536 then p.prosrc end
+       case when l.lanname in ('sql', 'plpgsql') and pg_catalog.octet_length(p.prosrc) <= 65536 then p.prosrc end
 from (select tgrelid, 'trigger', tgfoid from pg_catalog.pg_trigger where not tgisinternal and tgenabled <> 'D'
       union select d.adrelid, 'default', r.refobjid from pg_catalog.pg_attrdef d join pg_catalog.pg_depend r
         on r.classid = 'pg_catalog.pg_attrdef'::regclass and r.objid = d.oid and r.refclassid = 'pg_catalog.pg_proc'::regclass
@@ -85,7 +86,7 @@ join pg_catalog.pg_proc p on p.oid = h.function and p.oid >= 16384
 join pg_catalog.pg_namespace n on n.oid = p.pronamespace join pg_catalog.pg_language l on l.oid = p.prolang""",
         "rules": f"""
 with {_HELD}
-select r.ev_class, r.rulename, case when octet_length(d.definition) <= 524288 then d.definition end
+select r.ev_class, r.rulename, case when pg_catalog.octet_length(d.definition) <= 524288 then d.definition end
 from pg_catalog.pg_rewrite r cross join lateral (
     select case when r.ev_class not in (select relation from held) then pg_catalog.pg_get_ruledef(r.oid) end as definition) d
 where r.ev_type <> '1' and r.ev_enabled <> 'D'""",  # noqa: S608 - a constant of this module

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.messages import Outcome, Refusal
 from gateway.pipeline import PipelineSession, Ruling
-from gateway.protocols.postgres import enforce
+from gateway.protocols.postgres import actions, enforce
 from gateway.protocols.postgres.events import FunctionCall, JudgedEvent, Parse
 from gateway.protocols.postgres.hold import find_loosened
 from gateway.protocols.postgres.large_objects import may_deliver
@@ -64,7 +64,7 @@ class LateChecks:
     def _charge(self, ruling: Ruling) -> Refusal | None:
         """Count a statement against what its session and run may do."""
         try:
-            excess = self._budget.charge(ruling.decision.obligations)
+            excess = self._budget.charge(ruling.decision.obligations, actions.count_inferences(ruling.action))
         except UncountableError as error:
             refusal = Refusal("denied", "policy.obligation", "statement refused", str(error), "", ruling.decision_id)
         else:

@@ -244,10 +244,13 @@ impl Walker {
     }
 }
 
-/// Whether a condition can be false for some row, as far as its form tells: not a constant, `x = x`, or one of them behind OR.
+/// Whether a condition can be false for some row, as far as its form tells: not one without a column, `x = x`, or one of them
+/// behind OR.
 fn selects(condition: &pb::Node) -> bool {
+    if is_constant(condition, 0) {
+        return false;
+    }
     match &condition.node {
-        Some(NodeEnum::AConst(_)) | None => false,
         Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(selects),
         Some(NodeEnum::BoolExpr(expression)) => match pb::BoolExprType::try_from(expression.boolop)
         {
@@ -261,7 +264,6 @@ fn selects(condition: &pb::Node) -> bool {
                 expression.lexpr.as_deref().map(|side| &side.node),
                 expression.rexpr.as_deref().map(|side| &side.node),
             ) {
-                (Some(Some(NodeEnum::AConst(_))), Some(Some(NodeEnum::AConst(_)))) => false,
                 (Some(Some(NodeEnum::ColumnRef(left))), Some(Some(NodeEnum::ColumnRef(right)))) => {
                     names::fields(&left.fields).0 != names::fields(&right.fields).0
                         || names::strings(&expression.name) != ["="]
@@ -272,6 +274,43 @@ fn selects(condition: &pb::Node) -> bool {
         _ => true,
     }
 }
+
+/// Whether an expression is the same for every row: it is made of constants and parameters alone.
+fn is_constant(node: &pb::Node, depth: usize) -> bool {
+    let all = |nodes: &[pb::Node]| nodes.iter().all(|node| is_constant(node, depth + 1));
+    let each = |node: Option<&pb::Node>| node.is_none_or(|node| is_constant(node, depth + 1));
+    if depth > MAX_CONSTANT_DEPTH {
+        return false;
+    }
+    match &node.node {
+        Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_))
+        | None => true,
+        Some(NodeEnum::TypeCast(cast)) => each(cast.arg.as_deref()),
+        Some(NodeEnum::CollateClause(collate)) => each(collate.arg.as_deref()),
+        Some(NodeEnum::AExpr(expression)) => {
+            each(expression.lexpr.as_deref()) && each(expression.rexpr.as_deref())
+        }
+        Some(NodeEnum::BoolExpr(expression)) => all(&expression.args),
+        Some(NodeEnum::NullTest(test)) => each(test.arg.as_deref()),
+        Some(NodeEnum::BooleanTest(test)) => each(test.arg.as_deref()),
+        Some(NodeEnum::FuncCall(call)) => all(&call.args),
+        Some(NodeEnum::CoalesceExpr(expression)) => all(&expression.args),
+        Some(NodeEnum::MinMaxExpr(expression)) => all(&expression.args),
+        Some(NodeEnum::RowExpr(row)) => all(&row.args),
+        Some(NodeEnum::AArrayExpr(array)) => all(&array.elements),
+        Some(NodeEnum::List(list)) => all(&list.items),
+        Some(NodeEnum::CaseExpr(case)) => {
+            each(case.arg.as_deref()) && all(&case.args) && each(case.defresult.as_deref())
+        }
+        Some(NodeEnum::CaseWhen(when)) => {
+            each(when.expr.as_deref()) && each(when.result.as_deref())
+        }
+        _ => false,
+    }
+}
+
+/// How deep a constant expression is looked into; nobody writes deeper ones.
+const MAX_CONSTANT_DEPTH: usize = 50;
 
 /// `x IS NULL OR x IS NOT NULL`.
 fn covers_null(arms: &[pb::Node]) -> bool {
