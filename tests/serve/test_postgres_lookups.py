@@ -112,6 +112,46 @@ async def test_a_change_is_seen_after_invalidation(make_cache, server):
     server.run("drop table made_later")
 
 
+async def test_nothing_is_kept_while_a_definition_is_under_way(make_cache):
+    """It can take effect at any moment, so that each statement needs a snapshot read after it came; those that wait share one."""
+    cache, other, announced = make_cache(), make_cache(), Announced()
+    other.join(cache)
+    await other.read(announced)
+    changes = [cache.begin_change(), other.begin_change()]
+    for change in changes:
+        assert other.current is None
+        await other.read(announced)
+        await other.read(announced)
+        change.end()
+        change.end()
+    assert announced.count == 5
+    cache.begin_change()
+    first = asyncio.ensure_future(cache.read(announced))
+    announced.made.clear()
+    await announced.made.wait()
+    await asyncio.gather(first, *(cache.read(announced) for _ in range(20)))
+    assert announced.count == 7
+
+
+async def test_names_are_moved_from_the_beginning_of_a_definition_for_whoever_asked_before_its_end(make_cache):
+    cache = make_cache()
+    before, change = cache.mark, cache.begin_change()
+    change.names |= {"customers"}
+    during = cache.mark
+    assert cache.moved_since(during) == {"customers"}
+    change.end()
+    assert cache.moved_since(before) == cache.moved_since(during) == {"customers"}
+    assert cache.moved_since(cache.mark) == frozenset()
+
+
+async def test_names_moved_beyond_a_bound_are_every_name(make_cache):
+    cache = make_cache()
+    before, change = cache.mark, cache.begin_change()
+    change.names |= {str(number) for number in range(lookups.MAX_MOVED + 1)}
+    change.end()
+    assert cache.moved_since(before) == {"*"}
+
+
 async def test_an_answer_overtaken_by_a_change_is_not_kept(make_cache):
     cache, announced = make_cache(), Announced()
 

@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from gateway.action import Action, Lookup
 from gateway.decision import Decision, Enforceable
@@ -30,11 +30,11 @@ from gateway.protocols.postgres.events import (
 )
 from gateway.protocols.postgres.large_objects import write_call
 from gateway.protocols.postgres.login import PINNED_SETTINGS, read_search_path
-from gateway.protocols.postgres.named import Change, SessionNames, find_moved, find_shifted
+from gateway.protocols.postgres.named import ANY_NAME, Change, SessionNames, find_moved, find_shifted, uses_moved
 from gateway.protocols.postgres.preview import choose_preview
 from gateway.protocols.postgres.sensitivity import find_sensitive
 from gateway.serve.postgres.hold import HeldWork
-from gateway.serve.postgres.lookups import CatalogCache
+from gateway.serve.postgres.lookups import MAX_MOVED, CatalogCache
 from gateway.serve.postgres.preview import PreviewQuestions
 
 logger = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ class PostgresDoor:
         "_checked",
         "_event",
         "_judged_by",
+        "_mark",
         "_may_hold",
         "_own_tables",
         "_previews",
@@ -71,7 +72,6 @@ class PostgresDoor:
         "_temporary",
         "changes",
         "facts",
-        "has_committed",
         "hold",
         "moved",
         "names",
@@ -98,12 +98,12 @@ class PostgresDoor:
         self.moved: frozenset[str] = frozenset()
         """Names that are uncertain until the transaction is over: `actions.MOVED`."""
         self._judged_by: CatalogSnapshot | None = None
+        self._mark = 0
         self._shifted: frozenset[str] = frozenset()
         self._renamed: frozenset[str] = frozenset()
         self._temporary: frozenset[str] = frozenset()
         """Names of temporary relations the session made; they come before all others and stand in no snapshot."""
         self._shadowing: frozenset[str] = frozenset()
-        self.has_committed = False
         self.session: PipelineSession | None = None
         self.hold: HeldWork | None = None
         self.facts: Mapping[str, object] = {}
@@ -150,6 +150,7 @@ class PostgresDoor:
         """The catalogue snapshot; a question to the server is recorded before it is asked. Raises TargetError, ConfigError."""
         if lookup.kind != CATALOG:
             raise ProtocolError("the gateway cannot look this up", why=lookup.kind)
+        self._mark = self._catalog.mark
         answer = await self._catalog.read(self._announce)
         if answer.snapshot is not self._checked:
             self._require_sensitive(answer.snapshot)
@@ -178,10 +179,10 @@ class PostgresDoor:
         snapshot = facts.get(CATALOG)
         if isinstance(snapshot, CatalogSnapshot):
             if self._judged_by is not None:
-                self._shifted |= find_shifted(self._judged_by, snapshot)
+                self._shifted = _bound(self._shifted | find_shifted(self._judged_by, snapshot))
             self._judged_by = snapshot
             self._shadowing = self._temporary & snapshot.name_schemas().keys()
-        moved = self.moved | self._shadowing
+        moved = self.moved | self._shadowing | self._catalog.moved_since(self._mark)
         # A portal runs a statement that was prepared before.
         moved = moved | self._shifted if isinstance(event, Execute) else moved
         self.facts = {**facts, actions.OWN_TABLES: self._own_tables, actions.MOVED: moved, actions.SHIFTED: self._shifted}
@@ -199,26 +200,22 @@ class PostgresDoor:
         if action is not None:
             statements = action.facts.get("statements", ())
             for statement in statements:
-                moved = find_moved(statement, self._judged_by, self.moved)
-                self.moved |= moved
+                moved = _find_moved(statement, self._judged_by, self.moved)
+                self.moved = _bound(self.moved | moved)
                 if statement["verb"] in {"rename", "alter_schema"}:
-                    self._renamed |= moved
+                    self._renamed = _bound(self._renamed | moved)
                 if "temporary" in statement["flags"]:
-                    self._temporary |= frozenset(statement.get("new_names", ()))
-                    self._shadowing |= moved
-            self.has_committed |= any(statement["verb"] == "commit" for statement in statements)
+                    self._temporary = _bound(self._temporary | frozenset(statement.get("new_names", ())))
+                    self._shadowing = _bound(self._shadowing | moved)
 
-    def settle(self, *, is_idle: bool) -> bool:
-        """The server is ready again, and outside a transaction where `is_idle`; whether what was defined may be in effect now."""
-        is_over = is_idle or self.has_committed  # COMMIT AND CHAIN leaves it in the next one
-        if is_idle:
-            self.names.settle()
+    def settle(self, *, is_under_way: bool) -> None:
+        """The server is outside a transaction; `is_under_way` tells that it has yet to answer what defines."""
+        self.names.settle()
+        if not is_under_way:
             # What was planned in the transaction may go on reading what its names stood for there.
-            self._shifted |= self._renamed
+            self._shifted = _bound(self._shifted | self._renamed)
             self._renamed = frozenset()
             self.moved = frozenset()
-        self.has_committed = False
-        return is_over
 
     async def preview(self, action: Action, decision: Decision) -> Mapping[str, object] | None:
         """The plan of the action just described, and its row count where policy asks for it."""
@@ -232,6 +229,11 @@ class PostgresDoor:
         if ruling.action is not None:
             count = len(ruling.action.facts.get("statements", ()))
             self.names.send(ruling.number, self.changes, ruling.action.effects, count)
+
+    def is_overtaken(self, action: Action) -> bool:
+        """Whether a relation the action just described names has become another one since, or is about to."""
+        moved = self._catalog.moved_since(self._mark)
+        return bool(moved) and any(uses_moved(statement, moved) for statement in action.facts.get("statements", ()))
 
     def concerns_names(self, action: Action) -> bool:
         """Whether the action just described makes, ends or uses a name of the session: the same text may mean another thing later."""
@@ -317,6 +319,15 @@ _EMPTIES_PATH: Final = re.compile(
 
 def _never() -> bool:
     return False
+
+
+def _bound(names: frozenset[str]) -> frozenset[str]:
+    return names if len(names) <= MAX_MOVED else frozenset({ANY_NAME})
+
+
+def _find_moved(statement: Mapping[str, Any], snapshot: CatalogSnapshot | None, moved: frozenset[str]) -> frozenset[str]:
+    """As `find_moved`; what a transaction did that was prepared in two steps is not known here."""
+    return frozenset({ANY_NAME}) if statement["verb"] == "commit_prepared" else find_moved(statement, snapshot, moved)
 
 
 READ_ONLY_PINS: Final = frozenset({"transaction_read_only", "default_transaction_read_only"})

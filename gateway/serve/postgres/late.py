@@ -34,6 +34,13 @@ class LateChecks:
             self._session.finish(ruling, Outcome("cancelled", error_code="57014"))
             what, why = "statement cancelled", "the client stopped waiting for it"
             return Refusal("cancelled", "agent.cancelled", what, why, "run it again", ruling.decision_id)
+        if ruling.action is not None and self._door.is_overtaken(ruling.action):
+            self._session.finish(ruling, Outcome("refused", error_code=enforce.SQLSTATES["protocol"]))
+            what, why = (
+                "definitions change meanwhile",
+                "a relation the statement names is being renamed, moved, dropped or defined anew",
+            )
+            return Refusal("protocol", "postgres.overtaken", what, why, "run it again", ruling.decision_id)
         if pins := self._find_pins(event, ruling):
             self._session.finish(ruling, Outcome("refused", error_code=enforce.SQLSTATES["protocol"]))
             what, why = (

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from sealgate_native.postgres import FrameReader, ProtocolViolation, decode_error, encode_query
 
 from gateway.errors import TargetError
 from gateway.protocols.postgres.catalog import QUERIES, CatalogSnapshot, build_snapshot
+from gateway.protocols.postgres.named import ANY_NAME
 from gateway.serve.postgres.upstream import Upstream
 
 MAX_LOOKUP_MESSAGE_BYTES: Final = 1 << 20
@@ -27,6 +28,9 @@ LOCK_TIMEOUT_MS: Final = 500
 """A question that waits for a lock this long is asked anew: it knew of nobody who holds one, and leaves out then what is held."""
 
 LOCK_NOT_AVAILABLE: Final = "55P03"
+
+MAX_MOVED: Final = 1_000
+"""Names remembered as moved lately; beyond it every name counts as moved."""
 
 MAX_LOOKUP_BYTES: Final = 256 << 20
 """Largest whole answer: a catalogue of about a million columns."""
@@ -95,6 +99,56 @@ class Answer:
     fetched_ns: int = 0
 
 
+@dataclass(slots=True, eq=False)
+class _Database:
+    """What the caches of one database have in common.
+
+    Attributes:
+        changes: those under way, see `CatalogCache.begin_change`.
+        ended: how many have ended.
+        moved: how many had ended when one that moved this name did.
+        watches: what sessions left behind to be waited for.
+    """
+
+    caches: set[CatalogCache]
+    changes: set[Change] = field(default_factory=set)
+    ended: int = 0
+    moved: dict[str, int] = field(default_factory=dict)
+    watches: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def forget(self) -> None:
+        for cache in self.caches:
+            cache._forget()  # noqa: SLF001 - of the same module
+
+
+class Change:
+    """Definitions under way, which can take effect at any moment. Ends once.
+
+    Attributes:
+        names: bare names for which another relation may answer then.
+    """
+
+    __slots__ = ("_database", "names")
+
+    def __init__(self, database: _Database) -> None:
+        self.names: frozenset[str] = frozenset()
+        self._database = database
+        database.changes.add(self)
+        database.forget()
+
+    def end(self) -> None:
+        """What they made of the catalogue stays from now on: what was read before counts no more."""
+        database = self._database
+        if self not in database.changes:
+            return
+        database.changes.remove(self)
+        database.ended += 1
+        database.moved.update(dict.fromkeys(self.names, database.ended))
+        if len(database.moved) > MAX_MOVED:
+            database.moved = {ANY_NAME: database.ended}
+        database.forget()
+
+
 class CatalogCache:
     """The snapshots of one connection's server.
 
@@ -120,9 +174,10 @@ class CatalogCache:
         self._upstream: Upstream | None = None
         self._snapshot: CatalogSnapshot | None = None
         self._last: CatalogSnapshot | None = None
+        self._last_began = 0.0
         self._taken_at = 0.0
         self._generation = 0
-        self._family: set[CatalogCache] = {self}
+        self._database = _Database({self})
         self._lock = asyncio.Lock()
 
     @property
@@ -134,8 +189,31 @@ class CatalogCache:
 
     def invalidate(self) -> None:
         """Forget the snapshot: definitions may have changed. A question under way will not be kept either."""
-        for cache in self._family:
-            cache._forget()  # noqa: SLF001 - of the same class
+        self._database.forget()
+
+    def begin_change(self) -> Change:
+        """Definitions are about to be sent. Until they have ended every statement is judged by a snapshot read after it came."""
+        return Change(self._database)
+
+    @property
+    def mark(self) -> int:
+        """A point in time for `moved_since`."""
+        return self._database.ended
+
+    def moved_since(self, mark: int) -> frozenset[str]:
+        """Names for which another relation may answer than a snapshot says that was asked for at `mark`, or may do so at any moment."""
+        database = self._database
+        if not database.changes and database.ended == mark:
+            return frozenset()
+        lately = (name for name, at in database.moved.items() if at > mark)
+        return frozenset(lately).union(*(change.names for change in database.changes))
+
+    def watch(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have something waited for that a session left behind, until the gateway stops."""
+        watches = self._database.watches
+        task = asyncio.get_running_loop().create_task(work)
+        watches.add(task)
+        task.add_done_callback(watches.discard)
 
     def _forget(self) -> None:
         self._generation += 1
@@ -150,13 +228,13 @@ class CatalogCache:
 
     def join(self, other: CatalogCache) -> None:
         """Speak of the same database as `other`, with another search path: definitions that change change for both."""
-        other._family.add(self)
-        self._family = other._family
+        other._database.caches.add(self)
+        self._database = other._database
 
     def leave(self) -> None:
         """Undo `join`."""
-        self._family.discard(self)
-        self._family = {self}
+        self._database.caches.discard(self)
+        self._database = _Database({self})
 
     async def read(self, announce: Callable[[], Awaitable[None]]) -> Answer:
         """The snapshot, asked for where none is at hand; `announce` runs before the first byte of a question.
@@ -166,8 +244,11 @@ class CatalogCache:
         snapshot = self.current
         if snapshot is not None:
             return Answer(snapshot)
+        asked_at = time.monotonic()
         async with self._lock:
             snapshot = self.current
+            if snapshot is None and self._last_began >= asked_at:
+                snapshot = self._last  # not kept, and yet read for whoever waits
             if snapshot is not None:
                 return Answer(snapshot)
             await announce()
@@ -191,7 +272,8 @@ class CatalogCache:
             self._drop()
             raise
         snapshot = self._last = self._share(snapshot)
-        if generation == self._generation:
+        self._last_began = began
+        if generation == self._generation and not self._database.changes:
             self._snapshot, self._taken_at = snapshot, began
         return snapshot
 
@@ -233,7 +315,9 @@ class CatalogCache:
             self._upstream = None
 
     def close(self) -> None:
-        """Close the connection questions run on."""
+        """Close the connection questions run on, and wait for nothing any more."""
+        for task in self._database.watches:
+            task.cancel()
         if self._upstream is not None:
             self._upstream.close()
             self._upstream = None

@@ -13,7 +13,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final
+from typing import Any
 
 from sealgate_native.postgres import ProtocolViolation, Session, encode_error
 
@@ -48,6 +48,7 @@ from gateway.serve.budgets import SessionBudget
 from gateway.serve.cell_masking import CellMasking
 from gateway.serve.listeners import Wire
 from gateway.serve.memory import MemoryReturn
+from gateway.serve.postgres.changes import Changes
 from gateway.serve.postgres.cursors import CursorRows
 from gateway.serve.postgres.door import CATALOG, PostgresDoor
 from gateway.serve.postgres.endings import (
@@ -77,9 +78,6 @@ from gateway.serve.postgres.upstream import Upstream
 
 logger = logging.getLogger(__name__)
 
-DEFINING_EFFECTS: Final = frozenset({"define", "privilege", "execute", "unknown"})
-"""Effects after which the catalogue may mean something else."""
-
 
 class PostgresSession:
     """Carries one logged-in agent's session until it ends. Make it, then `await run()`."""
@@ -92,11 +90,11 @@ class PostgresSession:
         "_budget",
         "_catalog",
         "_catalog_digest",
+        "_changes",
         "_client",
         "_cursors",
         "_door",
         "_ending",
-        "_has_defined",
         "_has_heard_fatal",
         "_hold",
         "_is_cancelled",
@@ -153,10 +151,11 @@ class PostgresSession:
             open_gate=self._open_gate, may_pass=self._may_pass, lose=self._lose, loans=loans, find_loan=self._find_loan,
         )  # fmt: skip
         self._actions = OpenActions(limits.max_statements, self._known.adopt)
+        self._changes = Changes(catalog)
         self._cursors = CursorRows()
         self._abandoned = asyncio.Event()
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
-        self._is_judging = self._is_cancelled = self._is_stopping = self._has_defined = self._has_heard_fatal = False
+        self._is_judging = self._is_cancelled = self._is_stopping = self._has_heard_fatal = False
         self._catalog_digest: str | None = None
         self._began_at = time.monotonic()
 
@@ -181,7 +180,7 @@ class PostgresSession:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._upstream.close()
+            self._changes.close(self._upstream, is_busy=self._kernel.pending > 0)
             self._client.close()
             await self._close_record(ending)
             self._traffic.free()
@@ -261,17 +260,17 @@ class PostgresSession:
         self._cursors.begin(self._door.changes)
         if self._door.names.needs_settling:
             self._kernel.report_ready(is_wanted=True)
-        if not opened.effects & DEFINING_EFFECTS:
-            self._known.learn(event, opened)
-        if opened.effects & DEFINING_EFFECTS:
-            self._has_defined = True
+        if self._changes.send(ruling, self._door.moved):
+            self._known.forget()  # a COMMIT must not pass unseen
             self._kernel.report_ready(is_wanted=True)
-            self._catalog.invalidate()
+        else:
+            self._known.learn(event, opened)
         if self._hold.note_sent(ruling) or ruling.action is None or enforce.can_quote_sensitive(ruling.action):
             self._kernel.hide_texts()
         if not self._kernel.forward(event.id, ruling.number):
             # The server failed the pipeline meanwhile and would have skipped the message; so did the kernel.
             self._session.finish(self._actions.take(ruling.number).ruling, Outcome("cancelled"))
+            self._changes.end(ruling.number)
         if self._hold.has_run:
             self._traffic.send(await self._hold.keep())
 
@@ -328,6 +327,7 @@ class PostgresSession:
                 self._has_heard_fatal |= event.is_fatal
                 self._actions.note_error(event)
             case ActionEnd():
+                self._changes.end(event.action)
                 self._door.names.end(event.action, is_completed=event.status in {"completed", "suspended"})
                 await self._hold.note_end(event.action, self._session, is_completed=event.status == "completed")
                 if (ended := self._actions.end(event)) is not None:
@@ -390,13 +390,11 @@ class PostgresSession:
 
     def _settle(self, event: Ready) -> None:
         is_idle = self._kernel.pending == 0
-        is_over = self._door.settle(is_idle=event.status == "I")
+        self._changes.settle(event.status)
         if event.status == "I":
+            self._door.settle(is_under_way=self._changes.is_under_way)
             self._hold.settle()
-        if is_over and self._has_defined:
-            self._catalog.invalidate()
-            self._has_defined = event.status != "I"
-        is_wanted = self._has_defined or self._is_stopping or self._ending.done()
+        is_wanted = self._changes.is_open or self._is_stopping or self._ending.done()
         is_wanted |= self._door.names.needs_settling or self._hold.is_open
         self._kernel.report_ready(is_wanted=is_wanted)
         self._end_if_stopping()

@@ -92,9 +92,13 @@ class Upstream:
                 finally:
                     wire.close()
 
+    def say_goodbye(self) -> None:
+        """Ask the server to close, once it is done with what it was sent before."""
+        self.wire.write(encode_message("X", b""))
+
     def close(self) -> None:
         """Say good-bye and close."""
-        self.wire.write(encode_message("X", b""))
+        self.say_goodbye()
         self.wire.close()
 
 
