@@ -12,7 +12,7 @@ import functools
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import orjson
@@ -109,6 +109,7 @@ class Action:
         canonical: what the approval digest covers of this action (design section 3), JSON-able, no session, time or ids.
         response: facts of the answer, in the response phase only.
         harmless_read: effects are exactly {"read"} and every function is known harmless, so release point (b) applies.
+        terms: what an approval covers beside `canonical`, and the digest of other records does not: what the session makes of the action.
         title: what a person would call the action, structure only; None where facts name its statements.
     """
 
@@ -119,6 +120,7 @@ class Action:
     facts: Mapping[str, Any]
     payload: Mapping[str, Any] = field(default_factory=dict)
     canonical: Mapping[str, Any] = field(default_factory=dict)
+    terms: Mapping[str, Any] = field(default_factory=dict)
     response: Mapping[str, Any] | None = None
     parse_status: ParseStatus = "ok"
     parse_reason: str | None = None
@@ -176,6 +178,11 @@ def build_input(action: Action, subject: Subject, resource: Resource, context: C
         ),
         **{action.protocol: protocol},
     )
+
+
+def cover(action: Action) -> Action:
+    """The action as its reviewers are shown it and as their approval covers it: with its terms."""
+    return replace(action, canonical={**action.canonical, **action.terms}) if action.terms else action
 
 
 def compute_action_digest(action: Action, subject: Subject, resource: Resource) -> bytes:

@@ -51,12 +51,12 @@ from gateway.parts import (
     TranscriptWriter,
 )
 from gateway.recording import (
-    MAX_RECORDED_INPUT_BYTES,
     describe_outcome,
     fit_facts,
     is_durable,
     name_effects,
     wait_until_durable,
+    write_input,
 )
 from gateway.refusal import Ticket, new_decision_id, refuse_decision, refuse_fault, refuse_unrecorded
 from gateway.review import Judged, Review, Wait, refuse_held
@@ -451,13 +451,7 @@ class PipelineSession:
     ) -> dict[str, Any]:
         decision = judged.decision
         masked, detected = self.pipeline.mask_document(document)
-        recorded = orjson.dumps(masked, option=orjson.OPT_SORT_KEYS)
-        if len(recorded) > MAX_RECORDED_INPUT_BYTES:
-            raise LimitExceededError(
-                "the action is too large to be recorded",
-                why=f"its description has {len(recorded)} bytes; a record holds {MAX_RECORDED_INPUT_BYTES}",
-                fix="send less at once, for instance with COPY",
-            )
+        recorded = write_input(masked)
         fields: dict[str, Any] = {
             "decision_id": ruling.decision_id,
             "phase": action.phase,

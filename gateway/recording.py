@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
 
 from gateway.action import Action
-from gateway.errors import EvidenceUnavailableError
+from gateway.errors import EvidenceUnavailableError, LimitExceededError
 from gateway.messages import Outcome
 from gateway.parts import Receipt
 
@@ -28,6 +29,18 @@ def fit_facts(action: Action) -> dict[str, Any]:
     """The facts where a leaf can hold them; larger ones stay in the encrypted input."""
     size = len(orjson.dumps([action.facts, action.response]))
     return dict(action.facts) if size <= MAX_RECORDED_FACTS_BYTES else {"omitted_bytes": size}
+
+
+def write_input(document: Mapping[str, Any]) -> bytes:
+    """An input document as its chunk holds it. Raises LimitExceededError where none does."""
+    written = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+    if len(written) > MAX_RECORDED_INPUT_BYTES:
+        raise LimitExceededError(
+            "the action is too large to be recorded",
+            why=f"its description has {len(written)} bytes; a record holds {MAX_RECORDED_INPUT_BYTES}",
+            fix="send less at once, for instance with COPY",
+        )
+    return written
 
 
 def describe_outcome(outcome: Outcome) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from gateway.action import Action, Resource, Subject, compute_action_digest
+from gateway.action import Action, Resource, Subject, compute_action_digest, cover
 from gateway.decision import Decision, fail_closed
 from gateway.messages import Refusal
 from gateway.parts import ApprovalDesk, DecisionPoint, Door, Grant, Held, HoldingDoor, PreviewingDoor
@@ -96,12 +96,12 @@ class Review:
 
     async def seek(self, action: Action, door: Door, decision: Decision, decision_id: str, wait: Wait) -> Judged:
         """Find or make the request for exactly this action, wait where waiting is safe, and decide again with the grant."""
-        session = self.session
+        session, covered = self.session, cover(action)
         ticket = await session.desk.request(
             subject=session.subject,
             resource=session.resource,
-            action=action,
-            digest=compute_action_digest(action, session.subject, session.resource),
+            action=covered,
+            digest=compute_action_digest(covered, session.subject, session.resource),
             decision=decision,
             session_id=session.id,
         )

@@ -36,6 +36,7 @@ from gateway.protocols.postgres.named import (
 from gateway.protocols.postgres.sensitivity import Sensitivity, find_sensitive
 from gateway.protocols.postgres.shapes import Shape, UserTypes
 from gateway.protocols.postgres.statements import Described, describe_statement
+from gateway.protocols.postgres.type_names import name_types
 
 if TYPE_CHECKING:
     from sealgate_native.sql import Statement as Analyzed
@@ -51,6 +52,9 @@ MOVED: Final = "postgres.moved"
 
 SHIFTED: Final = "postgres.shifted"
 """Among the facts: bare names that stood for another relation before, which a statement prepared then may still read."""
+
+VALUES: Final = "postgres.values"
+"""Among the facts: the settings of the session that change what values its texts stand for."""
 
 _UNCERTAIN: Final = (
     "a relation it names was renamed, moved, dropped or defined anew; end the transaction first, and prepare in a new session"
@@ -87,6 +91,7 @@ class Statement:
 
     Attributes:
         params: decoded values of the bound parameters: None, text, or a JSON value that holds the bytes.
+        types: OIDs of the parameters' types as far as they are known; 0 where the server infers one.
         mode: "simple" or "extended" query, or "copy" for what follows a COPY.
         prepares: the name a Parse message gives it; None where it is run.
     """
@@ -95,6 +100,7 @@ class Statement:
     params: tuple[object, ...] = ()
     mode: Literal["simple", "extended", "copy"] = "simple"
     prepares: str | None = None
+    types: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +165,7 @@ def describe_in_session(
         facts=_request_facts(statement, settings, snapshot, judged.described),
         payload=_payload(statement, used),
         canonical=_canonical(statement, settings, snapshot, used),
+        terms=_terms(statement, facts),
         parse_status="ok" if judged.failure is None else "failed",
         parse_reason=judged.failure,
         harmless_read=judged.failure is None and all(each.is_harmless for each in judged.described),
@@ -243,7 +250,11 @@ def _read_changes(statement: Statement, judged: _Judged, snapshot: CatalogSnapsh
         return tuple(change for analyzed in judged.named for change in read_changes(analyzed, snapshot))
     if not statement.prepares or judged.only is None:
         return ()
-    return (Definition("prepared", statement.prepares, judged.only, None if snapshot is None else snapshot.digest),)
+    analyzed = judged.only
+    if any(statement.types):
+        # The types are part of what the name stands for, and of what reviewers of its EXECUTE read.
+        analyzed = {**analyzed, "text": f"{analyzed['text']}\n-- parameters: {', '.join(name_types(statement.types))}"}
+    return (Definition("prepared", statement.prepares, analyzed, None if snapshot is None else snapshot.digest),)
 
 
 def _payload(statement: Statement, used: Sequence[Definition]) -> dict[str, Any]:
@@ -305,6 +316,15 @@ def _fits(output: Mapping[str, Any], relation: Relation | None, attnum: int) -> 
         return False
     origin = {"schema": relation.schema, "table": relation.name, "column": column.name}
     return origin in output["origins"]
+
+
+def _terms(statement: Statement, facts: Mapping[str, object]) -> dict[str, Any]:
+    """What an approval covers beside: the same text and parameters are other values in other types, and under other settings."""
+    values = facts.get(VALUES)
+    return {
+        **({"types": name_types(statement.types)} if statement.types else {}),
+        **({"settings": dict(values)} if isinstance(values, Mapping) else {}),
+    }
 
 
 def describe_rows(
@@ -388,6 +408,7 @@ def _response(request: Action, columns: list[dict[str, Any]]) -> Action:
         facts=request.facts,
         payload=request.payload,
         canonical=request.canonical,
+        terms=request.terms,
         response={"columns": columns},
         parse_status=request.parse_status,
         parse_reason=request.parse_reason,

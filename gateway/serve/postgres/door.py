@@ -36,6 +36,7 @@ from gateway.protocols.postgres.sensitivity import find_sensitive
 from gateway.serve.postgres.hold import HeldWork
 from gateway.serve.postgres.lookups import MAX_MOVED, CatalogCache
 from gateway.serve.postgres.preview import PreviewQuestions
+from gateway.serve.postgres.values import SessionValues
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class PostgresDoor:
         "_catalog",
         "_checked",
         "_event",
+        "_is_settled",
         "_judged_by",
         "_mark",
         "_may_hold",
@@ -77,6 +79,7 @@ class PostgresDoor:
         "names",
         "search_path",
         "session",
+        "values",
     )
 
     def __init__(
@@ -109,12 +112,17 @@ class PostgresDoor:
         self.facts: Mapping[str, object] = {}
         """What the last described event was described with; its results are described with the same."""
         self.names = SessionNames()
+        self.values = SessionValues()
+        self._is_settled: Callable[[], bool] = _never
         self.changes: tuple[Change, ...] = ()
         """The names the last described event makes or ends."""
 
-    def begin(self, session: PipelineSession, may_be_portal: Callable[[str], bool]) -> None:
-        """Whose door this is, and how to tell whether a Bind may have given a name to a portal."""
+    def begin(
+        self, session: PipelineSession, may_be_portal: Callable[[str], bool], is_settled: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Whose door this is, how to tell whether a Bind may have given a name to a portal, and whether no reply is awaited."""
         self.session = session
+        self._is_settled = is_settled
         self.names.may_be_portal = may_be_portal
 
     def close(self) -> None:
@@ -123,7 +131,7 @@ class PostgresDoor:
         A session and its parts know one another. Parts that know it no longer are freed with it at once, and so is the snapshot it was
         last judged by; otherwise they wait until Python looks for cycles among old objects, which a busy worker does every few minutes.
         """
-        self._may_hold = _never
+        self._may_hold = self._is_settled = _never
         if self.hold is not None:
             self.hold.close()
 
@@ -185,7 +193,13 @@ class PostgresDoor:
         moved = self.moved | self._shadowing | self._catalog.moved_since(self._mark)
         # A portal runs a statement that was prepared before.
         moved = moved | self._shifted if isinstance(event, Execute) else moved
-        self.facts = {**facts, actions.OWN_TABLES: self._own_tables, actions.MOVED: moved, actions.SHIFTED: self._shifted}
+        self.facts = {
+            **facts,
+            actions.OWN_TABLES: self._own_tables,
+            actions.MOVED: moved,
+            actions.SHIFTED: self._shifted,
+            actions.VALUES: self.values.describe(is_settled=self._is_settled()),
+        }
         self.changes, self._event = (), event
         action, self.changes = actions.describe_in_session(read_statement(event), self.facts, self._settings, self.names)
         return action
@@ -194,6 +208,8 @@ class PostgresDoor:
         """Remember the tables an allowed action makes: temporary ones, and those of an open transaction, are in no snapshot."""
         if isinstance(self._event, Parse):
             return  # its Execute does
+        if action is not None:
+            self.values.note_sent(action, is_alone=self._may_hold())
         if action is not None and len(self._own_tables) < MAX_OWN_TABLES:
             made = (actions.find_made_tables(statement) for statement in action.facts.get("statements", ()))
             self._own_tables = self._own_tables.union(*made)
@@ -367,9 +383,10 @@ def read_statement(event: JudgedEvent) -> Statement:
         case Query():
             return Statement(event.sql, (), "simple")
         case Parse():
-            return Statement(event.sql, (), "extended", prepares=event.statement)
+            return Statement(event.sql, (), "extended", prepares=event.statement, types=event.param_oids)
         case Execute():
-            return Statement(event.sql, tuple(parameter.as_value() for parameter in event.params), "extended")
+            params = tuple(parameter.as_value() for parameter in event.params)
+            return Statement(event.sql, params, "extended", types=tuple(parameter.type_oid for parameter in event.params))
         case FunctionCall():
             return Statement(write_call(event), tuple(parameter.as_value() for parameter in event.params), "extended")
         case Undecodable():

@@ -141,7 +141,6 @@ class PostgresSession:
             error_detectors=masking.find_detectors(masking.always),
             record_limit_bytes=limits.record_limit_bytes,
         )
-        self._door.begin(session, self._kernel.may_be_portal)
         self._kernel.report_ready(is_wanted=False)
         self._beside = Beside(upstream, limits.max_message_bytes)
         self._hold = self._door.hold = HeldWork(self._kernel, self._beside, self._is_idle, upstream, self._lose_target)
@@ -150,6 +149,7 @@ class PostgresSession:
             client, upstream.wire, self._kernel, session,
             open_gate=self._open_gate, may_pass=self._may_pass, lose=self._lose, loans=loans, find_loan=self._find_loan,
         )  # fmt: skip
+        self._door.begin(session, self._kernel.may_be_portal, self._traffic.is_answered)
         self._actions = OpenActions(limits.max_statements, self._known.adopt)
         self._changes = Changes(catalog)
         self._cursors = CursorRows()
@@ -334,6 +334,7 @@ class PostgresSession:
                     self._session.finish(*ended)
             case ParameterStatus():
                 check_pin(event)
+                self._door.values.note_reported(event.name, event.value)
             case Ready():
                 self._settle(event)
             case CopyIn():

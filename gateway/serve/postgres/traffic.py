@@ -163,6 +163,10 @@ class Traffic:
         if self.is_in_flight and self._kernel.is_settled:
             self.is_in_flight = False
 
+    def is_answered(self) -> bool:
+        """Whether no reply is awaited; the client may have more to send of what it began."""
+        return self._kernel.pending == 0 or not self.is_in_flight
+
     async def push(self) -> None:
         """Send what the kernel has for the server, behind its records. Raises EvidenceUnavailableError."""
         self.send(self._kernel.take_to_server())
