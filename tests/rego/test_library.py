@@ -13,7 +13,8 @@ from gateway.policy.bundle import Module, load_bundle, read_tree
 from gateway.policy.catalogue import render_catalogue
 from gateway.policy.checks import check_bundle
 from gateway.policy.heads import bind_heads
-from gateway.protocols.postgres.actions import SqlSettings, Statement, describe, describe_rows
+from gateway.protocols.postgres.actions import SqlSettings, Statement, describe
+from gateway.protocols.postgres.results import describe_rows
 
 ROOT = Path(__file__).parents[2]
 REGO = ROOT / "rego"

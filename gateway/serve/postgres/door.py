@@ -14,7 +14,7 @@ from gateway.errors import ConfigError, ProtocolError
 from gateway.messages import Refusal
 from gateway.parts import Held
 from gateway.pipeline import PipelineSession, Ruling
-from gateway.protocols.postgres import actions
+from gateway.protocols.postgres import actions, results
 from gateway.protocols.postgres.actions import SqlSettings, Statement
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.enforce import ENFORCEABLE, READ_ONLY_ENFORCEABLE
@@ -301,11 +301,11 @@ class PostgresDoor:
     def describe_rows(self, request: Action, event: RowDescription, facts: Mapping[str, object]) -> Action:
         """The response-phase action of a described result."""
         fields = [asdict(item) for item in event.fields]
-        return actions.describe_rows(request, fields, facts, self._settings, index=event.index)
+        return results.describe_rows(request, fields, facts, self._settings, index=event.index)
 
     def describe_copy(self, request: Action, event: CopyOut, facts: Mapping[str, object]) -> Action:
         """The response-phase action of a COPY TO STDOUT."""
-        return actions.describe_copy_out(request, len(event.columns), facts, self._settings, index=event.index)
+        return results.describe_copy_out(request, len(event.columns), facts, self._settings, index=event.index)
 
 
 PINS: Final = frozenset({"search_path", *PINNED_SETTINGS})

@@ -17,11 +17,10 @@ from gateway.protocols.postgres.actions import (
     SqlSettings,
     Statement,
     describe,
-    describe_copy_out,
-    describe_rows,
     lookups,
 )
 from gateway.protocols.postgres.catalog import QUERIES, CatalogSnapshot, build_snapshot
+from gateway.protocols.postgres.results import describe_copy_out, describe_rows
 from gateway.testing.postgres import find_embedded, start_postgres
 
 SCHEMA = """

@@ -6,9 +6,10 @@ import psycopg
 import pytest
 
 from gateway.action import Action
-from gateway.protocols.postgres.actions import CATALOG, SqlSettings, Statement, describe_in_session, describe_rows
+from gateway.protocols.postgres.actions import CATALOG, SqlSettings, Statement, describe_in_session
 from gateway.protocols.postgres.catalog import QUERIES, build_snapshot
 from gateway.protocols.postgres.named import MAX_NAMES, UNTRACKED, SessionNames
+from gateway.protocols.postgres.results import describe_rows
 from gateway.testing.postgres import start_postgres
 
 SETTINGS = SqlSettings("core", "postgres", "postgres", ("public.people.ssn",))
