@@ -130,6 +130,16 @@ class World:
         """Rows straight from the server."""
         return self._owners[database].execute(sql).fetchall()
 
+    def describe(self, database, sql):
+        """Description and rows of a query straight from the server."""
+        cursor = self._owners[database].execute(sql)
+        result = cursor.pgresult
+        fields = [
+            {"name": column.name, "table_oid": result.ftable(at), "attnum": result.ftablecol(at), "type_oid": column.type_code}
+            for at, column in enumerate(cursor.description)
+        ]
+        return fields, cursor.fetchall()
+
     def read_state(self, database):
         """Everything a statement could have changed, in one text."""
         files = sorted(str(path) for path in (self._server.data_dir.parent).glob("*.leak"))
