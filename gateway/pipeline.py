@@ -25,6 +25,7 @@ from typing import Any, Final, Literal
 import orjson
 from sealgate_native.record import Counters, Drafts
 
+from evidence.errors import RecordTooLargeError
 from gateway.action import (
     Action,
     Context,
@@ -52,6 +53,7 @@ from gateway.parts import (
 )
 from gateway.recording import (
     describe_outcome,
+    fit_decision,
     fit_facts,
     is_durable,
     name_effects,
@@ -394,12 +396,17 @@ class PipelineSession:
         try:
             try:
                 kind, fields = await self._make_record(judged, ruling, request)
-            except LimitExceededError as error:  # an action too large to be recorded is refused, and that is recorded
+                record = self.recorder.append(kind, fields)
+            except (
+                LimitExceededError,
+                RecordTooLargeError,
+            ) as error:  # an action too large to be recorded is refused, and that is recorded
                 judged = Judged(*_faulted(error, action, decision_id))
                 ruling = self._rule(action, judged, decision_id, number)
                 kind, fields = "refusal", self._refusal_fields(judged, ruling)
+                record = self.recorder.append(kind, fields)
             self.counted.add(refused=judged.refusal is not None)
-            self._last = self.recorder.append(kind, fields)
+            self._last = record
             ruling = replace(ruling, recorded=self._keep(judged, ruling, kind, fields))
             if ruling.release == "a" and request is None:
                 await wait_until_durable(self._last)
@@ -479,7 +486,7 @@ class PipelineSession:
             "response": dict(action.response) if action.response else None,
             "input_detected": dict(detected) or None,
         }
-        return fields | {name: value for name, value in optional.items() if value is not None}
+        return fit_decision(fields | {name: value for name, value in optional.items() if value is not None})
 
     async def _mark_replay(self, judged: Judged, masked: Mapping[str, Any]) -> str:
         """Whether an auditor who evaluates the recorded, masked input gets the same decision."""

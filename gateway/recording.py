@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -12,9 +13,19 @@ from gateway.action import Action
 from gateway.errors import EvidenceUnavailableError, LimitExceededError
 from gateway.messages import Outcome
 from gateway.parts import Receipt
+from gateway.policy.engine import canonical
 
 MAX_RECORDED_FACTS_BYTES: Final = 24_576
 """Facts larger than this stay in the encrypted input only: a leaf of the log must fit 64 KiB whole."""
+
+MAX_RECORDED_DECISION_BYTES: Final = 57_344
+"""A decision record beyond it is cut: it must fit a leaf together with its envelope."""
+
+MAX_OUTLINED: Final = 20
+"""Reasons, masks and obligations that a cut decision still shows, each of another rule."""
+
+MAX_OUTLINED_CHARS: Final = 500
+"""The longest message it shows."""
 
 MAX_RECORDED_INPUT_BYTES: Final = 16 << 20
 """The largest input document: what one sealed chunk of evidence holds (`evidence.keys.MAX_BLOB_BYTES`)."""
@@ -29,6 +40,42 @@ def fit_facts(action: Action) -> dict[str, Any]:
     """The facts where a leaf can hold them; larger ones stay in the encrypted input."""
     size = len(orjson.dumps([action.facts, action.response]))
     return dict(action.facts) if size <= MAX_RECORDED_FACTS_BYTES else {"omitted_bytes": size}
+
+
+def fit_decision(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a `decision` record as a leaf can hold them.
+
+    A result may have 1,664 columns, each with a mask, and a text may be refused for thousands of reasons. The columns are in the
+    encrypted input; what policy said of them is shown in outline, with a digest by which recomputing it still proves it.
+    """
+    if _measure(fields) > MAX_RECORDED_DECISION_BYTES and "response" in fields:
+        fields = {**fields, "response": {"omitted_bytes": _measure(fields["response"])}}
+    if _measure(fields) > MAX_RECORDED_DECISION_BYTES:
+        fields = {**fields, "decision": _outline(fields["decision"])}
+    return fields
+
+
+def digest_decision(decision: object) -> str:
+    """SHA-256 of a decision, whatever the order of its lists, as lower-case hex."""
+    return hashlib.sha256(orjson.dumps(canonical(decision), option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _outline(decision: Mapping[str, Any]) -> dict[str, Any]:
+    omitted: dict[str, Any] = {"bytes": _measure(decision), "sha256": digest_decision(decision)}
+    outlined = dict(decision)
+    for name in ("reasons", "masks", "obligations"):
+        first = {each.get("rule"): each for each in reversed(decision[name])}
+        shown = [_shorten(each) for each in list(reversed(first.values()))[:MAX_OUTLINED]]
+        outlined[name], omitted[name] = shown, len(decision[name]) - len(shown)
+    return {**outlined, "omitted": omitted}
+
+
+def _shorten(member: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value[:MAX_OUTLINED_CHARS] if isinstance(value, str) else value for name, value in member.items()}
+
+
+def _measure(value: object) -> int:
+    return len(orjson.dumps(value))
 
 
 def write_input(document: Mapping[str, Any]) -> bytes:

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Final, Literal, Protocol
 
+from evidence.errors import RecordTooLargeError
 from gateway.action import Action
 from gateway.decision import Decision, Reason
 from gateway.errors import EvidenceUnavailableError, IdentityError, LimitExceededError, ProtocolError, SealgateError, TargetError
@@ -137,11 +138,20 @@ def refuse_abandoned(action: Action, decision_id: str, ticket: str) -> Refusal:
 
 
 def refuse_unrecorded(action: Action | None, decision_id: str) -> Refusal:
-    """The refusal of an action whose record cannot be made durable."""
+    """The refusal of an action, or of its result, whose record cannot be made durable."""
     what, why = f"{name_action(action)} not executed", "its record cannot be made durable, and nothing happens without a record"
+    if _is_result(action):
+        what, why = f"result of {name_action(action)} withheld", f"its record cannot be made durable; {_RAN}"
     return Refusal(
         "evidence", "evidence.unavailable", what, why, "tell the gateway's operators to check the evidence store", decision_id
     )
+
+
+_RAN: Final = "what was executed has taken effect all the same"
+
+
+def _is_result(action: Action | None) -> bool:
+    return action is not None and action.phase == "response"
 
 
 FAULTS: Final[tuple[tuple[type[SealgateError], RefusalKind], ...]] = (
@@ -156,12 +166,20 @@ FAULTS: Final[tuple[tuple[type[SealgateError], RefusalKind], ...]] = (
 
 def refuse_fault(error: Exception, action: Action | None, decision_id: str) -> tuple[Decision, Refusal]:
     """The one place where something that went wrong becomes a refusal."""
+    if isinstance(error, RecordTooLargeError):
+        error = LimitExceededError("the action is too large to be recorded", why=str(error), fix="ask for less at once")
     if isinstance(error, SealgateError):
         kind: RefusalKind = next((kind for family, kind in FAULTS if isinstance(error, family)), "denied")
-        refusal = Refusal(kind, error.code, f"{name_action(action)} refused: {error.what}", error.why, error.fix, decision_id)
+        what, why = f"{name_action(action)} refused: {error.what}", error.why
+        if _is_result(action):
+            what, why = f"result of {name_action(action)} withheld: {error.what}", "; ".join(filter(None, (error.why, _RAN)))
+        refusal = Refusal(kind, error.code, what, why, error.fix, decision_id)
     else:
         logger.error("decision %s: fault in the gateway: %s", decision_id, type(error).__name__, exc_info=error)
         why = "the gateway met a case it does not handle, and refuses what it does not understand"
         fix = "tell the gateway's operators the decision id"
-        refusal = Refusal("denied", "gateway.fault", f"{name_action(action)} refused", why, fix, decision_id)
+        what = f"{name_action(action)} refused"
+        if _is_result(action):
+            what, why = f"result of {name_action(action)} withheld", f"{why}; {_RAN}"
+        refusal = Refusal("denied", "gateway.fault", what, why, fix, decision_id)
     return Decision("block", (Reason(refusal.rule, "deny", refusal.why, "critical"),), cause=refusal.rule), refusal

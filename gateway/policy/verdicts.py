@@ -21,6 +21,7 @@ from gateway.errors import PolicyError
 from gateway.policy.bundle import load_bundle
 from gateway.policy.engine import PolicyFailure, canonical
 from gateway.policy.recompute import Recomputer
+from gateway.recording import digest_decision
 
 SAME: Final = "same"
 DIFFERENT: Final = "different"
@@ -61,8 +62,7 @@ class VerdictRecomputer:
             again = recomputer.evaluate(orjson.loads(document))
         except (PolicyFailure, orjson.JSONDecodeError):
             return DIFFERENT
-        expected = canonical(dict(record["decision"]))
-        return SAME if _check_again(again, str(record.get("phase", "request"))) == expected else DIFFERENT
+        return SAME if _is_recorded(_check_again(again, str(record.get("phase", "request"))), record["decision"]) else DIFFERENT
 
     def _find(self, digest: str) -> Recomputer | None:
         if digest not in self._recomputers:
@@ -90,6 +90,15 @@ def _unpack(archive: Path, folder: Path) -> None:
             if size > MAX_ARCHIVE_BYTES or not (entry.isfile() or entry.isdir()):
                 raise PolicyError(f"{archive.name} is no policy archive", why="it is too large, or holds more than files")
             packed.extract(entry, folder, filter="data")
+
+
+def _is_recorded(decision: object, recorded: Mapping[str, Any]) -> bool:
+    """Whether a record shows this decision, whole or in outline (`gateway.recording.fit_decision`)."""
+    omitted = recorded.get("omitted")
+    if omitted is None:
+        return decision == canonical(dict(recorded))
+    is_alike = isinstance(decision, Mapping) and decision.get("effect") == recorded.get("effect")
+    return is_alike and isinstance(omitted, Mapping) and digest_decision(decision) == omitted.get("sha256")
 
 
 def _check_again(raw: object, phase: str) -> object:

@@ -12,6 +12,7 @@ from gateway.decision import Enforceable, check
 from gateway.policy.bundle import load_bundle, write_manifest
 from gateway.policy.recompute import evaluate_bundle
 from gateway.policy.verdicts import DIFFERENT, SAME, VerdictRecomputer
+from gateway.recording import MAX_RECORDED_DECISION_BYTES, fit_decision
 from gateway.serve.evidence import keep_bundle
 from gateway.testing.policy import make_document
 
@@ -48,6 +49,17 @@ def test_a_changed_decision_differs(kept, change):
     archive, record, document = kept
     with VerdictRecomputer([archive]) as recompute:
         assert recompute(record | {"decision": record["decision"] | change}, document) == DIFFERENT
+
+
+def test_a_decision_in_outline_is_recomputed_whole(kept):
+    archive, record, document = kept
+    large = {**record, "facts": {"filling": "x" * MAX_RECORDED_DECISION_BYTES}}
+    outlined = fit_decision(large)["decision"]
+    assert outlined["omitted"]["bytes"] > 0
+    with VerdictRecomputer([archive]) as recompute:
+        assert recompute(record | {"decision": outlined}, document) == SAME
+        for change in ({"effect": "require_approval"}, {"omitted": outlined["omitted"] | {"sha256": "0" * 64}}, {"omitted": 1}):
+            assert recompute(record | {"decision": outlined | change}, document) == DIFFERENT
 
 
 def test_input_that_policy_cannot_judge_differs(kept):
