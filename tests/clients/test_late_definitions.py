@@ -50,9 +50,9 @@ def log_in(server, issuer, mint, make_connection, tmp_path):
         write_config(tmp_path / "gateway", issuer=issuer, bundle=ROOT / "rego", connections=connections)
     ) as running:
 
-        def make():
+        def make(path="late,public"):
             client = Client(running.port)
-            client.login(mint(), search_path="late,public")
+            client.login(mint(), search_path=path)
             opened.append(client)
             return client
 
@@ -202,3 +202,13 @@ def test_names_of_a_failed_transaction_do_not_pile_up(log_in):
     assert "renamed, moved" in str(error_of(mover.query("select count(*) from orders")))
     mover.query("rollback")
     assert "D" in kinds(mover.query("select count(*) from orders"))
+
+
+def test_sessions_that_do_not_see_the_schema_go_on(log_in, lock, waits):
+    mover, elsewhere, held = log_in(), log_in("public"), lock("first")
+    mover.raw.sendall(encode_query(SLOW_MOVE))
+    wait_until(waits)
+    assert read_values(elsewhere) == [b"[redacted]"]
+    assert "renamed, moved" in str(error_of(elsewhere.query("select id from late.customers")))
+    held.close()
+    mover.read()

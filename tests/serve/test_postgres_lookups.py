@@ -136,20 +136,20 @@ async def test_nothing_is_kept_while_a_definition_is_under_way(make_cache):
 async def test_names_are_moved_from_the_beginning_of_a_definition_for_whoever_asked_before_its_end(make_cache):
     cache = make_cache()
     before, change = cache.mark, cache.begin_change()
-    change.names |= {"customers"}
+    change.names |= {("public", "customers")}
     during = cache.mark
-    assert cache.moved_since(during) == {"customers"}
+    assert cache.moved_since(during) == {("public", "customers")}
     change.end()
-    assert cache.moved_since(before) == cache.moved_since(during) == {"customers"}
+    assert cache.moved_since(before) == cache.moved_since(during) == {("public", "customers")}
     assert cache.moved_since(cache.mark) == frozenset()
 
 
 async def test_names_moved_beyond_a_bound_are_every_name(make_cache):
     cache = make_cache()
     before, change = cache.mark, cache.begin_change()
-    change.names |= {str(number) for number in range(lookups.MAX_MOVED + 1)}
+    change.names |= {("public", str(number)) for number in range(lookups.MAX_MOVED + 1)}
     change.end()
-    assert cache.moved_since(before) == {"*"}
+    assert cache.moved_since(before) == {(None, "*")}
 
 
 async def test_an_answer_overtaken_by_a_change_is_not_kept(make_cache):

@@ -16,7 +16,7 @@ from typing import Final
 from gateway.action import Action
 from gateway.pipeline import Ruling
 from gateway.serve.postgres.limits import DRAIN_TIMEOUT_S
-from gateway.serve.postgres.lookups import CatalogCache, Change
+from gateway.serve.postgres.lookups import CatalogCache, Change, Moved
 from gateway.serve.postgres.upstream import Upstream
 
 DEFINING_EFFECTS: Final = frozenset({"define", "privilege", "execute", "unknown"})
@@ -82,7 +82,7 @@ class Changes:
         """Whether a definition, or the end of its transaction, was sent and not answered up to its ReadyForQuery."""
         return bool(self._sent) or self._answered > Extent.NOTHING
 
-    def send(self, ruling: Ruling, moved: frozenset[str]) -> bool:
+    def send(self, ruling: Ruling, moved: frozenset[Moved]) -> bool:
         """An allowed action is about to be sent; whether it is one of these. `moved` are the names its transaction moves, with it."""
         extent = measure(ruling.action)
         if ruling.action is not None and _commits(ruling.action):

@@ -30,11 +30,11 @@ from gateway.protocols.postgres.events import (
 )
 from gateway.protocols.postgres.large_objects import write_call
 from gateway.protocols.postgres.login import PINNED_SETTINGS, read_search_path
-from gateway.protocols.postgres.named import ANY_NAME, Change, SessionNames, find_moved, find_shifted, uses_moved
+from gateway.protocols.postgres.named import ANY_NAME, Change, SessionNames, find_moved, find_shifted
 from gateway.protocols.postgres.preview import choose_preview
 from gateway.protocols.postgres.sensitivity import find_sensitive
 from gateway.serve.postgres.hold import HeldWork
-from gateway.serve.postgres.lookups import MAX_MOVED, CatalogCache
+from gateway.serve.postgres.lookups import MAX_MOVED, CatalogCache, Moved
 from gateway.serve.postgres.preview import PreviewQuestions
 from gateway.serve.postgres.values import SessionValues
 
@@ -76,6 +76,7 @@ class PostgresDoor:
         "facts",
         "hold",
         "moved",
+        "moving",
         "names",
         "search_path",
         "session",
@@ -100,6 +101,8 @@ class PostgresDoor:
         self._own_tables: frozenset[str] = frozenset()
         self.moved: frozenset[str] = frozenset()
         """Names that are uncertain until the transaction is over: `actions.MOVED`."""
+        self.moving: frozenset[Moved] = frozenset()
+        """The same with their schemas, for the other sessions of the database."""
         self._judged_by: CatalogSnapshot | None = None
         self._mark = 0
         self._shifted: frozenset[str] = frozenset()
@@ -190,7 +193,7 @@ class PostgresDoor:
                 self._shifted = _bound(self._shifted | find_shifted(self._judged_by, snapshot))
             self._judged_by = snapshot
             self._shadowing = self._temporary & snapshot.name_schemas().keys()
-        moved = self.moved | self._shadowing | self._catalog.moved_since(self._mark)
+        moved = self.moved | self._shadowing
         # A portal runs a statement that was prepared before.
         moved = moved | self._shifted if isinstance(event, Execute) else moved
         self.facts = {
@@ -223,6 +226,10 @@ class PostgresDoor:
                 if "temporary" in statement["flags"]:
                     self._temporary = _bound(self._temporary | frozenset(statement.get("new_names", ())))
                     self._shadowing = _bound(self._shadowing | moved)
+                else:
+                    self.moving |= _qualify(statement, moved)
+            if len(self.moving) > MAX_MOVED:
+                self.moving = frozenset({(None, ANY_NAME)})
 
     def settle(self, *, is_under_way: bool) -> None:
         """The server is outside a transaction; `is_under_way` tells that it has yet to answer what defines."""
@@ -231,7 +238,7 @@ class PostgresDoor:
             # What was planned in the transaction may go on reading what its names stood for there.
             self._shifted = _bound(self._shifted | self._renamed)
             self._renamed = frozenset()
-            self.moved = frozenset()
+            self.moved, self.moving = frozenset(), frozenset()
 
     async def preview(self, action: Action, decision: Decision) -> Mapping[str, object] | None:
         """The plan of the action just described, and its row count where policy asks for it."""
@@ -249,7 +256,12 @@ class PostgresDoor:
     def is_overtaken(self, action: Action) -> bool:
         """Whether a relation the action just described names has become another one since, or is about to."""
         moved = self._catalog.moved_since(self._mark)
-        return bool(moved) and any(uses_moved(statement, moved) for statement in action.facts.get("statements", ()))
+        if not moved:
+            return False
+        snapshot = self.snapshot
+        path = snapshot.search_path if isinstance(snapshot, CatalogSnapshot) else ()
+        tables = [table for statement in action.facts.get("statements", ()) for table in statement["tables"]]
+        return any(_may_stand_for(schema, name, table, path) for schema, name in moved for table in tables)
 
     def concerns_names(self, action: Action) -> bool:
         """Whether the action just described makes, ends or uses a name of the session: the same text may mean another thing later."""
@@ -339,6 +351,17 @@ def _never() -> bool:
 
 def _bound(names: frozenset[str]) -> frozenset[str]:
     return names if len(names) <= MAX_MOVED else frozenset({ANY_NAME})
+
+
+def _qualify(statement: Mapping[str, Any], moved: frozenset[str]) -> frozenset[Moved]:
+    """The names a statement moves, with the schema each had; of one that is new, none is known."""
+    had: set[Moved] = {(table.get("schema"), table["name"]) for table in statement["tables"] if table["name"] in moved}
+    return frozenset(had | {(None, name) for name in moved - {name for _, name in had}})
+
+
+def _may_stand_for(schema: str | None, name: str, table: Mapping[str, Any], path: Sequence[str]) -> bool:
+    """Whether a table in a statement may be the relation of this name, by its schema or by the search path."""
+    return name == ANY_NAME or (name == table["name"] and (schema is None or schema == table.get("schema") or schema in path))
 
 
 def _find_moved(statement: Mapping[str, Any], snapshot: CatalogSnapshot | None, moved: frozenset[str]) -> frozenset[str]:

@@ -37,6 +37,9 @@ MAX_LOOKUP_BYTES: Final = 256 << 20
 
 Row = tuple[str | None, ...]
 
+Moved = tuple[str | None, str]
+"""Schema and name."""
+
 
 async def run_query(upstream: Upstream, sql: str) -> list[Row]:
     """The rows of one simple query, every value in text format. Raises TargetError."""
@@ -113,7 +116,7 @@ class _Database:
     caches: set[CatalogCache]
     changes: set[Change] = field(default_factory=set)
     ended: int = 0
-    moved: dict[str, int] = field(default_factory=dict)
+    moved: dict[Moved, int] = field(default_factory=dict)
     watches: set[asyncio.Task[None]] = field(default_factory=set)
 
     def forget(self) -> None:
@@ -125,13 +128,13 @@ class Change:
     """Definitions under way, which can take effect at any moment. Ends once.
 
     Attributes:
-        names: bare names for which another relation may answer then.
+        names: schema and name for which another relation may answer then; None where the schema is not known.
     """
 
     __slots__ = ("_database", "names")
 
     def __init__(self, database: _Database) -> None:
-        self.names: frozenset[str] = frozenset()
+        self.names: frozenset[Moved] = frozenset()
         self._database = database
         database.changes.add(self)
         database.forget()
@@ -145,7 +148,7 @@ class Change:
         database.ended += 1
         database.moved.update(dict.fromkeys(self.names, database.ended))
         if len(database.moved) > MAX_MOVED:
-            database.moved = {ANY_NAME: database.ended}
+            database.moved = {(None, ANY_NAME): database.ended}
         database.forget()
 
 
@@ -200,7 +203,7 @@ class CatalogCache:
         """A point in time for `moved_since`."""
         return self._database.ended
 
-    def moved_since(self, mark: int) -> frozenset[str]:
+    def moved_since(self, mark: int) -> frozenset[Moved]:
         """Names for which another relation may answer than a snapshot says that was asked for at `mark`, or may do so at any moment."""
         database = self._database
         if not database.changes and database.ended == mark:

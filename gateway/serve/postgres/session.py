@@ -260,7 +260,7 @@ class PostgresSession:
         self._cursors.begin(self._door.changes)
         if self._door.names.needs_settling:
             self._kernel.report_ready(is_wanted=True)
-        if self._changes.send(ruling, self._door.moved):
+        if self._changes.send(ruling, self._door.moving):
             self._known.forget()  # a COMMIT must not pass unseen
             self._kernel.report_ready(is_wanted=True)
         else:
