@@ -20,6 +20,7 @@ from sealgate_native.postgres import RowCount
 
 from gateway.action import Subject
 from gateway.decision import Obligation
+from gateway.messages import Outcome
 from gateway.pipeline import Ruling
 
 COUNTED: Final = frozenset({"volume_limit", "inference_budget", "rate_limit"})
@@ -131,6 +132,12 @@ class SessionBudget:
         if ruling is not None and ruling.find_obligation("volume_limit") is not None:
             for usage in self._usage.values():
                 usage.rows.add(rows)
+
+    def count_failure(self, ruling: Ruling, outcome: Outcome) -> None:
+        """A statement that computed with what is sensitive failed after so many rows: the row it failed at tells a number, not a bit."""
+        if outcome.error_code and outcome.rows and ruling.find_obligation("inference_budget") is not None:
+            for usage in self._usage.values():
+                usage.inferences += outcome.rows.bit_length()
 
     def _find_excess(self, item: Obligation, inferences: int) -> Excess | None:
         if item.kind == "volume_limit":

@@ -75,6 +75,16 @@ def test_every_statement_of_a_text_counts_that_computes_with_what_is_sensitive(n
         connection.execute(one)
 
 
+def test_a_failure_counts_by_the_row_it_comes_at(narrow, connect):
+    """Where it comes is a number that a value decides."""
+    connection = connect(running=narrow, dbname="narrow")
+    with pytest.raises(psycopg.Error):
+        connection.execute("select g, 1 / (g + 6 - length(ssn)) from generate_series(1, 9) g, customers where id = 1")
+    with pytest.raises(psycopg.Error, match="limit reached") as caught:
+        connection.execute("select upper(ssn) from customers where id = 1")
+    assert "has had" in caught.value.diag.message_detail
+
+
 def test_a_limit_of_one_statement_names_its_rule(narrow, connect):
     connection = connect(running=narrow, dbname="few")
     assert len(connection.execute("select id from customers where id <= 2").fetchall()) == 2

@@ -331,6 +331,7 @@ class PostgresSession:
                 self._door.names.end(event.action, is_completed=event.status in {"completed", "suspended"})
                 await self._hold.note_end(event.action, self._session, is_completed=event.status == "completed")
                 if (ended := self._actions.end(event)) is not None:
+                    self._budget.count_failure(*ended)
                     self._session.finish(*ended)
             case ParameterStatus():
                 check_pin(event)
