@@ -19,7 +19,7 @@ from sealgate_native.postgres import encode_message, encode_query
 from evidence.chunks import MAX_OPEN_FILES
 from evidence.keys import MAX_BLOB_BYTES
 from gateway.errors import TargetError
-from gateway.pipeline import MAX_RECORDED_INPUT_BYTES
+from gateway.recording import MAX_RECORDED_INPUT_BYTES
 from gateway.testing.oidc import make_key
 from gateway.testing.waiting import wait_until
 from gateway.testing.wire import SSL_REQUEST, Client, error_of, kinds, startup

@@ -2,6 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+import re
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,10 @@ def read_vector(path: Path) -> tuple[dict[str, str], str]:
 
 
 def name_of(entry: dict) -> str:
-    # A column known by its place only begins with a NUL, which a vector writes as a number sign.
-    return ".".join(entry[part] for part in ("schema", "table", "name") if part in entry).replace("\0", "#")
+    # A column known by its place only begins with a NUL, which a vector writes as a number sign; one that counts where the relation
+    # has it is written with a question mark, one that a row with stars may have with a tilde, and what stands beside them behind a bar.
+    name = ".".join(entry[part] for part in ("schema", "table", "name") if part in entry).replace("\0", "#").replace("\3", "?")
+    return re.sub("\2[0-9a-f]+\2([^\2]*)\2", r"~\1|", re.sub("\1[0-9a-f]+\1", "~", name))
 
 
 def gather(statements: list[dict], member: str, suffix=lambda entry: "") -> list[str]:

@@ -206,7 +206,7 @@ def _judge(sql: str, snapshot: CatalogSnapshot | None, settings: SqlSettings, ow
         if uses_moved(described[-1].facts, moved):
             return _Judged((), frozenset({"unknown"}), _UNCERTAIN)
         moved |= find_moved(described[-1].facts, snapshot, moved)
-        own |= find_made_tables(described[-1].facts)
+        own = (own | find_made_tables(described[-1].facts)) - find_lost_tables(described[-1].facts)
         if not NAME_SETTINGS.isdisjoint(analyzed["set_vars"]):
             # From here on names may mean something else than the snapshot says.
             snapshot = None
@@ -262,7 +262,8 @@ def _payload(statement: Statement, used: Sequence[Definition]) -> dict[str, Any]
 def find_made_tables(statement: Mapping[str, Any]) -> frozenset[str]:
     """Names of the tables a described statement makes and the catalogue does not hold; nothing sensitive is written into them."""
     is_filled_unseen = statement.get("nested") == "execute" or any(column["sensitive"] for column in statement["columns"])
-    if "creates_table" not in statement["flags"] or is_filled_unseen:
+    # What inherits gets rows that were never written to it.
+    if "creates_table" not in statement["flags"] or "inherits" in statement["flags"] or is_filled_unseen:
         return frozenset()
     return frozenset(table["name"] for table in statement["tables"] if table["access"] == "define" and table.get("unresolved"))
 
@@ -270,6 +271,13 @@ def find_made_tables(statement: Mapping[str, Any]) -> frozenset[str]:
 def _own_tables(facts: Mapping[str, object]) -> frozenset[str]:
     found = facts.get(OWN_TABLES)
     return found if isinstance(found, frozenset) else frozenset()
+
+
+def find_lost_tables(statement: Mapping[str, Any]) -> frozenset[str]:
+    """Names of tables into which rows of others may come from now on: they were attached, or made children."""
+    if statement["verb"] != "alter_table" or "reshapes" not in statement["flags"]:
+        return frozenset()
+    return frozenset(table["name"] for table in statement["tables"] if table["access"] == "define")
 
 
 def read_snapshot(facts: Mapping[str, object]) -> CatalogSnapshot | None:

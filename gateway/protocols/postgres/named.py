@@ -200,7 +200,7 @@ def find_moved(
     """
     verb = statement["verb"]
     if verb == "create_schema":
-        return _find_shadowed(statement, snapshot, moved) | {NEW_SCHEMA}
+        return _find_shadowed(statement, snapshot, moved | {NEW_SCHEMA}) | {NEW_SCHEMA}
     is_move = verb in {"rename", "alter_schema", "drop", "create_view", "create_rule"}
     if not is_move or statement.get("object") in _KEEPS_RELATIONS:
         return _find_shadowed(statement, snapshot, moved)

@@ -8,12 +8,13 @@ column, and an unknown function has the effect `execute`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.protocols.postgres.catalog import SYSTEM_SCHEMAS, CatalogSnapshot, Function, Relation
 from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, UNJUDGED, YIELDS_ANY
 from gateway.protocols.postgres.hooks import Hook, read_body
+from gateway.protocols.postgres.rows import MARKS, StarRows
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ class _Reader:
         ]
         self.yields_any = False
         self.has_rules = False
+        self.rows = StarRows(analyzed, self._resolve)
         self.operators: list[dict[str, Any]] = []
         self.casts: list[dict[str, Any]] = []
 
@@ -282,6 +284,12 @@ class _Reader:
 
     def _find_column(self, column: Mapping[str, Any]) -> Iterator[tuple[str | None, str | None, str, bool]]:
         schema, table, name = column.get("schema"), column.get("table"), column["name"]
+        if name.startswith(MARKS):
+            for each in self.rows.expand(column):
+                if "call" in each:
+                    self._add_attribute(each["call"])
+                yield from self._find_column(each)
+            return
         if table is not None:
             relation = self._resolve(schema, table)
             if relation is None:
@@ -339,7 +347,20 @@ class _Reader:
             place = relation.schema if relation else schema
             fact = {"schema": place, "table": table, "name": name, "sensitive": is_sensitive}
             facts.append({key: value for key, value in fact.items() if value is not None})
+            if relation is not None and relation.kind == "v":
+                facts += self._assigned_below(relation, name)
         return facts
+
+    def _assigned_below(self, view: Relation, name: str) -> Iterator[dict[str, Any]]:
+        """The columns of tables that a column of a view writes to, which may be called otherwise."""
+        found = view.find(name)
+        if self.snapshot is None or found is None:
+            return
+        for base in sorted(self.snapshot.origins(view.oid, found.number).columns, key=astuple):
+            relation = self.snapshot.resolve(base.schema, base.table)
+            column = None if relation is None else relation.find(base.column)
+            is_sensitive = relation is None or column is None or self.sensitivity.holds(relation.oid, column.number)
+            yield {"schema": base.schema, "table": base.table, "name": base.column, "sensitive": is_sensitive}
 
     def _assigned_columns(self) -> Iterator[tuple[str | None, str | None, str, Relation | None]]:
         """The columns written to; values without column names go into every column."""

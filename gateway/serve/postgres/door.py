@@ -218,6 +218,7 @@ class PostgresDoor:
             self._own_tables = self._own_tables.union(*made)
         if action is not None:
             statements = action.facts.get("statements", ())
+            self._own_tables = self._own_tables.difference(*(actions.find_lost_tables(statement) for statement in statements))
             for statement in statements:
                 moved = _find_moved(statement, self._judged_by, self.moved)
                 self.moved = _bound(self.moved | moved)

@@ -63,7 +63,7 @@ impl Usage {
 }
 
 /// A column as far as the text tells: `table` is absent when more than one relation could have it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Column {
     /// Schema of `table`, as written.
     pub schema: Option<String>,

@@ -53,6 +53,7 @@ impl Walker {
         }
         self.assignments(&insert.cols, target.as_ref());
         if let Some(conflict) = insert.on_conflict_clause.as_deref() {
+            let before = self.frames.last().map_or(0, |frame| frame.sources.len());
             self.source(
                 "excluded".to_owned(),
                 Relation::Derived(Rc::new(Outs::opaque(Vec::new()))),
@@ -67,6 +68,10 @@ impl Walker {
             }
             self.assignments(&conflict.target_list, target.as_ref());
             self.optional(conflict.where_clause.as_deref(), Usage::Predicate);
+            // RETURNING knows nothing of it, and the target itself can be called so.
+            if let Some(frame) = self.frames.last_mut() {
+                frame.sources.truncate(before);
+            }
         }
         self.returning(insert.returning_clause.as_ref(), target.as_ref(), bare)
     }
@@ -113,6 +118,10 @@ impl Walker {
     }
 
     pub(super) fn merge_when(&mut self, when: &pb::MergeWhenClause, target: Option<&Name>) {
+        let unmatched = pb::MergeMatchKind::MergeWhenNotMatchedBySource as i32;
+        if when.match_kind == unmatched && when.condition.is_none() {
+            self.flag("unfiltered_write"); // whatever the join leaves over, which may be every row
+        }
         self.optional(when.condition.as_deref(), Usage::Predicate);
         if when.target_list.is_empty() && !when.values.is_empty() {
             self.assign_all(target);
@@ -264,14 +273,34 @@ fn selects(condition: &pb::Node) -> bool {
                 expression.lexpr.as_deref().map(|side| &side.node),
                 expression.rexpr.as_deref().map(|side| &side.node),
             ) {
-                (Some(Some(NodeEnum::ColumnRef(left))), Some(Some(NodeEnum::ColumnRef(right)))) => {
-                    names::fields(&left.fields).0 != names::fields(&right.fields).0
-                        || names::strings(&expression.name) != ["="]
+                (Some(Some(left)), Some(Some(right))) => {
+                    let takes_itself = names::strings(&expression.name)
+                        .iter()
+                        .any(|name| matches!(name.as_str(), "=" | "<=" | ">=" | "~~" | "~~*"));
+                    !takes_itself || !is_same_column(left, right)
                 }
                 _ => true,
             }
         }
         _ => true,
+    }
+}
+
+/// Whether two sides are one column, with a qualifier or without, cast or not.
+fn is_same_column(left: &NodeEnum, right: &NodeEnum) -> bool {
+    match (column_of(left), column_of(right)) {
+        (Some(left), Some(right)) => {
+            left == right || left.last() == right.last() && (left.len() == 1 || right.len() == 1)
+        }
+        _ => false,
+    }
+}
+
+fn column_of(node: &NodeEnum) -> Option<Vec<String>> {
+    match node {
+        NodeEnum::ColumnRef(reference) => Some(names::fields(&reference.fields).0),
+        NodeEnum::TypeCast(cast) => column_of(cast.arg.as_deref()?.node.as_ref()?),
+        _ => None,
     }
 }
 

@@ -76,6 +76,9 @@ impl Walker {
         self.flag("creates_table");
         self.list(&create.table_elts, Usage::Other);
         self.relations(&create.inh_relations, Access::Define);
+        if !create.inh_relations.is_empty() {
+            self.flag("inherits"); // rows of another relation may come into it
+        }
         if let Some(bound) = &create.partbound {
             self.partition_bound(bound);
         }
@@ -155,6 +158,10 @@ impl Walker {
         let kind = T::try_from(command.subtype).unwrap_or(T::Undefined);
         match kind {
             T::AtChangeOwner
+            | T::AtEnableTrig
+            | T::AtEnableTrigAll
+            | T::AtEnableTrigUser
+            | T::AtEnableRule
             | T::AtEnableRowSecurity
             | T::AtDisableRowSecurity
             | T::AtForceRowSecurity

@@ -58,7 +58,10 @@ pub(super) fn may_be_called(value: Option<&pb::Node>, name: &str) -> bool {
             .is_some_and(|last| last == name)
     };
     match node {
-        NodeEnum::ColumnRef(reference) => ends_in(&reference.fields),
+        // A star stands for columns of any name.
+        NodeEnum::ColumnRef(reference) => {
+            names::fields(&reference.fields).1 || ends_in(&reference.fields)
+        }
         NodeEnum::FuncCall(call) => ends_in(&call.funcname),
         NodeEnum::AIndirection(indirection) => {
             names::strings(&indirection.indirection)

@@ -6,7 +6,7 @@ use pg_query::NodeEnum;
 use crate::facts::Name;
 
 /// PostgreSQL's own functions that return as many rows as their arguments say; sorted.
-const RETURNS_SET: [&str; 37] = [
+const RETURNS_SET: [&str; 40] = [
     "_pg_expandarray",
     "aclexplode",
     "generate_series",
@@ -27,12 +27,15 @@ const RETURNS_SET: [&str; 37] = [
     "jsonb_path_query_tz",
     "jsonb_populate_recordset",
     "jsonb_to_recordset",
+    "pg_extension_update_paths",
+    "pg_get_publication_tables",
     "pg_mcv_list_items",
     "pg_options_to_table",
     "pg_partition_ancestors",
     "pg_partition_tree",
     "pg_snapshot_xip",
     "pg_stat_get_activity",
+    "pg_stat_get_progress_info",
     "pg_stat_get_subscription",
     "pg_tablespace_databases",
     "regexp_matches",

@@ -102,6 +102,10 @@ impl Walker {
             self.columns(&columns, Usage::Predicate);
             return;
         }
+        if select.larg.is_some() {
+            // Behind a set operation there are outputs only, whatever they are called.
+            self.columns(&outs.all_columns(), Usage::Predicate);
+        }
         self.node(key, Usage::Predicate);
     }
 

@@ -3,8 +3,11 @@
 //! Where the text alone does not decide, the answer is the larger set: a column that could be one of several is reported
 //! without a relation, and a column of a subquery that cannot be matched by name is reported as all of them.
 
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
+use super::with::is_marker;
 use crate::facts::{Column, Name, Output, OutputKind};
 
 /// PostgreSQL allows no more entries in an output list (`MaxTupleAttributeNumber`).
@@ -76,6 +79,50 @@ impl Outs {
                 .any(|entry| entry.name.is_none() && entry.kind != OutputKind::Star)
     }
 
+    /// What `row.name` reaches besides, where stars stand beside other columns: whether one of their relations has such a column is the
+    /// catalogue's to say, and if none has, PostgreSQL takes the name for a function of the whole row. `None` where that is not so.
+    fn find_either(&self, name: &str) -> Option<Vec<Column>> {
+        let is_called = self
+            .entries
+            .iter()
+            .any(|entry| entry.name.as_deref() == Some(name));
+        let has_star = self
+            .entries
+            .iter()
+            .any(|entry| entry.kind == OutputKind::Star);
+        if is_called || !has_star || self.entries.len() < 2 {
+            return None;
+        }
+        let mut hasher = DefaultHasher::new();
+        for entry in &self.entries {
+            entry.columns.hash(&mut hasher);
+            (entry.kind == OutputKind::Star).hash(&mut hasher);
+        }
+        let row = hasher.finish();
+        let mut found = Vec::new();
+        for entry in &self.entries {
+            for column in &entry.columns {
+                found.push(if is_marker(column) {
+                    column.clone()
+                } else if entry.kind == OutputKind::Star {
+                    Column {
+                        name: format!("{STAR_OF_ROW}{row:x}{STAR_OF_ROW}{name}"),
+                        ..column.clone()
+                    }
+                } else {
+                    Column {
+                        name: format!(
+                            "{REST_OF_ROW}{row:x}{REST_OF_ROW}{name}{REST_OF_ROW}{}",
+                            column.name
+                        ),
+                        ..column.clone()
+                    }
+                });
+            }
+        }
+        Some(found)
+    }
+
     /// What a reference by name reaches; `None` when no entry can have that name.
     pub fn find(&self, name: &str) -> Option<Found> {
         let exact: Vec<&Output> = self
@@ -104,13 +151,16 @@ impl Outs {
         for entry in self.entries.iter().filter(|entry| entry.name.is_none()) {
             let found = found.get_or_insert(Found::default());
             if entry.kind == OutputKind::Star {
-                found
-                    .columns
-                    .extend(entry.columns.iter().map(|star| Column {
+                found.columns.extend(entry.columns.iter().map(|star| {
+                    if is_marker(star) {
+                        return star.clone(); // a column of a recursion, whatever it is called
+                    }
+                    Column {
                         schema: star.schema.clone().filter(|_| stars == 1),
                         table: star.table.clone().filter(|_| stars == 1),
                         name: name.to_owned(),
-                    }));
+                    }
+                }));
             } else {
                 found.kind = worse(found.kind, entry.kind);
                 found.columns.extend(entry.columns.iter().cloned());
@@ -198,6 +248,13 @@ impl Source {
         }
     }
 
+    fn find_either(&self, name: &str) -> Option<Vec<Column>> {
+        match &self.relation {
+            Relation::Derived(outs) => outs.find_either(name),
+            Relation::Table { .. } => None,
+        }
+    }
+
     /// Whether `alias.name` may be no column but a call of the function `name`; of a relation the catalogue tells.
     pub fn may_lack(&self, name: &str) -> bool {
         matches!(&self.relation, Relation::Derived(outs) if outs.may_lack(name))
@@ -248,6 +305,15 @@ fn positions_of(table: &Name, renamed: &[String], name: &str) -> Vec<Column> {
 
 /// What a column's name begins with when it is a place, counted from one. No name of a column holds a NUL.
 const POSITION: char = '\0';
+
+/// Begins the name of a column that one of several stars of a row may have: then the number of the row, and the name.
+const STAR_OF_ROW: char = '\u{1}';
+
+/// Begins the name of a column of the same row beside the stars: the number of the row, the name that was looked for, the column's own.
+const REST_OF_ROW: char = '\u{2}';
+
+/// Begins the name of a column that counts only where the relation has it.
+pub(super) const IF_THERE: char = '\u{3}';
 
 /// Every column of a relation.
 pub(super) fn star_of(table: &Name) -> Column {
@@ -425,6 +491,14 @@ fn qualified(frames: &[Frame], qualifier: &str, name: &str) -> Meaning {
     };
     match source.find(name) {
         Some(mut found) => {
+            if let Some(columns) = source.find_either(name) {
+                found.columns = columns;
+                found.kind = if source.may_lack(name) {
+                    OutputKind::Unknown
+                } else {
+                    found.kind
+                };
+            }
             let call = source.may_lack(name).then(|| name.to_owned());
             if call.is_some() {
                 let row = source.star().into_iter().flat_map(|entry| entry.columns);

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use pg_query::protobuf as pb;
 use pg_query::NodeEnum;
 
-use super::scope::{Frame, Outs, Relation, Source};
+use super::scope::{Frame, Outs, Relation, Source, IF_THERE};
 use super::{names, Walker};
 use crate::facts::{Access, Column, Output, OutputKind, Usage};
 
@@ -209,10 +209,16 @@ impl Walker {
                 self.columns(&columns, Usage::Predicate);
             }
             for name in &merged {
-                self.columns(
-                    &side.find(name).unwrap_or_default().columns,
-                    Usage::Predicate,
-                );
+                let mut found = side.find(name).unwrap_or_default();
+                if let Relation::Table { renamed, .. } = &side.relation {
+                    if !renamed.contains(name) {
+                        // Of a chain of joins, only some relations have the column.
+                        for column in &mut found.columns {
+                            column.name.insert(0, IF_THERE);
+                        }
+                    }
+                }
+                self.columns(&found.columns, Usage::Predicate);
             }
         }
         // A condition sees the two sides of its join, and the queries around.
