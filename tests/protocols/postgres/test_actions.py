@@ -17,6 +17,8 @@ from gateway.protocols.postgres.actions import (
     SqlSettings,
     Statement,
     describe,
+    find_lost_tables,
+    find_made_tables,
     lookups,
 )
 from gateway.protocols.postgres.catalog import QUERIES, CatalogSnapshot, build_snapshot
@@ -596,3 +598,23 @@ def test_every_action_is_well_formed(parts: list[str], with_snapshot: bool) -> N
 EMPTY = build_snapshot(
     {name: [("d", "r", '["pg_catalog", "public"]', "180000")] if name == "session" else [] for name in QUERIES}
 )
+
+
+def test_a_write_to_a_view_is_one_to_the_columns_below(facts: dict[str, object]) -> None:
+    """Which may be called otherwise there: a rule that speaks of their names has to see them."""
+    assigned = first("update masked set x = 'y' where id = 1", facts)["assigned"]
+    assert {"schema": "public", "table": "people", "name": "ssn", "sensitive": True} in assigned
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["create table kid partition of people for values in (1)", "create table kid () inherits (people)", "create table kid ()"],
+)
+def test_what_inherits_rows_is_no_table_of_the_sessions_own(sql: str, facts: dict[str, object]) -> None:
+    assert find_made_tables(first(sql, facts)) == (frozenset() if "people" in sql else {"kid"})
+
+
+def test_nor_is_one_that_was_attached(facts: dict[str, object]) -> None:
+    assert "kid" in find_lost_tables(first("alter table people attach partition kid default", facts))
+    assert "kid" in find_lost_tables(first("alter table people inherit kid", facts))
+    assert not find_lost_tables(first("alter table kid add column b text", facts))
