@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,7 +12,7 @@ from gateway.action import Action
 from gateway.errors import EvidenceUnavailableError, LimitExceededError
 from gateway.messages import Outcome
 from gateway.parts import Receipt
-from gateway.policy.engine import canonical
+from gateway.policy.verdicts import digest_decision
 
 MAX_RECORDED_FACTS_BYTES: Final = 24_576
 """Facts larger than this stay in the encrypted input only: a leaf of the log must fit 64 KiB whole."""
@@ -53,11 +52,6 @@ def fit_decision(fields: dict[str, Any]) -> dict[str, Any]:
     if _measure(fields) > MAX_RECORDED_DECISION_BYTES:
         fields = {**fields, "decision": _outline(fields["decision"])}
     return fields
-
-
-def digest_decision(decision: object) -> str:
-    """SHA-256 of a decision, whatever the order of its lists, as lower-case hex."""
-    return hashlib.sha256(orjson.dumps(canonical(decision), option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def _outline(decision: Mapping[str, Any]) -> dict[str, Any]:

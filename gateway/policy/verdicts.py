@@ -6,6 +6,7 @@ digest is the one in the decision record, and that record is covered by the log'
 
 from __future__ import annotations
 
+import hashlib
 import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,6 @@ from gateway.errors import PolicyError
 from gateway.policy.bundle import load_bundle
 from gateway.policy.engine import PolicyFailure, canonical
 from gateway.policy.recompute import Recomputer
-from gateway.recording import digest_decision
 
 SAME: Final = "same"
 DIFFERENT: Final = "different"
@@ -107,3 +107,8 @@ def _check_again(raw: object, phase: str) -> object:
     kinds = frozenset(str(each.get("kind")) for each in obligations if isinstance(each, Mapping))
     everything = Enforceable(SELECTORS, frozenset(STRATEGY_ORDER), kinds)
     return canonical(check(raw, everything, phase=phase).as_record())
+
+
+def digest_decision(decision: object) -> str:
+    """SHA-256 of a decision, whatever the order of its lists, as lower-case hex."""
+    return hashlib.sha256(orjson.dumps(canonical(decision), option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -258,8 +258,9 @@ impl Lane {
             .filter(|index| *index >= durable)
     }
 
-    /// Drops what waits for records that were lost.
+    /// Drops what waits for records that were lost. What became durable before still leaves: nobody would send it otherwise.
     pub fn cut(&mut self, durable: u64) {
+        self.release(durable);
         self.is_lost |= self.waits_for(durable).is_some();
         self.sides.iter_mut().for_each(Side::cut);
         (self.answers_after, self.effects_after) = (None, None);
