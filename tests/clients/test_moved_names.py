@@ -64,6 +64,23 @@ def test_a_statement_learned_before_is_judged_again(connect):
         connection.execute("rollback")
 
 
+def test_a_migration_may_use_the_extended_protocol(connect):
+    """As JDBC does for every statement: what was renamed is used under its new name, and renamed again."""
+    with connect() as connection:
+        for sql in (
+            "alter table shadow.notes rename to notes_2",
+            "alter table shadow.notes_2 add column at int",
+            "create or replace view shadow.of_notes as select id, at from shadow.notes_2",
+            "alter table shadow.notes_2 rename to notes_3",
+            "select count(*) from shadow.notes_3",
+        ):
+            connection.execute(sql, prepare=True)
+        connection.execute("begin")
+        connection.execute("alter table shadow.notes_3 rename to notes_4", prepare=True)
+        connection.execute("commit")
+        assert connection.execute("select count(*) from shadow.notes_4", prepare=True).fetchone() == (0,)
+
+
 def test_other_names_and_other_changes_go_on(connect):
     """What a migration does in one transaction."""
     with connect() as connection:

@@ -223,7 +223,9 @@ class PostgresDoor:
                 moved = _find_moved(statement, self._judged_by, self.moved)
                 self.moved = _bound(self.moved | moved)
                 if statement["verb"] in {"rename", "alter_schema"}:
-                    self._renamed = _bound(self._renamed | moved)
+                    # Only under a name that is taken away can something have been prepared that goes on reading what it was.
+                    taken = {table["name"] for table in statement["tables"] if table["access"] == "define"} | {ANY_NAME}
+                    self._renamed = _bound(self._renamed | (moved & taken))
                 if "temporary" in statement["flags"]:
                     self._temporary = _bound(self._temporary | frozenset(statement.get("new_names", ())))
                     self._shadowing = _bound(self._shadowing | moved)
