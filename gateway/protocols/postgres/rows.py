@@ -1,12 +1,13 @@
 """Rows that stars give columns to: whether one of several stars has the column a text names is the catalogue's to say. Pure.
 
 The analysis (`native/kernel/sql`, `walk/scope.rs`) cannot decide what `q.name` is where q is a row of `t.*` and other columns: a column of
-t, or a call of the function `name` with the whole row, where t has no such column. It says both, in names no column can have.
+t, or a call of the function `name` with the whole row, where t has no such column. It says both, in names that nobody gives a column in
+earnest; who does all the same has it counted as a column too (`statements.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.protocols.postgres.catalog import Relation
@@ -50,6 +51,11 @@ class StarRows:
         """Whether a relation behind a star of a row is known to have a column of that name."""
         relations = [self._resolve(schema, table) for schema, table in self._stars.get((row, name), ())]
         return any(relation is not None and relation.find(name) is not None for relation in relations)
+
+    def is_called(self, column: Mapping[str, Any], relations: Sequence[Relation]) -> bool:
+        """Whether somebody called a column like a mark, of its relation or of one of `relations` where it names none."""
+        named = [self._resolve(column.get("schema"), column["table"])] if "table" in column else relations
+        return any(relation is not None and relation.find(column["name"]) is not None for relation in named)
 
     def expand(self, column: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         """The columns that one with a mark stands for; with a member `call` where its name calls a function with the row."""

@@ -282,14 +282,18 @@ class _Reader:
             for (schema, table, name, use), found in facts.items()
         ]
 
+    def _find_marked(self, column: Mapping[str, Any]) -> Iterator[tuple[str | None, str | None, str, bool]]:
+        for each in self.rows.expand(column):
+            if "call" in each:
+                self._add_attribute(each["call"])
+            yield from self._find_column(each)
+
     def _find_column(self, column: Mapping[str, Any]) -> Iterator[tuple[str | None, str | None, str, bool]]:
         schema, table, name = column.get("schema"), column.get("table"), column["name"]
         if name.startswith(MARKS):
-            for each in self.rows.expand(column):
-                if "call" in each:
-                    self._add_attribute(each["call"])
-                yield from self._find_column(each)
-            return
+            yield from self._find_marked(column)
+            if not self.rows.is_called(column, self.relations):
+                return
         if table is not None:
             relation = self._resolve(schema, table)
             if relation is None:
@@ -327,10 +331,8 @@ class _Reader:
 
     def _add_attribute(self, name: str) -> None:
         """A name that calls a function with one argument, where it is no column or field."""
-        if self.snapshot is None:
-            return
-        own = name in EFFECTS or name in YIELDS_ANY or name in UNJUDGED or name.startswith("pg_") or name in HARMLESS
-        if own or self.snapshot.find_functions(None, name, 1):
+        own = name.startswith("pg_") or any(name in known for known in (EFFECTS, YIELDS_ANY, UNJUDGED, HARMLESS))
+        if self.snapshot is not None and (own or self.snapshot.find_functions(None, name, 1)):
             self.calls.append((None, name, 1))
 
     def read_assigned(self) -> list[dict[str, Any]]:

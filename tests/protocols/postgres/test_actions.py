@@ -31,6 +31,7 @@ create table notes (id int, person int, body text);
 create table secure (id int, body text);
 alter table secure enable row level security;
 create view masked as select id, ssn as x, upper(ssn) as u, name from people;
+create view marked as select id, ssn as "\3a", ssn as "\1b\1c", ssn as "\2d\2e\2id" from people;
 create view harmless_view as select id, upper(name) as n from people;
 create function peek(int) returns text language plpgsql stable as $$ begin return (select ssn from people limit 1); end $$;
 create function write_it() returns int language plpgsql as $$ begin delete from notes; return 1; end $$;
@@ -618,3 +619,11 @@ def test_nor_is_one_that_was_attached(facts: dict[str, object]) -> None:
     assert "kid" in find_lost_tables(first("alter table people attach partition kid default", facts))
     assert "kid" in find_lost_tables(first("alter table people inherit kid", facts))
     assert not find_lost_tables(first("alter table kid add column b text", facts))
+
+
+@pytest.mark.parametrize("name", ["\3a", "\1b\1c", "\2d\2e\2id"])
+@pytest.mark.parametrize("source", ["marked", "marked m, harmless_view h"])
+def test_a_column_called_like_a_mark_of_the_analysis_is_a_column(name: str, source: str, facts: dict[str, object]) -> None:
+    statement = first(f'select reverse("{name}") from {source}', facts)
+    assert any(column["sensitive"] for column in statement["columns"])
+    assert all(output["sensitive"] for output in statement.get("outputs", ()))
