@@ -1,13 +1,13 @@
 """Rows that stars give columns to: whether one of several stars has the column a text names is the catalogue's to say. Pure.
 
-The analysis (`native/kernel/sql`, `walk/scope.rs`) cannot decide what `q.name` is where q is a row of `t.*` and other columns: a column of
-t, or a call of the function `name` with the whole row, where t has no such column. It says both, in names that nobody gives a column in
-earnest; who does all the same has it counted as a column too (`statements.py`).
+The analysis (`native/kernel/sql`, `walk/outs.rs`) cannot decide what `q.name` is where q is a row of `t.*` and other columns: a column of
+t, or a call of the function `name` with the whole row, where t has no such column. It says both, in names that begin with a NUL, which
+no name of a column can hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.protocols.postgres.catalog import Relation
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     # A type of the stub only: at run time an analysis is a plain dict.
     from sealgate_native.sql import Statement as Analyzed
 
-STAR_OF_ROW: Final = "\1"
+STAR_OF_ROW: Final = "\0\1"
 """Begins the name of a column that one of several stars of a row may have; the number of the row and the name follow, set off alike."""
 
-REST_OF_ROW: Final = "\2"
+REST_OF_ROW: Final = "\0\2"
 """Begins the name of a column of such a row that counts where no star has the one looked for; its own name comes last."""
 
-IF_THERE: Final = "\3"
+IF_THERE: Final = "\0\3"
 """Begins the name of a column that counts where the relation has it."""
 
 MARKS: Final = (STAR_OF_ROW, REST_OF_ROW, IF_THERE)
@@ -52,14 +52,10 @@ class StarRows:
         relations = [self._resolve(schema, table) for schema, table in self._stars.get((row, name), ())]
         return any(relation is not None and relation.find(name) is not None for relation in relations)
 
-    def is_called(self, column: Mapping[str, Any], relations: Sequence[Relation]) -> bool:
-        """Whether somebody called a column like a mark, of its relation or of one of `relations` where it names none."""
-        named = [self._resolve(column.get("schema"), column["table"])] if "table" in column else relations
-        return any(relation is not None and relation.find(column["name"]) is not None for relation in named)
-
     def expand(self, column: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         """The columns that one with a mark stands for; with a member `call` where its name calls a function with the row."""
-        mark, text = column["name"][0], column["name"][1:]
+        mark = next(mark for mark in MARKS if column["name"].startswith(mark))
+        text = column["name"].removeprefix(mark)
         relation = self._resolve(column.get("schema"), column["table"]) if "table" in column else None
         if mark == IF_THERE:
             if relation is None or relation.find(text) is not None:

@@ -292,8 +292,7 @@ class _Reader:
         schema, table, name = column.get("schema"), column.get("table"), column["name"]
         if name.startswith(MARKS):
             yield from self._find_marked(column)
-            if not self.rows.is_called(column, self.relations):
-                return
+            return
         if table is not None:
             relation = self._resolve(schema, table)
             if relation is None:

@@ -114,6 +114,54 @@ in_groups(groups, wanted) if {
 row_verbs := {"insert", "update", "delete", "merge", "select", "copy", "explain", "create_table_as"}
 
 # METADATA
+# title: Own tables only
+# description: Every relation of the statement was made by this session, and nobody else's rows are in it.
+# custom:
+#   id: lib.postgres.only_own
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own; topics that use it say why they deny.
+#   solution: See the rule that uses this helper.
+only_own(statement) if {
+	count(statement.tables) > 0
+	every table in statement.tables {
+		table.own == true
+	}
+}
+
+# METADATA
+# title: Changes rows only
+# description: Each statement that writes changes rows; what keeps house does so in the session's own tables.
+# custom:
+#   id: lib.postgres.changes_rows
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.access.write.
+changes_rows(statements) if {
+	count(statements) > 0
+	every statement in statements {
+		_changes_rows(statement)
+	}
+}
+
+# METADATA
+# title: One statement changes rows only
+# description: A statement does not write, changes rows, or keeps house in the session's own tables.
+# custom:
+#   id: lib.postgres.changes_rows_one
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.access.write.
+_changes_rows(statement) if _is_effect_by(statement, "write", row_verbs | name_verbs)
+
+_changes_rows(statement) if {
+	statement.verb in {"truncate", "analyze"}
+	only_own(statement)
+}
+
+# METADATA
 # title: Transaction verbs
 # description: Statements that only mark the borders of a transaction or of a prepared statement.
 # custom:
@@ -135,6 +183,7 @@ transaction_verbs := {
 	"reset",
 	"discard",
 	"unlisten",
+	"set_constraints",
 }
 
 # METADATA

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use pg_query::protobuf as pb;
 use pg_query::NodeEnum;
 
-use super::scope::{Frame, Outs, Relation};
+use super::outs::Outs;
+use super::scope::{Frame, Relation};
 use super::{names, Walker};
 use crate::effects::Effect;
 use crate::facts::{Access, Column, Name, Usage};

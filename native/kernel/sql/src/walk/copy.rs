@@ -5,7 +5,8 @@
 use pg_query::protobuf as pb;
 use pg_query::NodeEnum as N;
 
-use super::scope::{Outs, Relation};
+use super::outs::Outs;
+use super::scope::Relation;
 use super::{names, Walker};
 use crate::effects::Effect;
 use crate::facts::{Access, Copy, Name, Output, OutputKind, Usage};

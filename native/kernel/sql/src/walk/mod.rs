@@ -11,6 +11,7 @@ mod definition;
 mod expression;
 mod implied;
 mod names;
+mod outs;
 mod query;
 mod scope;
 mod setting;
@@ -25,7 +26,8 @@ use pg_query::NodeEnum as N;
 use crate::effects::Effect;
 use crate::facts::{Access, Column, Function, Name, Output, OutputKind, Statement, Table, Usage};
 use crate::parse::MAX_WORK;
-use scope::{resolve, Frame, Meaning, Outs};
+use outs::Outs;
+use scope::{resolve, Frame, Meaning};
 
 #[cfg(test)]
 mod tests;

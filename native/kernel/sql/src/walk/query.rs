@@ -4,7 +4,8 @@ use pg_query::protobuf as pb;
 use pg_query::NodeEnum;
 
 use super::implied::{leading_targets, may_be_called};
-use super::scope::{in_schema, Frame, Outs, MAX_OUTPUTS};
+use super::outs::{Outs, MAX_OUTPUTS};
+use super::scope::{in_schema, Frame};
 use super::with::Recursion;
 use super::{names, Walker};
 use crate::effects::Effect;
@@ -157,7 +158,7 @@ impl Walker {
             }
             merged = Some(match merged {
                 None => outs,
-                Some(left) => unite(left, &outs),
+                Some(left) => left.unite(&outs),
             });
         }
         let mut outs = merged.unwrap_or_default();
@@ -472,35 +473,4 @@ fn is_plain_chain(select: &pb::SelectStmt) -> bool {
         && select.limit_count.is_none()
         && select.limit_offset.is_none()
         && select.locking_clause.is_empty()
-}
-
-fn unite(left: Outs, right: &Outs) -> Outs {
-    let exact = |outs: &Outs| {
-        outs.positional
-            && outs
-                .entries
-                .iter()
-                .all(|entry| !matches!(entry.kind, OutputKind::Star | OutputKind::Unknown))
-    };
-    if !exact(&left) || !exact(right) || left.entries.len() != right.entries.len() {
-        let mut columns = left.all_columns();
-        columns.extend(right.all_columns());
-        columns.sort_unstable();
-        columns.dedup();
-        return Outs::opaque(columns);
-    }
-    let mut entries = left.entries;
-    for (entry, other) in entries.iter_mut().zip(&right.entries) {
-        if entry.kind != other.kind {
-            entry.kind = OutputKind::Expression;
-        }
-        entry.columns.extend(other.columns.iter().cloned());
-        entry.columns.sort_unstable();
-        entry.columns.dedup();
-    }
-    Outs {
-        entries,
-        positional: true,
-        merged: false,
-    }
 }

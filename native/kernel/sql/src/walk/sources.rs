@@ -5,7 +5,8 @@ use std::rc::Rc;
 use pg_query::protobuf as pb;
 use pg_query::NodeEnum;
 
-use super::scope::{Frame, Outs, Relation, Source, IF_THERE};
+use super::outs::{Outs, IF_THERE};
+use super::scope::{Frame, Relation, Source};
 use super::{names, Walker};
 use crate::facts::{Access, Column, Output, OutputKind, Usage};
 
@@ -214,7 +215,7 @@ impl Walker {
                     if !renamed.contains(name) {
                         // Of a chain of joins, only some relations have the column.
                         for column in &mut found.columns {
-                            column.name.insert(0, IF_THERE);
+                            column.name.insert_str(0, IF_THERE);
                         }
                     }
                 }

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use pg_query::protobuf as pb;
 use pg_query::NodeEnum;
 
-use super::scope::{Cte, Outs};
+use super::outs::Outs;
+use super::scope::Cte;
 use super::{names, Walker};
 use crate::facts::{Column, Output, OutputKind, Usage};
 

@@ -40,7 +40,7 @@ allow contains {"rule": "postgres.access.export", "effects": ["export", "read"]}
 
 # METADATA
 # title: Change rows
-# description: Writers may change rows, and lock rows they read to change them.
+# description: Writers may change rows, lock rows they read to change them, and empty or analyze tables of their own.
 # custom:
 #   id: postgres.access.write
 #   severity: medium
@@ -52,7 +52,7 @@ allow contains {"rule": "postgres.access.write", "effects": ["write", "lock"]} i
 	input.phase == "request"
 	input.context.parse.status == "ok"
 	lib.in_groups(input.subject.groups, data.site.postgres.groups.writers)
-	lib.every_effect_by(input.postgres.facts.statements, "write", lib.row_verbs | lib.name_verbs)
+	lib.changes_rows(input.postgres.facts.statements)
 	lib.every_effect_by(input.postgres.facts.statements, "lock", lib.row_verbs | lib.name_verbs)
 }
 

@@ -36,6 +36,33 @@ test_maintenance_is_not_writing if {
 	}
 }
 
+own := {"name": "mine", "access": "write", "unresolved": true, "own": true}
+
+test_a_table_of_the_sessions_own_may_be_kept_in_order if {
+	every verb in {"truncate", "analyze"} {
+		kept := given.statement(verb, {"effects": ["write"], "tables": [own]})
+		"postgres.access.write" in given.rules(access.allow) with input as given.request([kept], ["write"])
+	}
+}
+
+test_not_beside_a_table_of_others if {
+	others := {"name": "orders", "schema": "public", "access": "write"}
+	every tables in [[], [others], [own, others]] {
+		kept := given.statement("analyze", {"effects": ["write"], "tables": tables})
+		not "postgres.access.write" in given.rules(access.allow) with input as given.request([kept], ["write"])
+	}
+}
+
+test_other_maintenance_of_ones_own_is_not_writing if {
+	kept := given.statement("vacuum", {"effects": ["write"], "tables": [own]})
+	not "postgres.access.write" in given.rules(access.allow) with input as given.request([kept], ["write"])
+}
+
+test_constraints_may_be_deferred if {
+	deferred := given.statement("set_constraints", {"effects": ["session"]})
+	"postgres.access.transaction" in given.rules(access.allow) with input as given.request([deferred], ["session"])
+}
+
 test_locking_a_table_is_not_writing if {
 	kept := given.statement("lock", {"effects": ["lock"]})
 	not "postgres.access.write" in given.rules(access.allow) with input as given.request([kept], ["lock"])

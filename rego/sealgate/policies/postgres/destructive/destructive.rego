@@ -5,9 +5,11 @@
 #   - input: schema.postgres.request
 package sealgate.policies.postgres.destructive
 
+import data.sealgate.lib.postgres as lib
+
 # METADATA
 # title: Drop objects
-# description: DROP of any object is left to the people who own the schema, outside agents.
+# description: DROP of any object but a table the session made is left to the people who own the schema, outside agents.
 # custom:
 #   id: postgres.destructive.drop
 #   severity: critical
@@ -23,11 +25,12 @@ deny contains {
 	input.phase == "request"
 	some statement in input.postgres.facts.statements
 	startswith(statement.verb, "drop")
+	not _drops_own(statement)
 }
 
 # METADATA
 # title: Truncate tables
-# description: TRUNCATE removes every row without a WHERE.
+# description: TRUNCATE removes every row without a WHERE; of a table the session made, it may.
 # custom:
 #   id: postgres.destructive.truncate
 #   severity: critical
@@ -43,6 +46,7 @@ deny contains {
 	input.phase == "request"
 	some statement in input.postgres.facts.statements
 	statement.verb == "truncate"
+	not lib.only_own(statement)
 }
 
 # METADATA
@@ -137,4 +141,19 @@ deny contains {
 	]
 	verb := replace(upper(statement.verb), "_", " ")
 	message := sprintf("%v changes the server or what leaves it; database administrators do that", [verb])
+}
+
+# METADATA
+# title: Drops tables of its own
+# description: Each table that is dropped was made by this session and belongs to nobody else.
+# custom:
+#   id: postgres.destructive.drops_own
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.destructive.drop.
+_drops_own(statement) if {
+	statement.verb == "drop"
+	statement.object == "table"
+	lib.only_own(statement)
 }

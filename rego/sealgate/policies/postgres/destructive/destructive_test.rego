@@ -16,6 +16,26 @@ test_truncate_is_denied if {
 	denied(given.statement("truncate", {}), ["write"]) == {"postgres.destructive.truncate"}
 }
 
+own := {"name": "mine", "access": "define", "unresolved": true, "own": true}
+
+test_a_table_of_the_sessions_own_may_go if {
+	denied(given.statement("drop", {"object": "table", "tables": [own]}), ["define"]) == set()
+	denied(given.statement("truncate", {"tables": [own]}), ["write"]) == set()
+}
+
+test_not_together_with_others if {
+	others := {"name": "orders", "schema": "public", "access": "define"}
+	drop := given.statement("drop", {"object": "table", "tables": [own, others]})
+	denied(drop, ["define"]) == {"postgres.destructive.drop"}
+	truncate := given.statement("truncate", {"tables": [own, others]})
+	denied(truncate, ["write"]) == {"postgres.destructive.truncate"}
+}
+
+test_nor_what_is_no_table if {
+	view := given.statement("drop", {"object": "view", "tables": [own]})
+	denied(view, ["define"]) == {"postgres.destructive.drop"}
+}
+
 test_delete_and_update_need_where if {
 	every flag in {"unfiltered_write", "where_without_column"} {
 		denied(given.statement("delete", {"flags": [flag]}), ["write"]) == {"postgres.destructive.unfiltered_write"}
