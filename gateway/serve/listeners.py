@@ -61,6 +61,8 @@ class Wire(asyncio.Protocol):
         "_transport",
         "_writers",
         "gone",
+        "is_admitted",
+        "is_crowded_out",
         "is_write_paused",
         "receiver",
         "tls",
@@ -83,6 +85,10 @@ class Wire(asyncio.Protocol):
         """Offered each arrival while a reader waits for nothing else; False where it does not take it, and then the reader gets it."""
         self._ended = False
         self._is_woken = False
+        self.is_admitted = False
+        """Set by the host once it knows whose connection this is: it keeps its place from then on."""
+        self.is_crowded_out = False
+        """The connection is ended to make room for one that came later."""
         self.gone = asyncio.Event()
 
     # --- asyncio.Protocol
@@ -311,6 +317,9 @@ class Wire(asyncio.Protocol):
 class Listener:
     """One bound address. Hands each accepted connection to `serve` in its own task.
 
+    Where there is no room for one more, the oldest that nobody has admitted makes room (its task is cancelled): peers that connect and
+    say nothing keep others out for as long as they like otherwise.
+
     Args:
         serve: gets the connected stream; `is_tls` tells that the client began with TLS at once.
         tls: gives what clients are accepted with that begin with TLS at once; None where that is not offered.
@@ -333,6 +342,7 @@ class Listener:
         self._sockets: list[socket.socket] = []
         self._acceptors: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._strangers: dict[asyncio.Task[None], Wire | None] = {}
         self.address: tuple[str, int] = ("", 0)
 
     async def start(self, bind: str, port: int) -> None:
@@ -382,12 +392,29 @@ class Listener:
                 logger.warning("cannot accept a connection: %s", error)
                 await asyncio.sleep(0.1)
                 continue
-            if len(self._tasks) >= self._max_connections:
+            if len(self._tasks) >= self._max_connections and not self._make_room():
                 accepted.close()
                 continue
             task = loop.create_task(self._begin(accepted))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._strangers[task] = None
+            task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._strangers.pop(task, None)
+
+    def _make_room(self) -> bool:
+        """End the oldest connection that nobody has admitted; False where each of them is somebody's."""
+        while self._strangers:
+            task = next(iter(self._strangers))
+            wire = self._strangers.pop(task)
+            if wire is None or not wire.is_admitted:
+                if wire is not None:
+                    wire.is_crowded_out = True
+                task.cancel()
+                return True
+        return False
 
     async def _begin(self, accepted: socket.socket) -> None:
         accepted.setblocking(False)
@@ -401,6 +428,9 @@ class Listener:
                 accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             channel = self._tls().accept() if is_tls and self._tls is not None else None
             _, wire = await loop.connect_accepted_socket(lambda: Wire(channel), accepted)
+            task = asyncio.current_task()
+            if task in self._strangers:
+                self._strangers[task] = wire
             await wire.shake_hands()
         except (OSError, TimeoutError) as error:
             logger.debug("a connection ended before its first message: %s", error)

@@ -12,8 +12,10 @@ import psycopg
 import pytest
 from psycopg import errors
 
+from gateway.serve.postgres.start import MAX_PENDING_LOGINS
 from gateway.testing.postgres import start_postgres
 from gateway.testing.waiting import wait_until
+from gateway.testing.wire import PASSWORD_WANTED, Client, error_of, startup
 
 
 @pytest.fixture
@@ -194,6 +196,25 @@ def test_a_client_that_never_logs_in_is_let_go(make_gateway, tmp_path):
                 raw.sendall(sent)
                 while raw.recv(100):
                     pass
+
+
+def test_those_who_only_connect_keep_nobody_out(make_gateway, options, tmp_path):
+    with make_gateway(tmp_path, tls=False, limits={"max_sessions": 2}) as running, contextlib.ExitStack() as stack:
+        plain = options(running, sslmode="disable")
+        first = stack.enter_context(psycopg.connect(**plain))
+        waiting = []
+        for _ in range(2 + MAX_PENDING_LOGINS):
+            waiting.append(stack.enter_context(contextlib.closing(Client(running.port))))
+            waiting[-1].raw.sendall(startup())
+            assert waiting[-1].next() == PASSWORD_WANTED
+        psycopg.connect(**plain).close()
+        for client in waiting[:2]:
+            fields = error_of(client.read())
+            assert (fields["C"], fields["M"]) == ("53300", "others wait to log in")
+            assert client.is_closed()
+        assert first.execute("select 1").fetchone() == (1,)
+    refused = [record for record in running.read_records() if record["type"] == "login.refused"]
+    assert [record["why"].startswith("others wait to log in") for record in refused] == [True, True]
 
 
 def test_shutdown_lets_a_statement_finish_and_ends_idle_sessions(make_gateway, options, server, tmp_path):

@@ -158,6 +158,46 @@ async def test_a_silent_client_is_let_go():
             assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(raw, 1), 20) == b""
 
 
+async def test_where_it_is_full_the_oldest_stranger_makes_room():
+    crowded = []
+
+    async def serve(wire, _):
+        try:
+            while data := await wire.read():
+                wire.is_admitted |= data == b"token"
+                wire.write(data)
+        except asyncio.CancelledError:
+            crowded.append(wire.is_crowded_out)
+            raise
+
+    async with listening(serve, max_connections=3) as listener:
+        loop = asyncio.get_running_loop()
+        _, known = await dial(listener)
+        known.write(b"token")
+        assert await known.read() == b"token"
+        with socket.create_connection(listener.address) as silent:
+            silent.setblocking(False)
+            _, stranger = await dial(listener)
+            stranger.write(b"hello")
+            assert await stranger.read() == b"hello"
+            _, late = await dial(listener)
+            assert await asyncio.wait_for(loop.sock_recv(silent, 1), 20) == b""
+        late.write(b"token")
+        assert await late.read() == b"token"
+        assert not crowded
+        _, last = await dial(listener)
+        assert await stranger.read() == b""
+        assert crowded == [True]
+        last.write(b"token")
+        assert await last.read() == b"token"
+        known.write(b"still here")
+        assert await known.read() == b"still here"
+        _, nobody = await dial(listener)
+        assert await nobody.read() == b""
+        for wire in (known, late, last):
+            wire.close()
+
+
 async def test_a_fault_in_one_connection_leaves_the_others():
     async def serve(wire, _):
         if await wire.read() == b"fail":
