@@ -222,7 +222,9 @@ class PostgresHost:
             if task is None or not wire.is_crowded_out:
                 raise
             task.uncancel()
-            raise _RefusedLogin(enforce.TOO_MANY, "others wait to log in", why="this login took the longest", fix="try again") from error
+            raise _RefusedLogin(
+                enforce.TOO_MANY, "others wait to log in", why="this login took the longest", fix="try again"
+            ) from error
         except TimeoutError as error:
             what, fix = "the login took too long", "send the token at once, as the password (PGPASSWORD)"
             raise _RefusedLogin(enforce.WRONG_TOKEN, what, fix=fix) from error
