@@ -117,3 +117,17 @@ def test_a_learned_text_is_another_one_with_another_sort_key(client):
     for _ in range(4):
         assert "D" in kinds(client.query(text.format(1)))
     assert find_error(client.query(text.format(2)))["C"] == "42501"
+
+
+def test_a_portal_is_not_read_on_after_a_rollback_to_a_savepoint(client):
+    """Only the server knows whether the rollback ended it, and a function of the database may have opened a cursor of that name."""
+    assert kinds(client.converse(encode_query("begin"), parse(PLAIN, "s") + bind("s", "p") + SYNC)[-3:]) == "12Z"
+    messages = client.converse(encode_query("savepoint s"), encode_query("rollback to s"), execute("p") + SYNC)
+    assert find_error(messages)["C"] == "34000"
+
+
+def test_statements_prepared_before_a_deallocate_and_a_prepare_are_not_run(client):
+    messages = client.converse(parse(PLAIN, "s") + SYNC, encode_query("prepare q as select 1"), encode_query("deallocate q"))
+    assert "E" not in kinds(messages)
+    messages = client.converse(encode_query("prepare q as select 2"), bind("s") + execute() + SYNC)
+    assert find_error(messages)["C"] == "26000"

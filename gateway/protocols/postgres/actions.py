@@ -1,6 +1,6 @@
 """Statements, made into actions. Pure: everything about the target comes in as facts.
 
-    lookups(statement)            which catalogue snapshot describing it needs
+    lookups(statement)            what describing it needs: a catalogue snapshot, and for a large text to be read ahead
     describe(statement, facts)    the action it attempts
 
 What comes back is described in `results.py`.
@@ -51,6 +51,12 @@ SHIFTED: Final = "postgres.shifted"
 
 VALUES: Final = "postgres.values"
 """Among the facts: the settings of the session that change what values its texts stand for."""
+
+AHEAD: Final = "postgres.ahead"
+"""The look-up kind of reading a large text ahead, and the key of its answer (`Ahead`) in facts."""
+
+LARGE_TEXT_CHARS: Final = 32_768
+"""Longer texts are read ahead, in a thread, so that other sessions go on meanwhile: a megabyte can take more than a second."""
 
 _UNCERTAIN: Final = (
     "a relation it names was renamed, moved, dropped or defined anew; end the transaction first, and prepare in a new session"
@@ -118,9 +124,15 @@ class SqlSettings:
 
 
 def lookups(statement: Statement, settings: SqlSettings) -> tuple[Lookup, ...]:
-    """The snapshot every statement is judged against."""
-    del statement  # every text may name relations; parsing it here would only be done again
-    return (Lookup(CATALOG, {"connection": settings.connection, "database": settings.database, "role": settings.role}),)
+    """The snapshot every statement is judged against, and what a large one is read as."""
+    # Every text may name relations; parsing it here would only be done again.
+    catalog = Lookup(CATALOG, {"connection": settings.connection, "database": settings.database, "role": settings.role})
+    return (catalog, Lookup(AHEAD, {"text": statement.sql})) if len(statement.sql) > LARGE_TEXT_CHARS else (catalog,)
+
+
+def read_ahead(text: str, snapshot: CatalogSnapshot, settings: SqlSettings, own: frozenset[str]) -> Ahead:
+    """What a text is, for `describe_in_session` to find among the facts. Pure, so any thread may call it."""
+    return Ahead(text, snapshot, own, _judge(text, snapshot, settings, own))
 
 
 def describe(statement: Statement, facts: Mapping[str, object], settings: SqlSettings) -> Action:
@@ -139,8 +151,10 @@ def describe_in_session(
         settings: of the connection.
         names: what cursors and prepared statements of the session stand for.
     """
-    snapshot, own = read_snapshot(facts), _own_tables(facts)
-    if snapshot is None or len(statement.sql) > MAX_REMEMBERED_CHARS:
+    snapshot, own, ahead = read_snapshot(facts), _own_tables(facts), facts.get(AHEAD)
+    if isinstance(ahead, Ahead) and ahead.is_of(statement.sql, snapshot, own):
+        judged = ahead.judged
+    elif snapshot is None or len(statement.sql) > MAX_REMEMBERED_CHARS:
         judged = _judge(statement.sql, snapshot, settings, own)
     else:
         key = (statement.sql, settings.sensitive, settings.max_sql_bytes, settings.max_depth, own)
@@ -191,6 +205,20 @@ class _Judged:
     failure: str | None = None
     named: tuple[Analyzed, ...] = ()
     only: Analyzed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What a text was read as before it is described, and by what."""
+
+    text: str
+    snapshot: CatalogSnapshot
+    own: frozenset[str]
+    judged: _Judged
+
+    def is_of(self, text: str, snapshot: CatalogSnapshot | None, own: frozenset[str]) -> bool:
+        """Whether reading it now would say the same."""
+        return self.snapshot is snapshot and self.own == own and self.text == text
 
 
 def _judge(sql: str, snapshot: CatalogSnapshot | None, settings: SqlSettings, own: frozenset[str]) -> _Judged:

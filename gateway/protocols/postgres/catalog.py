@@ -209,11 +209,13 @@ class CatalogSnapshot:
 
     def remember[T](self, key: object, derive: Callable[[], T]) -> T:
         """What `derive` returns, computed once per snapshot and key; at most `MAX_REMEMBERED` at a time."""
-        if key not in self.memo:
+        # Large texts are read in another thread, which may clear the memory between two lines of this.
+        found: T | None = self.memo.get(key)
+        if found is None:
+            found = derive()
             if len(self.memo) >= MAX_REMEMBERED:
                 self.memo.clear()
-            self.memo[key] = derive()
-        found: T = self.memo[key]
+            self.memo[key] = found
         return found
 
     def resolve(self, schema: str | None, name: str) -> Relation | None:

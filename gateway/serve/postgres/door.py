@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Final, Literal
 
 from gateway.action import Action, Lookup
@@ -44,6 +47,9 @@ CATALOG: Final = "postgres.catalog"
 
 MAX_OWN_TABLES: Final = 1_000
 """Tables of a session that are remembered; further ones count as unknown."""
+
+_READERS: Final = ThreadPoolExecutor(1, thread_name_prefix="large-texts")
+"""Reads large texts ahead, one after the other: each holds the interpreter for most of its time, and more at once would slow the rest."""
 
 
 class PostgresDoor:
@@ -158,7 +164,14 @@ class PostgresDoor:
         return actions.lookups(read_statement(event), self._settings)
 
     async def look_up(self, lookup: Lookup) -> object:
-        """The catalogue snapshot; a question to the server is recorded before it is asked. Raises TargetError, ConfigError."""
+        """The catalogue snapshot, or what a text is by it; a question to the server is recorded before it is asked.
+
+        Raises:
+            TargetError, ConfigError: there is no snapshot, or it does not fit the configuration.
+        """
+        if lookup.kind == actions.AHEAD and self._checked is not None:
+            read = partial(actions.read_ahead, lookup.key["text"], self._checked, self._settings, self._own_tables)
+            return await asyncio.get_running_loop().run_in_executor(_READERS, read)
         if lookup.kind != CATALOG:
             raise ProtocolError("the gateway cannot look this up", why=lookup.kind)
         self._mark = self._catalog.mark
@@ -196,15 +209,19 @@ class PostgresDoor:
         moved = self.moved | self._shadowing
         # A portal runs a statement that was prepared before.
         moved = moved | self._shifted if isinstance(event, Execute) else moved
+        kept = {
+            kind: fact for kind, fact in facts.items() if kind != actions.AHEAD
+        }  # many megabytes, for as long as a name lives
         self.facts = {
-            **facts,
+            **kept,
             actions.OWN_TABLES: self._own_tables,
             actions.MOVED: moved,
             actions.SHIFTED: self._shifted,
             actions.VALUES: self.values.describe(is_settled=self._is_settled()),
         }
         self.changes, self._event = (), event
-        action, self.changes = actions.describe_in_session(read_statement(event), self.facts, self._settings, self.names)
+        given = self.facts if len(kept) == len(facts) else {**facts, **self.facts}
+        action, self.changes = actions.describe_in_session(read_statement(event), given, self._settings, self.names)
         return action
 
     def note_allowed(self, action: Action | None) -> None:

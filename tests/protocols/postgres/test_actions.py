@@ -13,13 +13,17 @@ from hypothesis import strategies as st
 
 from gateway.action import EFFECTS
 from gateway.protocols.postgres.actions import (
+    AHEAD,
     CATALOG,
+    LARGE_TEXT_CHARS,
+    OWN_TABLES,
     SqlSettings,
     Statement,
     describe,
     find_lost_tables,
     find_made_tables,
     lookups,
+    read_ahead,
 )
 from gateway.protocols.postgres.catalog import QUERIES, CatalogSnapshot, build_snapshot
 from gateway.protocols.postgres.results import describe_copy_out, describe_rows
@@ -108,6 +112,26 @@ def test_lookups_name_the_snapshot() -> None:
     (lookup,) = lookups(Statement("select 1"), SETTINGS)
     assert lookup.kind == CATALOG
     assert lookup.key == {"connection": "core", "database": "postgres", "role": "postgres"}
+
+
+def test_a_large_text_is_read_ahead(facts, snapshot) -> None:
+    text = f"select {', '.join(['ssn'] * 1_000)} from people where name in ({', '.join(['$1'] * 10_000)})"
+    assert len(text) > LARGE_TEXT_CHARS
+    catalog, ahead = lookups(Statement(text), SETTINGS)
+    assert (catalog.kind, ahead.kind) == (CATALOG, AHEAD)
+    statement = Statement(text, ("x",))
+    read = read_ahead(ahead.key["text"], snapshot, SETTINGS, frozenset())
+    assert describe(statement, {**facts, AHEAD: read}, SETTINGS) == describe(statement, facts, SETTINGS)
+
+
+def test_what_was_read_ahead_counts_for_what_it_was_read_of(facts, snapshot) -> None:
+    other = read_ahead("select ssn from people", snapshot, SETTINGS, frozenset())
+    assert request("select 1", {**facts, AHEAD: other}) == request("select 1", facts)
+    text = "select * from mine"
+    for own, now in ((frozenset({"mine"}), frozenset()), (frozenset(), frozenset({"mine"}))):
+        session = {**facts, OWN_TABLES: now}
+        assert request(text, {**session, AHEAD: read_ahead(text, snapshot, SETTINGS, own)}) == request(text, session)
+    assert request(text, {AHEAD: read_ahead(text, snapshot, SETTINGS, frozenset())}) == request(text, {})
 
 
 def test_a_plain_read(facts, snapshot) -> None:
