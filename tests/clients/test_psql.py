@@ -159,6 +159,12 @@ def test_logins_that_are_refused_say_why(psql, environment, said):
     assert "Decision " in done.stderr
 
 
+def test_a_terminal_without_a_locale_is_served_in_utf8(psql):
+    """psql asks for the encoding of its locale when it talks to a terminal, which is SQL_ASCII in most containers."""
+    done = psql("-Atc", "select 'é'", "-c", "show client_encoding", PGCLIENTENCODING="SQL_ASCII")
+    assert done.stdout == "é\nUTF8\n"
+
+
 def test_time_zone_and_date_style_of_the_environment_are_passed(psql):
     done = psql("-Atc", "show timezone", PGTZ="Europe/Rome", PGDATESTYLE="ISO, DMY")
     assert done.stdout == "Europe/Rome\n"

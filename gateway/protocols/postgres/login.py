@@ -45,7 +45,10 @@ transactions begin as. None changes what a statement means or which rows and rig
 PINNED_SETTINGS: Final[Mapping[str, str]] = {"client_encoding": "UTF8", "standard_conforming_strings": "on"}
 """What the gateway fixes, because both change how the server splits a statement into words."""
 
-_UTF8_NAMES: Final = frozenset({"utf8", "utf-8", "unicode", "'utf-8'", "'utf8'"})
+_ACCEPTED_ENCODINGS: Final = frozenset({"utf8", "unicode", "sqlascii"})
+"""As the server tells names of encodings apart: by letters and digits. SQL_ASCII, which psql asks for on a terminal without a locale,
+means text as the server has it; the client is told that it is UTF8."""
+
 _SETTING_VALUE: Final = re.compile(r"[\w ,./+:<>-]{0,64}", re.ASCII)
 _SCHEMA: Final = r"(?:[A-Za-z_][A-Za-z0-9_]{0,62}|\"[A-Za-z_][A-Za-z0-9_]{0,62}\")"
 _SEARCH_PATH: Final = re.compile(rf"{_SCHEMA}(?:\s*,\s*{_SCHEMA}){{0,15}}", re.ASCII)
@@ -144,12 +147,12 @@ def parse_options(text: str) -> dict[str, str]:
 def _accept_setting(settings: dict[str, str], name: str, value: str) -> None:
     lower = name.lower()
     if lower == "client_encoding":
-        if value.lower() not in _UTF8_NAMES:
+        if re.sub(r"[^a-z0-9]", "", value.lower()) not in _ACCEPTED_ENCODINGS:
             raise LoginRefusedError(
                 "this client encoding is not accepted",
                 sqlstate="0A000",
                 why="the gateway reads statements as UTF-8, and another encoding could hide words from it",
-                fix="set client_encoding to UTF8",
+                fix="set client_encoding to UTF8 (PGCLIENTENCODING=UTF8)",
             )
     elif lower == "replication":
         if value.lower() not in {"false", "off", "no", "0", ""}:

@@ -40,6 +40,11 @@ def test_plain_startup_is_accepted():
     assert not startup.must_negotiate
 
 
+@pytest.mark.parametrize("name", ["utf-8", "'UTF8'", "UNICODE", "SQL_ASCII"])
+def test_encodings_that_leave_text_as_it_is_are_accepted_and_not_passed_on(name):
+    assert check_startup(3, 0, {"user": "agent", "client_encoding": name}).settings == {}
+
+
 def test_database_defaults_to_the_user_name():
     assert check_startup(3, 0, {"user": "agent"}).database == "agent"
 
