@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import ssl
 import subprocess
 import sys
@@ -411,6 +412,41 @@ def test_jdbc(shipped, authority, mint, tmp_path):
     assert refused[0].startswith("refused drop: 42501 ERROR: DROP blocked by policy")
     assert refused[1].startswith("large object: 42501")
     assert len(refused) == 2, refused
+
+
+@pytest.fixture
+def run_program(shipped, authority, mint):
+    """Run a program of one line per step; its lines that do not begin with "ok"."""
+
+    def run(*command, expected):
+        environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "PGPASSWORD": mint()}
+        done = subprocess.run(
+            [*command, str(shipped.port), str(authority.ca_file)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env=environment,
+            check=True,
+        )
+        lines = done.stdout.splitlines()
+        assert len(lines) == expected, done.stdout + done.stderr
+        return [line for line in lines if not line.startswith("ok ")]
+
+    return run
+
+
+def test_go(run_program, tmp_path):
+    program = tmp_path / "drivers"
+    subprocess.run(["go", "build", "-o", str(program), "."], cwd=Path(__file__).with_name("go_drivers"), check=True, timeout=600)
+    (refused,) = run_program(str(program), expected=37)
+    assert refused.startswith("refused drop: pq: DROP blocked by policy")
+
+
+def test_node(run_program, tmp_path):
+    shutil.copytree(Path(__file__).with_name("node_drivers"), tmp_path, dirs_exist_ok=True)
+    subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=tmp_path, check=True, timeout=300)
+    (refused,) = run_program("node", str(tmp_path / "main.js"), expected=17)
+    assert refused == "refused drop: 42501 DROP blocked by policy"
 
 
 METABASE = [
