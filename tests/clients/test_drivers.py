@@ -435,6 +435,7 @@ def run_program(shipped, authority, mint):
     return run
 
 
+@pytest.mark.timeout(900)
 def test_go(run_program, tmp_path):
     program = tmp_path / "drivers"
     subprocess.run(["go", "build", "-o", str(program), "."], cwd=Path(__file__).with_name("go_drivers"), check=True, timeout=600)
@@ -442,6 +443,7 @@ def test_go(run_program, tmp_path):
     assert refused.startswith("refused drop: pq: DROP blocked by policy")
 
 
+@pytest.mark.timeout(900)
 def test_node(run_program, tmp_path):
     shutil.copytree(Path(__file__).with_name("node_drivers"), tmp_path, dirs_exist_ok=True)
     subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=tmp_path, check=True, timeout=300)
