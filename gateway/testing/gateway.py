@@ -19,12 +19,19 @@ from typing import Any, Final
 import pyrage
 import yaml
 
-from evidence.keys import generate_log_key
+from evidence.keys import generate_log_key, load_log_key
+from evidence.note import NoteSigner
+from evidence.report import Report
 from evidence.store import EvidenceStore
+from evidence.trust import IdentityRule, SigstoreTrust
+from evidence.verify import verify_directory
+from evidence.verify_trust import TrustPolicy
 from gateway.config import Config, load_config
+from gateway.policy.verdicts import VerdictRecomputer
 from gateway.serve.http.authority import make_http_authority
 from gateway.serve.run import Gateway, run
 from gateway.testing.oidc import DevelopmentIssuer
+from gateway.testing.sigstore import DEFAULT_ISSUER
 
 START_TIMEOUT_S: Final = 60.0
 """Starting evaluators and signing the first checkpoint takes a second or two on a quiet machine."""
@@ -152,6 +159,20 @@ class RunningGateway:
             reader = store.open_log(origin)
             records += [record for _, record in reader.iterate_records(reader.read_checkpoint().size)]
         return records
+
+    def verify_evidence(self) -> Report:
+        """Verify what a stopped gateway left as an auditor with every key does: chunks are opened and verdicts recomputed."""
+        store = self.config.evidence.store
+        (origin,) = EvidenceStore(store).list_origins()
+        trust = TrustPolicy(
+            sigstore=SigstoreTrust((store / "development-sigstore/trust_config.json").read_text()),
+            log_keys=(NoteSigner(origin, load_log_key(store.parent / "log-key.pem")).verifier_key,),
+            gateway=(IdentityRule("*", DEFAULT_ISSUER),),
+            accept_development=True,
+        )
+        ages = [(store.parent / "auditor.age").read_text()]
+        with VerdictRecomputer(list((store / origin / "policy").iterdir())) as recompute:
+            return verify_directory(store, trust, age_identities=ages, recompute=recompute)
 
     def serve(self) -> None:
         """Run until stopped; the body of the thread."""

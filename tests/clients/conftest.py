@@ -12,6 +12,7 @@ from gateway.testing.gateway import start_gateway, write_config
 from gateway.testing.oidc import DevelopmentIssuer
 from gateway.testing.policy import add_topic
 from gateway.testing.postgres import start_postgres
+from gateway.testing.wire import Client
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -246,3 +247,11 @@ def connect(gateway, authority, mint):
     yield make
     for connection in opened:
         connection.close()
+
+
+@pytest.fixture
+def client(plaintext, mint):
+    """A client of the protocol's messages, logged in to the module's gateway without TLS."""
+    opened = Client(plaintext.port, mint())
+    yield opened
+    opened.close()

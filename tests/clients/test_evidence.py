@@ -4,15 +4,6 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from evidence.keys import load_log_key
-from evidence.note import NoteSigner
-from evidence.store import EvidenceStore
-from evidence.trust import IdentityRule, SigstoreTrust
-from evidence.verify import verify_directory
-from evidence.verify_trust import TrustPolicy
-from gateway.policy.verdicts import VerdictRecomputer
-from gateway.testing.sigstore import DEFAULT_ISSUER
-
 
 @pytest.fixture
 def served(make_gateway, authority, mint, tmp_path):
@@ -46,20 +37,7 @@ def served(make_gateway, authority, mint, tmp_path):
 
 
 def test_it_verifies_and_every_verdict_is_recomputed(served):
-    section = served.config.evidence
-    folder = section.store.parent
-    (origin,) = EvidenceStore(section.store).list_origins()
-    key = load_log_key(folder / "log-key.pem")
-    trust = TrustPolicy(
-        sigstore=SigstoreTrust((section.store / "development-sigstore/trust_config.json").read_text()),
-        log_keys=(NoteSigner(origin, key).verifier_key,),
-        gateway=(IdentityRule("*", DEFAULT_ISSUER),),
-        accept_development=True,
-    )
-    archives = list((section.store / origin / "policy").iterdir())
-    ages = [(folder / "auditor.age").read_text()]
-    with VerdictRecomputer(archives) as recompute:
-        report = verify_directory(section.store, trust, age_identities=ages, recompute=recompute)
+    report = served.verify_evidence()
     assert report.exit_code == 0, report.findings
     assert report.counts.get("recomputed_same", 0) >= 8
     assert "recomputed_different" not in report.counts

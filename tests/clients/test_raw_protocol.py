@@ -17,13 +17,6 @@ def plaintext(make_gateway, tmp_path_factory):
         yield running
 
 
-@pytest.fixture
-def client(plaintext, mint):
-    client = Client(plaintext.port, mint())
-    yield client
-    client.close()
-
-
 def test_a_query_by_hand(client):
     assert kinds(client.query("select 1")) == "TDCZ"
     assert kinds(client.query("")) == "IZ"

@@ -6,7 +6,7 @@ import pytest
 from sealgate_native.postgres import encode_query
 
 from gateway.testing.gateway import start_gateway, write_config
-from gateway.testing.wire import SYNC, Client, bind, close, error_of, execute, kinds, parse
+from gateway.testing.wire import SYNC, bind, close, error_of, execute, kinds, parse
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,13 +20,6 @@ def plaintext(issuer, make_connection, tmp_path_factory):
     folder, connection = tmp_path_factory.mktemp("names"), make_connection(environment="development")
     with start_gateway(write_config(folder, issuer=issuer, bundle=ROOT / "rego", connections=[connection])) as running:
         yield running
-
-
-@pytest.fixture
-def client(plaintext, mint):
-    client = Client(plaintext.port, mint())
-    yield client
-    client.close()
 
 
 def run(sql, name="", portal=""):

@@ -5,15 +5,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from evidence.keys import load_log_key
-from evidence.note import NoteSigner
-from evidence.store import EvidenceStore
-from evidence.trust import IdentityRule, SigstoreTrust
-from evidence.verify import verify_directory
-from evidence.verify_trust import TrustPolicy
-from gateway.policy.verdicts import VerdictRecomputer
 from gateway.testing.gateway import start_gateway, write_config
-from gateway.testing.sigstore import DEFAULT_ISSUER
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,17 +32,7 @@ def find_decisions(running):
 
 def count_verdicts(running):
     """Verifies the evidence of a stopped gateway, and says how many verdicts were recomputed as they are on record."""
-    section = running.config.evidence
-    (origin,) = EvidenceStore(section.store).list_origins()
-    trust = TrustPolicy(
-        sigstore=SigstoreTrust((section.store / "development-sigstore/trust_config.json").read_text()),
-        log_keys=(NoteSigner(origin, load_log_key(section.store.parent / "log-key.pem")).verifier_key,),
-        gateway=(IdentityRule("*", DEFAULT_ISSUER),),
-        accept_development=True,
-    )
-    ages = [(section.store.parent / "auditor.age").read_text()]
-    with VerdictRecomputer(list((section.store / origin / "policy").iterdir())) as recompute:
-        report = verify_directory(section.store, trust, age_identities=ages, recompute=recompute)
+    report = running.verify_evidence()
     assert report.exit_code == 0, report.findings
     assert "recomputed_different" not in report.counts
     return report.counts["recomputed_same"]

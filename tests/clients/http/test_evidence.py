@@ -6,15 +6,7 @@ import threading
 
 from click.testing import CliRunner
 
-from evidence.keys import load_log_key
-from evidence.note import NoteSigner
-from evidence.store import EvidenceStore
-from evidence.trust import IdentityRule, SigstoreTrust
-from evidence.verify import verify_directory
-from evidence.verify_trust import TrustPolicy
 from gateway.cli import main
-from gateway.policy.verdicts import VerdictRecomputer
-from gateway.testing.sigstore import DEFAULT_ISSUER
 
 
 def test_it_verifies_is_recomputed_and_replays(make_gateway, mint, curl, tmp_path):
@@ -33,17 +25,8 @@ def test_it_verifies_is_recomputed_and_replays(make_gateway, mint, curl, tmp_pat
         )
         assert ask("/echo", "-X", "POST", "-d", "card=4111111111111111").status == 200
         assert ask("/a;b").status == 400
-    section = running.config.evidence
-    (origin,) = EvidenceStore(section.store).list_origins()
-    trust = TrustPolicy(
-        sigstore=SigstoreTrust((section.store / "development-sigstore/trust_config.json").read_text()),
-        log_keys=(NoteSigner(origin, load_log_key(tmp_path / "log-key.pem")).verifier_key,),
-        gateway=(IdentityRule("*", DEFAULT_ISSUER),),
-        accept_development=True,
-    )
-    ages = [(tmp_path / "auditor.age").read_text()]
-    with VerdictRecomputer(list((section.store / origin / "policy").iterdir())) as recompute:
-        report = verify_directory(section.store, trust, age_identities=ages, recompute=recompute)
+    store = running.config.evidence.store
+    report = running.verify_evidence()
     assert report.exit_code == 0, report.findings
     assert report.counts.get("recomputed_same", 0) >= 8
     assert "recomputed_different" not in report.counts
@@ -51,12 +34,12 @@ def test_it_verifies_is_recomputed_and_replays(make_gateway, mint, curl, tmp_pat
     sessions = [record for record in records if record["type"] == "session.open"]
     assert len(sessions) == 1, "one subject, one connection, one session"
     assert sessions[0]["protocol"] == "http"
-    raw = "".join(path.read_bytes().decode("latin-1") for path in section.store.rglob("*") if path.is_file())
+    raw = "".join(path.read_bytes().decode("latin-1") for path in store.rglob("*") if path.is_file())
     assert "123-45-6789" not in raw
     runner = CliRunner()
     shown = runner.invoke(
         main,
-        ["sessions", "replay", str(section.store), sessions[0]["sid"], "--age-identity", str(tmp_path / "auditor.age"), "--json"],
+        ["sessions", "replay", str(store), sessions[0]["sid"], "--age-identity", str(tmp_path / "auditor.age"), "--json"],
     )
     assert shown.exit_code == 0, shown.output
     assert "Ann Archer" in shown.output

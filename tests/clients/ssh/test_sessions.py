@@ -10,14 +10,7 @@ import time
 
 import pytest
 
-from evidence.keys import load_log_key
-from evidence.note import NoteSigner
 from evidence.sessions import list_sessions, replay
-from evidence.store import EvidenceStore
-from evidence.trust import IdentityRule, SigstoreTrust
-from evidence.verify import verify_directory
-from evidence.verify_trust import TrustPolicy
-from gateway.policy.verdicts import VerdictRecomputer
 from gateway.testing.sigstore import DEFAULT_ISSUER, DevelopmentSigstore
 from gateway.testing.waiting import wait_until
 
@@ -98,23 +91,14 @@ def test_evidence_verifies_and_every_verdict_is_recomputed(make_ssh_gateway, mak
         client.run("scp", tmp_path / "file", f"web-1:{place}/file")
         client.run("scp", "-O", tmp_path / "file", f"web-1:{place}/file")
         client.run("scp", "web-1:/etc/hostname", tmp_path / "x")
-    section = running.config.evidence
-    (origin,) = EvidenceStore(section.store).list_origins()
-    trust = TrustPolicy(
-        sigstore=SigstoreTrust((section.store / "development-sigstore/trust_config.json").read_text()),
-        log_keys=(NoteSigner(origin, load_log_key(section.store.parent / "log-key.pem")).verifier_key,),
-        gateway=(IdentityRule("*", DEFAULT_ISSUER),),
-        accept_development=True,
-    )
-    ages = [(section.store.parent / "auditor.age").read_text()]
-    with VerdictRecomputer(list((section.store / origin / "policy").iterdir())) as recompute:
-        report = verify_directory(section.store, trust, age_identities=ages, recompute=recompute)
+    store = running.config.evidence.store
+    report = running.verify_evidence()
     assert report.exit_code == 0, report.findings
     assert report.counts.get("recomputed_same", 0) >= 8
     assert "recomputed_different" not in report.counts
     done = subprocess.run(
-        [sys.executable, "-m", "gateway.cli", "sessions", "replay", str(section.store), list_sessions(section.store)[0].sid,
-         "--age-identity", str(section.store.parent / "auditor.age")],
+        [sys.executable, "-m", "gateway.cli", "sessions", "replay", str(store), list_sessions(store)[0].sid,
+         "--age-identity", str(store.parent / "auditor.age")],
         capture_output=True, timeout=60, check=True,
     )  # fmt: skip
     assert b"\\x1b]0;owned\\x07 \\x1b[31mred" in done.stdout
