@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.protocols.postgres.actions import CATALOG, SqlSettings, Statement, describe
-from gateway.protocols.postgres.catalog import QUERIES, build_snapshot
+from gateway.protocols.postgres.catalog_answers import build_snapshot
+from gateway.protocols.postgres.catalog_queries import QUERIES
 from gateway.protocols.postgres.results import describe_rows
 from tests.corpus.conftest import SENSITIVE
 

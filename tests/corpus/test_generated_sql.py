@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.protocols.postgres.actions import CATALOG, SqlSettings, Statement, describe
-from gateway.protocols.postgres.catalog import QUERIES, build_snapshot
+from gateway.protocols.postgres.catalog_answers import build_snapshot
+from gateway.protocols.postgres.catalog_queries import QUERIES
 from gateway.testing.sql_corpus import Case, find_planted, spell
 
 LAW = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))

@@ -94,6 +94,13 @@ create table ruled (id int, body text);
 create rule also as on insert to ruled do also insert into notes (author, body) select 'rule', ssn from customers;
 create view noisy as select id, write_note(author) as author from notes;
 create function initcap(mood) returns text language sql as $$select write_note('shadow')$$;
+create function write_check(text) returns boolean language plpgsql as
+  $$begin insert into notes (author, body) values ('check', $1); return true; end$$;
+create domain guarded as text check (write_check(value));
+create domain guarded_again as guarded;
+create table guarded_rows (id int, d guarded);
+create domain coded_text as text default next_code();
+create table coded_rows (id int, c coded_text);
 create schema shadow;
 create function shadow.upper(text) returns text language sql as 'select ssn from public.customers limit 1';
 create server files foreign data wrapper file_fdw;

@@ -37,8 +37,9 @@ def read_vector(path: Path) -> tuple[dict[str, str], str]:
 def name_of(entry: dict) -> str:
     # A column known by its place only begins with a NUL, which a vector writes as a number sign; one that counts where the relation
     # has it is written with a question mark, one that a row with stars may have with a tilde, and what stands beside them behind a bar.
-    name = ".".join(entry[part] for part in ("schema", "table", "name") if part in entry).replace("\0", "#").replace("\3", "?")
-    return re.sub("\2[0-9a-f]+\2([^\2]*)\2", r"~\1|", re.sub("\1[0-9a-f]+\1", "~", name))
+    name = ".".join(entry[part] for part in ("schema", "table", "name") if part in entry).replace("\0\3", "?")
+    name = re.sub("\0\2[0-9a-f]+\0\2([^\2]*)\0\2", r"~\1|", re.sub("\0\1[0-9a-f]+\0\1", "~", name))
+    return name.replace("\0", "#")
 
 
 def gather(statements: list[dict], member: str, suffix=lambda entry: "") -> list[str]:

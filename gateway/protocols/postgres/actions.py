@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from sealgate_native.sql import analyze
 
 from gateway.action import Action, Lookup
-from gateway.protocols.postgres.catalog import CatalogSnapshot
+from gateway.protocols.postgres.catalog import FIRST_NORMAL_OID, CatalogSnapshot
+from gateway.protocols.postgres.implied import find_parameter_code
 from gateway.protocols.postgres.named import (
     UNTRACKED,
     Change,
@@ -29,6 +30,7 @@ from gateway.protocols.postgres.named import (
     uses_moved,
     uses_name,
 )
+from gateway.protocols.postgres.own import OwnTables
 from gateway.protocols.postgres.sensitivity import find_sensitive
 from gateway.protocols.postgres.shapes import Shape, UserTypes
 from gateway.protocols.postgres.statements import Described, describe_statement
@@ -41,7 +43,7 @@ CATALOG: Final = "postgres.catalog"
 """The look-up kind, and the key of its answer in facts."""
 
 OWN_TABLES: Final = "postgres.own_tables"
-"""The key in facts of the names of tables this session made, as far as the host knows; temporary ones are in no snapshot."""
+"""The key in facts of the tables this session made, as far as the host knows (`own.OwnTables`)."""
 
 MOVED: Final = "postgres.moved"
 """Among the facts: bare names under which another relation may answer than the snapshot says (`named.find_moved`)."""
@@ -61,6 +63,8 @@ LARGE_TEXT_CHARS: Final = 32_768
 _UNCERTAIN: Final = (
     "a relation it names was renamed, moved, dropped or defined anew; end the transaction first, and prepare in a new session"
 )
+
+_RUNS_CHECKS: Final = "the type of a parameter has a check that calls a function of the database; give it as another type"
 
 QUERY: Final = "postgres.query"
 """The action name, the same for simple and extended queries, so that one approval covers a statement however it is sent."""
@@ -130,7 +134,7 @@ def lookups(statement: Statement, settings: SqlSettings) -> tuple[Lookup, ...]:
     return (catalog, Lookup(AHEAD, {"text": statement.sql})) if len(statement.sql) > LARGE_TEXT_CHARS else (catalog,)
 
 
-def read_ahead(text: str, snapshot: CatalogSnapshot, settings: SqlSettings, own: frozenset[str]) -> Ahead:
+def read_ahead(text: str, snapshot: CatalogSnapshot, settings: SqlSettings, own: OwnTables) -> Ahead:
     """What a text is, for `describe_in_session` to find among the facts. Pure, so any thread may call it."""
     return Ahead(text, snapshot, own, _judge(text, snapshot, settings, own))
 
@@ -164,6 +168,8 @@ def describe_in_session(
         judged, used = _resolve_names(judged, snapshot, settings, names)
     if _uses_uncertain(judged, facts):
         judged = _Judged((), frozenset({"unknown"}), _UNCERTAIN)
+    if snapshot is not None and find_parameter_code(snapshot, (oid for oid in statement.types if oid >= FIRST_NORMAL_OID)):
+        judged = _Judged((), frozenset({"unknown"}), _RUNS_CHECKS)
     action = Action(
         protocol="postgres",
         phase="request",
@@ -213,15 +219,15 @@ class Ahead:
 
     text: str
     snapshot: CatalogSnapshot
-    own: frozenset[str]
+    own: OwnTables
     judged: _Judged
 
-    def is_of(self, text: str, snapshot: CatalogSnapshot | None, own: frozenset[str]) -> bool:
+    def is_of(self, text: str, snapshot: CatalogSnapshot | None, own: OwnTables) -> bool:
         """Whether reading it now would say the same."""
         return self.snapshot is snapshot and self.own == own and self.text == text
 
 
-def _judge(sql: str, snapshot: CatalogSnapshot | None, settings: SqlSettings, own: frozenset[str]) -> _Judged:
+def _judge(sql: str, snapshot: CatalogSnapshot | None, settings: SqlSettings, own: OwnTables) -> _Judged:
     analysis = analyze(sql, max_bytes=settings.max_sql_bytes, max_depth=settings.max_depth)
     if analysis["status"] != "ok":
         return _Judged((), frozenset({"unknown"}), analysis.get("reason", "not understood"))
@@ -234,7 +240,7 @@ def _judge(sql: str, snapshot: CatalogSnapshot | None, settings: SqlSettings, ow
         if uses_moved(described[-1].facts, moved):
             return _Judged((), frozenset({"unknown"}), _UNCERTAIN)
         moved |= find_moved(described[-1].facts, snapshot, moved)
-        own = (own | find_made_tables(described[-1].facts)) - find_lost_tables(described[-1].facts)
+        own = own.after(described[-1].facts)
         if not NAME_SETTINGS.isdisjoint(analyzed["set_vars"]):
             # From here on names may mean something else than the snapshot says.
             snapshot = None
@@ -287,25 +293,9 @@ def _payload(statement: Statement, used: Sequence[Definition]) -> dict[str, Any]
     return payload
 
 
-def find_made_tables(statement: Mapping[str, Any]) -> frozenset[str]:
-    """Names of the tables a described statement makes and the catalogue does not hold; nothing sensitive is written into them."""
-    is_filled_unseen = statement.get("nested") == "execute" or any(column["sensitive"] for column in statement["columns"])
-    # What inherits gets rows that were never written to it.
-    if "creates_table" not in statement["flags"] or "inherits" in statement["flags"] or is_filled_unseen:
-        return frozenset()
-    return frozenset(table["name"] for table in statement["tables"] if table["access"] == "define" and table.get("unresolved"))
-
-
-def _own_tables(facts: Mapping[str, object]) -> frozenset[str]:
+def _own_tables(facts: Mapping[str, object]) -> OwnTables:
     found = facts.get(OWN_TABLES)
-    return found if isinstance(found, frozenset) else frozenset()
-
-
-def find_lost_tables(statement: Mapping[str, Any]) -> frozenset[str]:
-    """Names of tables into which rows of others may come from now on: they were attached, or made children."""
-    if statement["verb"] != "alter_table" or "reshapes" not in statement["flags"]:
-        return frozenset()
-    return frozenset(table["name"] for table in statement["tables"] if table["access"] == "define")
+    return found if isinstance(found, OwnTables) else OwnTables()
 
 
 def read_snapshot(facts: Mapping[str, object]) -> CatalogSnapshot | None:
@@ -356,7 +346,7 @@ def find_settings(action: Action) -> set[str]:
 def find_shapes(facts: Mapping[str, object]) -> Callable[[int], Shape]:
     """What types are made of; without a snapshot nothing is known of any but PostgreSQL's own."""
     snapshot = read_snapshot(facts)
-    return (UserTypes({}, {}) if snapshot is None else snapshot.shapes).find_shape
+    return (UserTypes({}, {}, {}) if snapshot is None else snapshot.shapes).find_shape
 
 
 def count_inferences(action: Action | None) -> int:

@@ -1,7 +1,7 @@
 """The catalogue snapshot: what names and result columns of one database mean for one role. Pure; `serve` runs the queries.
 
-The gateway asks `QUERIES` with its own credential, `build_snapshot` turns the rows into a `CatalogSnapshot`, and the snapshot answers:
-which relation a name is (through the search path), which stored columns a result column comes from (`origins`, through views,
+The gateway asks `catalog_queries.QUERIES` with its own credential, `catalog_answers.build_snapshot` turns the rows into a
+`CatalogSnapshot`, and the snapshot answers: which relation a name is (through the search path), which stored columns a result column comes from (`origins`, through views,
 materialized views, partitions and inheritance), and what a function outside `pg_catalog` is.
 
 RowDescription (https://www.postgresql.org/docs/current/protocol-message-formats.html) names a view's own OID for a view's column,
@@ -11,20 +11,15 @@ depends on (`pg_depend`). Temporary relations belong to another session than the
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from sealgate_native.sql import analyze
 
-from gateway.errors import ProtocolError
-from gateway.protocols.postgres.catalog_queries import QUERIES
 from gateway.protocols.postgres.functions import HARMLESS
-from gateway.protocols.postgres.hooks import Cast, Hook, build_cast, build_hooks
-from gateway.protocols.postgres.shapes import UserTypes, build_types
+from gateway.protocols.postgres.hooks import Cast, Hook
+from gateway.protocols.postgres.shapes import UserTypes
 
 FIRST_NORMAL_OID: Final = 16384
 """Objects below were made by initdb (FirstNormalObjectId): PostgreSQL's own."""
@@ -39,21 +34,6 @@ MAX_REMEMBERED: Final = 1_024
 """Statements and configurations remembered per snapshot: an application has hundreds of statements, at about 4 KiB each."""
 
 SYSTEM_SCHEMAS: Final = frozenset({"pg_catalog", "information_schema"})
-
-__all__ = [
-    "QUERIES",
-    "BaseColumn",
-    "Behind",
-    "CatalogSnapshot",
-    "Column",
-    "Function",
-    "Origins",
-    "Relation",
-    "View",
-    "build_snapshot",
-]
-
-Row = Sequence[str | int | bool | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +112,18 @@ class Origins:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyAction:
+    """What a foreign key does to rows of its own table (`relation`, an OID) when rows of the other one change or go.
+
+    Attributes:
+        columns: attnums of the columns it writes to; none where rows only go.
+    """
+
+    relation: int
+    columns: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """A view's definition, the relation columns (attnum 0: the whole relation) and functions it depends on."""
 
@@ -196,6 +188,7 @@ class CatalogSnapshot:
     types: Mapping[str, tuple[tuple[str, str], ...]]
     hooks: Mapping[int, tuple[Hook, ...]]
     casts: Mapping[str, tuple[Cast, ...]]
+    key_actions: Mapping[int, tuple[KeyAction, ...]]
     shapes: UserTypes
     digest: str
     _by_name: Mapping[tuple[str, str], Relation] = field(repr=False)
@@ -255,10 +248,15 @@ class CatalogSnapshot:
         reach = self.search_path if schema is None else (schema,)
         return tuple(cast for cast in self.casts.get(name, ()) if cast.schema in reach)
 
-    def find_assignment_casts(self, type_oid: int) -> tuple[Cast, ...]:
-        """The same for a value assigned to a column of that type."""
-        every = (cast for casts in self.casts.values() for cast in casts)
-        return tuple(cast for cast in every if cast.type_oid == type_oid and not cast.is_explicit)
+    def find_casts_within(self, type_oids: Iterable[int]) -> tuple[Cast, ...]:
+        """The same for types by OID and whatever they are made of: a value given to a composite is given to its fields."""
+        reached = self.shapes.within(frozenset(type_oids))
+        return tuple(cast for casts in self.casts.values() for cast in casts if cast.type_oid in reached)
+
+    def find_type_oids(self, schema: str | None, name: str) -> tuple[int, ...]:
+        """The types of that name that are not PostgreSQL's own."""
+        reach = self.search_path if schema is None else (schema,)
+        return tuple(oid for place, oid in self.shapes.names.get(name, ()) if place in reach)
 
     def _find(self, table: Mapping[str, tuple[tuple[str, str], ...]], schema: str | None, name: str) -> tuple[str, ...]:
         reach = self.search_path if schema is None else (schema,)
@@ -291,6 +289,19 @@ class CatalogSnapshot:
             pending += parents
             seen |= parents
         return tuple(self.relations[each] for each in sorted(seen - {oid}) if each in self.relations)
+
+    def changed_by_keys(self, oid: int) -> tuple[KeyAction, ...]:
+        """What foreign keys do when rows of a relation, or of one behind it, change: to their own tables, and on from there."""
+        found: list[KeyAction] = []
+        pending = [each.oid for each in self.behind(oid).relations]
+        seen = set(pending)
+        while pending:
+            for action in self.key_actions.get(pending.pop(), ()):
+                found.append(action)
+                below = {each.oid for each in self.behind(action.relation).relations} - seen
+                pending += below
+                seen |= below
+        return tuple(found)
 
     def function_by_oid(self, oid: int) -> Function | None:
         """The function, when it is not one of PostgreSQL's own."""
@@ -400,97 +411,3 @@ def _merge(parts: Iterable[Origins], *, is_same: bool) -> Origins:
         through |= part.through
         is_opaque |= part.is_opaque
     return Origins(frozenset(columns), frozenset(through), is_same and len(columns) == 1, is_opaque)
-
-
-def build_snapshot(rows: Mapping[str, Sequence[Row]]) -> CatalogSnapshot:
-    """The snapshot for the answers to `QUERIES`, by the same names.
-
-    Raises:
-        ProtocolError: an answer is missing or not what its query asks for; there is no snapshot then.
-    """
-    try:
-        return _build({name: sorted(tuple(_text(value) for value in row) for row in rows[name]) for name in QUERIES})
-    except (KeyError, ValueError, TypeError) as error:
-        raise ProtocolError("the target's catalogue answer cannot be read", why=f"{type(error).__name__}: {error}") from error
-
-
-def _build(texts: Mapping[str, list[tuple[str, ...]]]) -> CatalogSnapshot:
-    ((database, role, path, version),) = texts["session"]
-    relations = _relations(texts["relations"], texts["columns"])
-    languages = {row[0]: row[3] for row in texts["functions"]}
-    functions = [_function(row) for row in texts["functions"]]
-    links = [(int(child), int(parent)) for child, parent in texts["parents"]]
-    return CatalogSnapshot(
-        database=database,
-        role=role,
-        search_path=tuple(json.loads(path)),
-        server_version=int(version),
-        relations=MappingProxyType(relations),
-        views=MappingProxyType(_views(texts["views"], texts["dependencies"])),
-        parents=MappingProxyType(_group(links)),
-        functions=MappingProxyType(_group((function.name, function) for function in functions)),
-        # An operator of its own over one of PostgreSQL's functions runs nothing new.
-        operators=MappingProxyType(
-            _group((name, (schema, languages.get(code, "internal"))) for schema, name, code in texts["operators"])
-        ),
-        types=MappingProxyType(_group((name, (schema, kind)) for schema, name, kind in texts["types"])),
-        hooks=MappingProxyType(build_hooks(texts["hooks"], texts["rules"])),
-        casts=MappingProxyType(_group((row[1], build_cast(row)) for row in texts["casts"])),
-        shapes=build_types(texts["shapes"], texts["fields"], relations.values()),
-        digest=hashlib.sha256(json.dumps(texts, sort_keys=True, separators=(",", ":")).encode()).hexdigest(),
-        _generated=MappingProxyType(_group(((int(oid), int(number)), int(source)) for oid, number, source in texts["generated"])),
-        _children=MappingProxyType(_group((parent, child) for child, parent in links)),
-        _functions_by_oid=MappingProxyType({function.oid: function for function in functions}),
-        _by_name=MappingProxyType({(relation.schema, relation.name): relation for relation in relations.values()}),
-    )
-
-
-def _text(value: str | int | bool | None) -> str:
-    """A value as PostgreSQL prints it, whichever way the driver delivered it."""
-    if value is None:
-        return ""
-    return str(int(value)) if isinstance(value, bool) else str(value)
-
-
-def _relations(relations: Iterable[Sequence[str]], columns: Iterable[Sequence[str]]) -> dict[int, Relation]:
-    by_relation: dict[int, dict[int, Column]] = {}
-    for oid, number, name, type_oid, generated in columns:
-        by_relation.setdefault(int(oid), {})[int(number)] = Column(int(number), name, int(type_oid), generated == "1")
-    return {
-        int(oid): Relation(
-            int(oid), schema, name, kind, security == "1", MappingProxyType(dict(sorted(by_relation.get(int(oid), {}).items())))
-        )
-        for oid, schema, name, kind, security in relations
-    }
-
-
-def _views(definitions: Iterable[Sequence[str]], dependencies: Iterable[Sequence[str]]) -> dict[int, View]:
-    columns: dict[int, set[tuple[int, int]]] = {}
-    functions: dict[int, set[int]] = {}
-    for view, kind, oid, number in dependencies:
-        if kind == "relation":
-            columns.setdefault(int(view), set()).add((int(oid), int(number)))
-        else:
-            functions.setdefault(int(view), set()).add(int(oid))
-    return {
-        int(oid): View(definition or None, frozenset(columns.get(int(oid), ())), frozenset(functions.get(int(oid), ())))
-        for oid, definition in definitions
-    }
-
-
-def _function(row: Sequence[str]) -> Function:
-    oid, schema, name, language, volatility, definer, args, variadic, defaults = row
-    names: dict[str, Literal["immutable", "stable", "volatile"]] = {"i": "immutable", "s": "stable", "v": "volatile"}
-    most = _ANY_ARGS if variadic == "1" else int(args)
-    least = max(0, int(args) - int(defaults) - (variadic == "1"))
-    return Function(int(oid), schema, name, language, names[volatility], definer == "1", least, most)
-
-
-_ANY_ARGS: Final = 1 << 16
-
-
-def _group[K, V](pairs: Iterable[tuple[K, V]]) -> dict[K, tuple[V, ...]]:
-    grouped: dict[K, list[V]] = {}
-    for key, value in pairs:
-        grouped.setdefault(key, []).append(value)
-    return {key: tuple(values) for key, values in grouped.items()}

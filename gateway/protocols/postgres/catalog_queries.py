@@ -96,18 +96,25 @@ from pg_catalog.pg_cast c join pg_catalog.pg_type t on t.oid = c.casttarget join
 join pg_catalog.pg_proc f on f.oid = c.castfunc join pg_catalog.pg_language l on l.oid = f.prolang
 where c.castfunc >= 16384
 union
-select n.nspname, t.typname, t.oid, 'e', f.proname, l.lanname
+select n.nspname, t.typname, t.oid, 'd', f.proname, l.lanname
 from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
-join pg_catalog.pg_constraint c on c.contypid = t.oid
-join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_constraint'::regclass and d.objid = c.oid
-  and d.refclassid = 'pg_catalog.pg_proc'::regclass
-join pg_catalog.pg_proc f on f.oid = d.refobjid and f.oid >= 16384 join pg_catalog.pg_language l on l.oid = f.prolang""",
+left join pg_catalog.pg_constraint c on c.contypid = t.oid
+join pg_catalog.pg_depend d on d.refclassid = 'pg_catalog.pg_proc'::regclass
+  and (d.classid = 'pg_catalog.pg_constraint'::regclass and d.objid = c.oid or d.classid = 'pg_catalog.pg_type'::regclass and d.objid = t.oid)
+join pg_catalog.pg_proc f on f.oid = d.refobjid and f.oid >= 16384 join pg_catalog.pg_language l on l.oid = f.prolang
+where t.typtype = 'd'""",
+        "keys": """
+select confrelid, conrelid, pg_catalog.array_to_json(conkey)::text, confdeltype, confupdtype
+from pg_catalog.pg_constraint
+where contype = 'f' and (confdeltype not in ('a', 'r') or confupdtype not in ('a', 'r'))""",
         "types": """
 select n.nspname, t.typname, t.typtype
 from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
 where t.oid >= 16384 and t.typtype in ('b', 'd', 'e', 'r', 'm') and t.typelem = 0""",
         "shapes": """
-select t.oid, t.typtype, t.typcategory, coalesce(e.oid, 0), coalesce(e.typdelim, ','), t.typbasetype, t.typrelid
+select t.oid, t.typtype, t.typcategory, coalesce(e.oid, 0), coalesce(e.typdelim, ','), t.typbasetype, t.typrelid, n.nspname, t.typname,
+       coalesce((select r.rngsubtype from pg_catalog.pg_range r
+                 where r.rngtypid = t.oid or (pg_catalog.to_jsonb(r) ->> 'rngmultitypid')::oid = t.oid), 0)
 from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
 left join pg_catalog.pg_type e on e.oid = t.typelem and e.typarray = t.oid
 where t.oid >= 16384 and n.nspname !~ '^pg_(toast|temp)'""",

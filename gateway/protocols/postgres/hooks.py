@@ -35,16 +35,18 @@ class Hook:
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """A cast to a type, or a check of a domain, that calls a function which is not PostgreSQL's own.
+    """A cast to a type, or a check or default of a domain, that calls a function which is not PostgreSQL's own.
 
     Attributes:
         is_explicit: it needs the type to be written; otherwise an assignment to a column is enough.
+        is_of_domain: it is a check or a default, which runs whenever a value of the type is made.
     """
 
     schema: str
     name: str
     type_oid: int
     is_explicit: bool
+    is_of_domain: bool
     function: str
     language: str
 
@@ -96,4 +98,4 @@ def build_hooks(functions: Iterable[Sequence[str]], rules: Iterable[Sequence[str
 def build_cast(row: Sequence[str]) -> Cast:
     """One row of the answer "casts"."""
     schema, name, type_oid, context, function, language = row
-    return Cast(schema, name, int(type_oid), context == "e", function, language)
+    return Cast(schema, name, int(type_oid), context == "e", context == "d", function, language)

@@ -33,6 +33,9 @@ BLURRING_EFFECTS: Final = frozenset({"execute", "unknown"})
 ANY_NAME: Final = "*"
 """Among moved names: every one of them."""
 
+ANY_CODE: Final = "()"
+"""Among moved names: a function, operator or type was given another name or schema, so that the name of any may call it."""
+
 NEW_SCHEMA: Final = "\0"
 """Among moved names: none, but a schema was made, so the first of the search path may be another one."""
 
@@ -43,6 +46,22 @@ _KEEPS_RELATIONS: Final = frozenset(
     }
 )
 """What can be renamed or dropped without another relation answering to a name."""
+
+_CODE: Final = frozenset(
+    {
+        *("function", "procedure", "routine", "aggregate", "operator", "type", "domain", "attribute", "collation", "conversion"),
+        *("operator_class", "operator_family", "cast", "language", "extension"),
+    }
+)
+"""What runs, or tells what runs, under the name it is given."""
+
+_SURE_VERBS: Final = frozenset(
+    {
+        *("begin", "commit", "rollback", "savepoint", "release", "rollback_to", "set_constraints"),
+        *("close", "deallocate", "discard", "set", "reset", "show", "unlisten"),
+    }
+)
+"""Statements that call nothing by a name."""
 
 _LISTS: Final = ("tables", "columns", "assigned", "functions")
 
@@ -199,6 +218,10 @@ def find_moved(
     and temporary relations stand in none at all. `moved` are the names that are uncertain already.
     """
     verb = statement["verb"]
+    if verb == "alter_extension" or (verb in {"rename", "alter_schema"} and statement.get("object") in _CODE):
+        return frozenset({ANY_CODE})
+    if verb == "alter_table" and "inherits" in statement["flags"]:
+        return _find_reached(statement, snapshot)
     if verb == "create_schema":
         return _find_shadowed(statement, snapshot, moved | {NEW_SCHEMA}) | {NEW_SCHEMA}
     is_move = verb in {"rename", "alter_schema", "drop", "create_view", "create_rule"}
@@ -206,6 +229,17 @@ def find_moved(
         return _find_shadowed(statement, snapshot, moved)
     defined = frozenset(table["name"] for table in statement["tables"] if table["access"] == "define") or frozenset({ANY_NAME})
     return defined | frozenset(statement.get("new_names", ()))
+
+
+def _find_reached(statement: Mapping[str, Any], snapshot: CatalogSnapshot | None) -> frozenset[str]:
+    """Names of relations whose rows are others' as well once one was attached or made a child: the parent, and those above it."""
+    found: set[str] = set()
+    for table in statement["tables"]:
+        relation = None if snapshot is None else snapshot.resolve(table.get("schema"), table["name"])
+        if relation is None or snapshot is None:
+            return frozenset({ANY_NAME})
+        found |= {table["name"], *(each.name for each in snapshot.above(relation.oid))}
+    return frozenset(found)
 
 
 def _find_shadowed(statement: Mapping[str, Any], snapshot: CatalogSnapshot | None, moved: frozenset[str]) -> frozenset[str]:
@@ -234,7 +268,9 @@ def find_shifted(before: CatalogSnapshot, now: CatalogSnapshot) -> frozenset[str
 
 
 def uses_moved(statement: Mapping[str, Any], moved: frozenset[str]) -> bool:
-    """Whether a described statement names a relation that is not certain any more."""
+    """Whether a described statement names a relation, or may call something, that is not certain any more."""
+    if ANY_CODE in moved and statement["verb"] not in _SURE_VERBS:
+        return True
     named = {table["name"] for table in statement["tables"]}
     return bool(named) and (ANY_NAME in moved or not named.isdisjoint(moved))
 

@@ -34,6 +34,7 @@ class UserType:
         element: of an array, else 0.
         base: of a domain, else 0.
         relation: whose row it is, else 0.
+        bound: the type of the bounds of a range, else 0.
     """
 
     oid: int
@@ -43,14 +44,30 @@ class UserType:
     delimiter: str
     base: int
     relation: int
+    bound: int
 
 
 @dataclass(frozen=True, slots=True)
 class UserTypes:
-    """The types of one database by OID, and the fields of composites by relation: (name, type)."""
+    """The types of one database by OID, the fields of composites by relation: (name, type), and OIDs by name: (schema, OID)."""
 
     types: Mapping[int, UserType]
     fields: Mapping[int, tuple[tuple[str, int], ...]]
+    names: Mapping[str, tuple[tuple[str, int], ...]]
+
+    def within(self, oids: frozenset[int]) -> frozenset[int]:
+        """These types, and all that their values are made of, PostgreSQL's own among them."""
+        pending, seen = list(oids), set(oids)
+        while pending:
+            found = self.types.get(pending.pop())
+            if found is None:
+                continue
+            parts = (
+                {found.element, found.base, found.bound, *(oid for _, oid in self.fields.get(found.relation, ()))} - {0} - seen
+            )
+            pending += parts
+            seen |= parts
+        return frozenset(seen)
 
     def find_shape(self, oid: int) -> Shape:
         """What is known of a type."""
@@ -88,8 +105,9 @@ def build_types(types: Iterable[Sequence[str]], fields: Iterable[Sequence[str]],
     for relation, number, name, type_oid in fields:
         grouped.setdefault(int(relation), []).append((int(number), name, int(type_oid)))
     by_relation |= {oid: tuple((name, type_oid) for _, name, type_oid in sorted(found)) for oid, found in grouped.items()}
-    found = [
-        UserType(int(oid), kind, category, int(element), delimiter, int(base), int(relation))
-        for oid, kind, category, element, delimiter, base, relation in types
-    ]
-    return UserTypes({each.oid: each for each in found}, by_relation)
+    found: list[UserType] = []
+    names: dict[str, list[tuple[str, int]]] = {}
+    for oid, kind, category, element, delimiter, base, relation, schema, name, bound in types:
+        found.append(UserType(int(oid), kind, category, int(element), delimiter, int(base), int(relation), int(bound)))
+        names.setdefault(name, []).append((schema, int(oid)))
+    return UserTypes({each.oid: each for each in found}, by_relation, {name: tuple(places) for name, places in names.items()})

@@ -8,12 +8,15 @@ column, and an unknown function has the effect `execute`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.protocols.postgres.catalog import SYSTEM_SCHEMAS, CatalogSnapshot, Function, Relation
+from gateway.protocols.postgres.assigned import Assigned
+from gateway.protocols.postgres.catalog import SYSTEM_SCHEMAS, CatalogSnapshot, Function, KeyAction, Relation
 from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, UNJUDGED, YIELDS_ANY
 from gateway.protocols.postgres.hooks import Hook, read_body
+from gateway.protocols.postgres.implied import COMPILED, FILLS_ROWS, find_cast_code, find_hooks, find_written_through
+from gateway.protocols.postgres.own import OwnTables
 from gateway.protocols.postgres.rows import MARKS, StarRows
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
@@ -37,8 +40,7 @@ ALWAYS_FIRST: Final = frozenset({("gen_random_uuid", 0)})
 """Calls that always mean PostgreSQL's own function, because it has the same arguments and its schema is searched first; an extension
 has another of that name from before."""
 
-COMPILED: Final = frozenset({"internal", "c"})
-"""Languages of the server itself and of installed extensions; code in any other can be written by whoever may create functions."""
+NONE_OWN: Final = OwnTables()
 
 MAX_OUTPUTS: Final = 400
 """Result columns whose lineage is told one by one; wider results are judged as a whole, as their facts would not fit a record."""
@@ -62,7 +64,7 @@ class Described:
 
 
 def describe_statement(
-    analyzed: Analyzed, snapshot: CatalogSnapshot | None, sensitivity: Sensitivity, own: frozenset[str] = frozenset()
+    analyzed: Analyzed, snapshot: CatalogSnapshot | None, sensitivity: Sensitivity, own: OwnTables = NONE_OWN
 ) -> Described:
     """The facts of one statement; `own` are tables the session made, which the snapshot may not hold."""
     reader = _Reader(analyzed, snapshot, sensitivity, own)
@@ -75,7 +77,7 @@ def describe_statement(
         "effects": sorted(effects),
         "tables": tables,
         "columns": columns,
-        "assigned": reader.read_assigned(),
+        "assigned": reader.assigned.describe(reader.changed_by_keys()),
         "functions": functions,
         **{name: analyzed[name] for name in FACT_MEMBERS},
         **{name: analyzed[name] for name in OPTIONAL_MEMBERS if name in analyzed},
@@ -129,7 +131,7 @@ class _Reader:
         analyzed: Analyzed,
         snapshot: CatalogSnapshot | None,
         sensitivity: Sensitivity,
-        own: frozenset[str] = frozenset(),
+        own: OwnTables = NONE_OWN,
     ) -> None:
         self.analyzed = analyzed
         self.own = own
@@ -146,6 +148,7 @@ class _Reader:
         self.yields_any = False
         self.has_rules = False
         self.rows = StarRows(analyzed, self._resolve)
+        self.assigned = Assigned(analyzed, snapshot, sensitivity)
         self.operators: list[dict[str, Any]] = []
         self.casts: list[dict[str, Any]] = []
 
@@ -173,23 +176,38 @@ class _Reader:
                 self.is_harmless = False
                 fact |= {name: table[name] for name in ("schema",) if name in table}
                 fact |= {"unresolved": True, **({"own": True} if is_own else {})}
+                if is_own and self.own.holds_temporary(table.get("schema"), table["name"]):
+                    fact["temporary"] = True
             facts.append(fact)
             if relation is not None and table["access"] == "write":
                 facts += self._written_through(relation)
+            elif relation is None and table["access"] == "write" and not fact.get("own"):
+                # It may be a view of anything.
+                self.effects.add("unknown")
         return facts
 
     def _is_own(self, schema: str | None, name: str) -> bool:
         """Whether the session made the table itself, through the gateway, where nothing sensitive goes in."""
-        return self.snapshot is not None and name in self.own and schema in {None, "pg_temp", "public"}
+        return self.snapshot is not None and self.own.holds(schema, name)
 
     def _written_through(self, relation: Relation) -> Iterator[dict[str, Any]]:
-        """The tables whose rows a write to a view or a partition changes as well."""
+        """The tables whose rows a write to a relation changes as well."""
         if self.snapshot is None:
             return
-        through = self.snapshot.behind(relation.oid).relations if relation.kind == "v" else self.snapshot.above(relation.oid)
-        for each in through:
-            if each.oid != relation.oid and each.kind != "v":
-                yield {"name": each.name, "access": "write", "schema": each.schema, "sensitive": self.sensitivity.holds_any(each)}
+        for each in find_written_through(self.snapshot, relation, self._key_actions(relation)):
+            yield {"name": each.name, "access": "write", "schema": each.schema, "sensitive": self.sensitivity.holds_any(each)}
+
+    def _key_actions(self, relation: Relation) -> tuple[KeyAction, ...]:
+        """What foreign keys do with the statement; new rows alone move nothing."""
+        is_adding = self.analyzed["verb"] in {"insert", "copy"} and "nested" not in self.analyzed
+        if self.snapshot is None or (is_adding and "on_conflict_update" not in self.analyzed["flags"]):
+            return ()
+        return self.snapshot.changed_by_keys(relation.oid)
+
+    def changed_by_keys(self) -> list[KeyAction]:
+        """What foreign keys do with everything the statement writes to."""
+        written = {table["name"] for table in self.analyzed["tables"] if table["access"] == "write"}
+        return [action for each in self.relations if each.name in written for action in self._key_actions(each)]
 
     def reads_sensitive(self) -> bool:
         """Whether a relation's sensitive column is used; a name that is no relation's is a variable, filled by a query that counts."""
@@ -216,7 +234,7 @@ class _Reader:
         """Code that runs with this access although the statement does not name it, and what its body says."""
         if self.snapshot is None:
             return []
-        hooks = [hook for hook in self.snapshot.hooks.get(relation.oid, ()) if access == "write" or hook.kind == "policy"]
+        hooks = find_hooks(self.snapshot, relation, access)
         self.has_rules |= any(hook.kind == "rule" for hook in hooks)
         facts = [self._hook_facts(hook) for hook in hooks]
         for function in self.snapshot.behind(relation.oid).functions:
@@ -271,6 +289,10 @@ class _Reader:
             for schema, table, name, is_sensitive in self._find_column(column):
                 key = (schema, table, name, column["use"])
                 facts[key] = facts.get(key, False) or is_sensitive
+                if name == "*" and self.analyzed["verb"] == "create_view" and (relation := self._resolve(schema, table or "")):
+                    # Each of them could be written to under the name the view gives it.
+                    for each in relation.columns.values():
+                        facts[(schema, table, each.name, column["use"])] = self.sensitivity.holds(relation.oid, each.number)
         return [
             {
                 **({"schema": schema} if schema else {}),
@@ -333,46 +355,6 @@ class _Reader:
         own = name.startswith("pg_") or any(name in known for known in (EFFECTS, YIELDS_ANY, UNJUDGED, HARMLESS))
         if self.snapshot is not None and (own or self.snapshot.find_functions(None, name, 1)):
             self.calls.append((None, name, 1))
-
-    def read_assigned(self) -> list[dict[str, Any]]:
-        """The columns written to."""
-        facts = []
-        for schema, table, name, relation in self._assigned_columns():
-            if relation is None:
-                is_sensitive = self.sensitivity.is_configured
-            elif name == "*":
-                is_sensitive = self.sensitivity.holds_any(relation)
-            else:
-                found = relation.find(name)
-                is_sensitive = found is not None and self.sensitivity.holds(relation.oid, found.number)
-            place = relation.schema if relation else schema
-            fact = {"schema": place, "table": table, "name": name, "sensitive": is_sensitive}
-            facts.append({key: value for key, value in fact.items() if value is not None})
-            if relation is not None and relation.kind == "v":
-                facts += self._assigned_below(relation, name)
-        return facts
-
-    def _assigned_below(self, view: Relation, name: str) -> Iterator[dict[str, Any]]:
-        """The columns of tables that a column of a view writes to, which may be called otherwise."""
-        found = view.find(name)
-        if self.snapshot is None or found is None:
-            return
-        for base in sorted(self.snapshot.origins(view.oid, found.number).columns, key=astuple):
-            relation = self.snapshot.resolve(base.schema, base.table)
-            column = None if relation is None else relation.find(base.column)
-            is_sensitive = relation is None or column is None or self.sensitivity.holds(relation.oid, column.number)
-            yield {"schema": base.schema, "table": base.table, "name": base.column, "sensitive": is_sensitive}
-
-    def _assigned_columns(self) -> Iterator[tuple[str | None, str | None, str, Relation | None]]:
-        """The columns written to; values without column names go into every column."""
-        for column in self.analyzed["assigned"]:
-            schema, table, name = column.get("schema"), column.get("table"), column["name"]
-            relation = None if table is None else self._resolve(schema, table)
-            if relation is None or name != "*":
-                yield schema, table, name, relation
-                continue
-            for each in relation.columns.values():
-                yield schema, table, each.name, relation
 
     def read_outputs(self) -> list[dict[str, Any]] | None:
         """Per result column the base columns it is made of and whether one is sensitive; None where that is not known of every one."""
@@ -467,21 +449,20 @@ class _Reader:
                 self.is_harmless = False
 
     def _read_casts(self) -> None:
-        """Casts that call functions of somebody's own: those to a type the text names, and assignments to columns of such a type."""
+        """Casts, checks and defaults of types that call functions of somebody's own."""
         if self.snapshot is None:
             return
-        casts = [cast for name in self.analyzed["types"] for cast in self.snapshot.find_casts(name.get("schema"), name["name"])]
-        for _, _, name, relation in self._assigned_columns():
-            column = None if relation is None else relation.find(name)
-            casts += [] if column is None else self.snapshot.find_assignment_casts(column.type_oid)
-        for cast in dict.fromkeys(casts):
-            if cast.language not in COMPILED:
-                self.effects.add("execute")
-                self.is_harmless = False
-                self.yields_any = True
-                self.casts.append(
-                    {"schema": cast.schema, "name": cast.name, "function": cast.function, "language": cast.language}
-                )
+        named = [(name.get("schema"), name["name"]) for name in self.analyzed["types"]]
+        written = {table["name"] for table in self.analyzed["tables"] if table["access"] == "write"}
+        is_filling = any(name in FILLS_ROWS for _, name, _ in self.calls)
+        rows = [each for each in self.relations if is_filling or each.name in written]
+        columns = (relation.find(name) for *_, name, relation in self.assigned.find_columns() if relation is not None)
+        assigned = [column.type_oid for column in columns if column is not None]
+        for cast in find_cast_code(self.snapshot, named, assigned, rows):
+            self.effects.add("execute")
+            self.is_harmless = False
+            self.yields_any = True
+            self.casts.append({"schema": cast.schema, "name": cast.name, "function": cast.function, "language": cast.language})
 
     def _delivers_another(self) -> bool:
         return not RESULT_OF_ANOTHER.isdisjoint({self.analyzed["verb"], self.analyzed.get("nested")})

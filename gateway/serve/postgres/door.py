@@ -33,7 +33,8 @@ from gateway.protocols.postgres.events import (
 )
 from gateway.protocols.postgres.large_objects import write_call
 from gateway.protocols.postgres.login import PINNED_SETTINGS, read_search_path
-from gateway.protocols.postgres.named import ANY_NAME, Change, SessionNames, find_moved, find_shifted
+from gateway.protocols.postgres.named import ANY_CODE, ANY_NAME, Change, SessionNames, find_moved, find_shifted, uses_moved
+from gateway.protocols.postgres.own import OwnTables
 from gateway.protocols.postgres.preview import choose_preview
 from gateway.protocols.postgres.sensitivity import find_sensitive
 from gateway.serve.postgres.hold import HeldWork
@@ -44,9 +45,6 @@ from gateway.serve.postgres.values import SessionValues
 logger = logging.getLogger(__name__)
 
 CATALOG: Final = "postgres.catalog"
-
-MAX_OWN_TABLES: Final = 1_000
-"""Tables of a session that are remembered; further ones count as unknown."""
 
 _READERS: Final = ThreadPoolExecutor(1, thread_name_prefix="large-texts")
 """Reads large texts ahead, one after the other: each holds the interpreter for most of its time, and more at once would slow the rest."""
@@ -104,7 +102,7 @@ class PostgresDoor:
         self.search_path = None if search_path is None else read_search_path(search_path)
         self._event: JudgedEvent | None = None
         self._checked: CatalogSnapshot | None = None
-        self._own_tables: frozenset[str] = frozenset()
+        self._own_tables = OwnTables()
         self.moved: frozenset[str] = frozenset()
         """Names that are uncertain until the transaction is over: `actions.MOVED`."""
         self.moving: frozenset[Moved] = frozenset()
@@ -230,13 +228,10 @@ class PostgresDoor:
             return  # its Execute does
         if action is not None:
             self.values.note_sent(action, is_alone=self._may_hold())
-        if action is not None and len(self._own_tables) < MAX_OWN_TABLES:
-            made = (actions.find_made_tables(statement) for statement in action.facts.get("statements", ()))
-            self._own_tables = self._own_tables.union(*made)
         if action is not None:
             statements = action.facts.get("statements", ())
-            self._own_tables = self._own_tables.difference(*(actions.find_lost_tables(statement) for statement in statements))
             for statement in statements:
+                self._own_tables = self._own_tables.after(statement)
                 moved = _find_moved(statement, self._judged_by, self.moved)
                 self.moved = _bound(self.moved | moved)
                 if statement["verb"] in {"rename", "alter_schema"}:
@@ -249,7 +244,7 @@ class PostgresDoor:
                 else:
                     self.moving |= _qualify(statement, moved)
             if len(self.moving) > MAX_MOVED:
-                self.moving = frozenset({(None, ANY_NAME)})
+                self.moving = frozenset({(None, ANY_NAME), (None, ANY_CODE)})
 
     def settle(self, *, is_under_way: bool) -> None:
         """The server is outside a transaction; `is_under_way` tells that it has yet to answer what defines."""
@@ -280,7 +275,10 @@ class PostgresDoor:
             return False
         snapshot = self.snapshot
         path = snapshot.search_path if isinstance(snapshot, CatalogSnapshot) else ()
-        tables = [table for statement in action.facts.get("statements", ()) for table in statement["tables"]]
+        statements = action.facts.get("statements", ())
+        tables = [table for statement in statements for table in statement["tables"]]
+        if (None, ANY_CODE) in moved and any(uses_moved(statement, frozenset({ANY_CODE})) for statement in statements):
+            return True
         return any(_may_stand_for(schema, name, table, path) for schema, name in moved for table in tables)
 
     def concerns_names(self, action: Action) -> bool:
@@ -370,7 +368,7 @@ def _never() -> bool:
 
 
 def _bound(names: frozenset[str]) -> frozenset[str]:
-    return names if len(names) <= MAX_MOVED else frozenset({ANY_NAME})
+    return names if len(names) <= MAX_MOVED else frozenset({ANY_NAME, ANY_CODE})
 
 
 def _qualify(statement: Mapping[str, Any], moved: frozenset[str]) -> frozenset[Moved]:
@@ -386,7 +384,7 @@ def _may_stand_for(schema: str | None, name: str, table: Mapping[str, Any], path
 
 def _find_moved(statement: Mapping[str, Any], snapshot: CatalogSnapshot | None, moved: frozenset[str]) -> frozenset[str]:
     """As `find_moved`; what a transaction did that was prepared in two steps is not known here."""
-    return frozenset({ANY_NAME}) if statement["verb"] == "commit_prepared" else find_moved(statement, snapshot, moved)
+    return frozenset({ANY_NAME, ANY_CODE}) if statement["verb"] == "commit_prepared" else find_moved(statement, snapshot, moved)
 
 
 READ_ONLY_PINS: Final = frozenset({"transaction_read_only", "default_transaction_read_only"})

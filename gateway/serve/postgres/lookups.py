@@ -17,8 +17,10 @@ from typing import Any, Final
 from sealgate_native.postgres import FrameReader, ProtocolViolation, decode_error, encode_query
 
 from gateway.errors import TargetError
-from gateway.protocols.postgres.catalog import QUERIES, CatalogSnapshot, build_snapshot
-from gateway.protocols.postgres.named import ANY_NAME
+from gateway.protocols.postgres.catalog import CatalogSnapshot
+from gateway.protocols.postgres.catalog_answers import build_snapshot
+from gateway.protocols.postgres.catalog_queries import QUERIES
+from gateway.protocols.postgres.named import ANY_CODE, ANY_NAME
 from gateway.serve.postgres.upstream import Upstream
 
 MAX_LOOKUP_MESSAGE_BYTES: Final = 1 << 20
@@ -148,7 +150,7 @@ class Change:
         database.ended += 1
         database.moved.update(dict.fromkeys(self.names, database.ended))
         if len(database.moved) > MAX_MOVED:
-            database.moved = {(None, ANY_NAME): database.ended}
+            database.moved = {(None, ANY_NAME): database.ended, (None, ANY_CODE): database.ended}
         database.forget()
 
 

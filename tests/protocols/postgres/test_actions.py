@@ -20,12 +20,13 @@ from gateway.protocols.postgres.actions import (
     SqlSettings,
     Statement,
     describe,
-    find_lost_tables,
-    find_made_tables,
     lookups,
     read_ahead,
 )
-from gateway.protocols.postgres.catalog import QUERIES, CatalogSnapshot, build_snapshot
+from gateway.protocols.postgres.catalog import CatalogSnapshot
+from gateway.protocols.postgres.catalog_answers import build_snapshot
+from gateway.protocols.postgres.catalog_queries import QUERIES
+from gateway.protocols.postgres.own import OwnTables, find_lost, find_made
 from gateway.protocols.postgres.results import describe_copy_out, describe_rows
 from gateway.testing.postgres import find_embedded, start_postgres
 
@@ -58,6 +59,9 @@ analyze people;
 """
 
 SETTINGS = SqlSettings("core", "postgres", "postgres", ("public.people.ssn",))
+
+
+MINE = OwnTables(frozenset({"mine"}))
 
 
 @contextlib.contextmanager
@@ -120,18 +124,18 @@ def test_a_large_text_is_read_ahead(facts, snapshot) -> None:
     catalog, ahead = lookups(Statement(text), SETTINGS)
     assert (catalog.kind, ahead.kind) == (CATALOG, AHEAD)
     statement = Statement(text, ("x",))
-    read = read_ahead(ahead.key["text"], snapshot, SETTINGS, frozenset())
+    read = read_ahead(ahead.key["text"], snapshot, SETTINGS, OwnTables())
     assert describe(statement, {**facts, AHEAD: read}, SETTINGS) == describe(statement, facts, SETTINGS)
 
 
 def test_what_was_read_ahead_counts_for_what_it_was_read_of(facts, snapshot) -> None:
-    other = read_ahead("select ssn from people", snapshot, SETTINGS, frozenset())
+    other = read_ahead("select ssn from people", snapshot, SETTINGS, OwnTables())
     assert request("select 1", {**facts, AHEAD: other}) == request("select 1", facts)
     text = "select * from mine"
-    for own, now in ((frozenset({"mine"}), frozenset()), (frozenset(), frozenset({"mine"}))):
+    for own, now in ((MINE, OwnTables()), (OwnTables(), MINE)):
         session = {**facts, OWN_TABLES: now}
         assert request(text, {**session, AHEAD: read_ahead(text, snapshot, SETTINGS, own)}) == request(text, session)
-    assert request(text, {AHEAD: read_ahead(text, snapshot, SETTINGS, frozenset())}) == request(text, {})
+    assert request(text, {AHEAD: read_ahead(text, snapshot, SETTINGS, OwnTables())}) == request(text, {})
 
 
 def test_a_plain_read(facts, snapshot) -> None:
@@ -636,13 +640,13 @@ def test_a_write_to_a_view_is_one_to_the_columns_below(facts: dict[str, object])
     ["create table kid partition of people for values in (1)", "create table kid () inherits (people)", "create table kid ()"],
 )
 def test_what_inherits_rows_is_no_table_of_the_sessions_own(sql: str, facts: dict[str, object]) -> None:
-    assert find_made_tables(first(sql, facts)) == (frozenset() if "people" in sql else {"kid"})
+    assert find_made(first(sql, facts)) == (frozenset() if "people" in sql else {"kid"})
 
 
 def test_nor_is_one_that_was_attached(facts: dict[str, object]) -> None:
-    assert "kid" in find_lost_tables(first("alter table people attach partition kid default", facts))
-    assert "kid" in find_lost_tables(first("alter table people inherit kid", facts))
-    assert not find_lost_tables(first("alter table kid add column b text", facts))
+    assert "kid" in find_lost(first("alter table people attach partition kid default", facts))
+    assert "kid" in find_lost(first("alter table people inherit kid", facts))
+    assert not find_lost(first("alter table kid add column b text", facts))
 
 
 @pytest.mark.parametrize("name", ["\3a", "\1b\1c", "\2d\2e\2id"])

@@ -9,7 +9,9 @@ import psycopg
 import pytest
 
 from gateway.errors import ConfigError, ProtocolError
-from gateway.protocols.postgres.catalog import QUERIES, BaseColumn, CatalogSnapshot, build_snapshot
+from gateway.protocols.postgres.catalog import BaseColumn, CatalogSnapshot
+from gateway.protocols.postgres.catalog_answers import build_snapshot
+from gateway.protocols.postgres.catalog_queries import QUERIES
 from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, VOLATILE_HARMLESS, YIELDS_ANY
 from gateway.protocols.postgres.sensitivity import find_sensitive
 from gateway.protocols.postgres.shapes import MAX_DEPTH, MAX_FIELDS, build_types
@@ -338,7 +340,7 @@ def test_types_nested_too_deep_or_too_wide_are_opaque():
         return build_types(types, fields, ())
 
     def row(oid, relation):
-        return (str(oid), "c", "C", "0", ",", "0", str(relation))
+        return (str(oid), "c", "C", "0", ",", "0", str(relation), "public", f"t{oid}", "0")
 
     deep = build(
         [(str(1 + level), "1", "next", str(20_001 + level)) for level in range(20)],

@@ -7,7 +7,8 @@ import pytest
 
 from gateway.action import Action
 from gateway.protocols.postgres.actions import CATALOG, SqlSettings, Statement, describe_in_session
-from gateway.protocols.postgres.catalog import QUERIES, build_snapshot
+from gateway.protocols.postgres.catalog_answers import build_snapshot
+from gateway.protocols.postgres.catalog_queries import QUERIES
 from gateway.protocols.postgres.named import MAX_NAMES, UNTRACKED, SessionNames
 from gateway.protocols.postgres.results import describe_rows
 from gateway.testing.postgres import start_postgres

@@ -114,8 +114,8 @@ in_groups(groups, wanted) if {
 row_verbs := {"insert", "update", "delete", "merge", "select", "copy", "explain", "create_table_as"}
 
 # METADATA
-# title: Own tables only
-# description: Every relation of the statement was made by this session, and nobody else's rows are in it.
+# title: Own temporary tables only
+# description: Every relation of the statement is a temporary table this session made; nothing of others depends on it.
 # custom:
 #   id: lib.postgres.only_own
 #   severity: low
@@ -126,12 +126,13 @@ only_own(statement) if {
 	count(statement.tables) > 0
 	every table in statement.tables {
 		table.own == true
+		table.temporary == true
 	}
 }
 
 # METADATA
 # title: Changes rows only
-# description: Each statement that writes changes rows; what keeps house does so in the session's own tables.
+# description: Each statement that writes changes rows; what keeps house does so in temporary tables of the session.
 # custom:
 #   id: lib.postgres.changes_rows
 #   severity: low
@@ -147,7 +148,7 @@ changes_rows(statements) if {
 
 # METADATA
 # title: One statement changes rows only
-# description: A statement does not write, changes rows, or keeps house in the session's own tables.
+# description: A statement does not write, changes rows, or keeps house in temporary tables of the session.
 # custom:
 #   id: lib.postgres.changes_rows_one
 #   severity: low

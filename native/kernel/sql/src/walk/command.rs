@@ -89,6 +89,11 @@ impl Walker {
                 self.object(s.rename_type);
                 if super::definition::is_relation(s.rename_type) {
                     self.statement.new_names.insert(s.newname.clone());
+                    if let Some(range) = &s.relation {
+                        // Another relation under the name is as good as other values in it.
+                        let star = super::scope::star_of(&super::names::range(range));
+                        self.statement.assigned.insert(star);
+                    }
                 }
                 self.flag("reshapes");
                 self.optional_table(s.relation.as_ref(), Access::Define);
@@ -111,7 +116,15 @@ impl Walker {
                 self.named_object(s.object.as_deref());
             }
             N::AlterObjectSchemaStmt(s) => {
-                self.does("alter_schema", &[E::Define]);
+                let is_extension = s.object_type == pb::ObjectType::ObjectExtension as i32;
+                self.does(
+                    if is_extension {
+                        "alter_extension"
+                    } else {
+                        "alter_schema"
+                    },
+                    &[E::Define],
+                );
                 self.object(s.object_type);
                 self.flag("reshapes");
                 self.optional_table(s.relation.as_ref(), Access::Define);
@@ -386,6 +399,9 @@ impl Walker {
             }
             N::AlterDomainStmt(s) => {
                 self.does("alter_domain", &[E::Define]);
+                if s.subtype == "X" {
+                    self.flag("drops_part");
+                }
                 self.optional(s.def.as_deref(), Usage::Other);
             }
             N::CompositeTypeStmt(s) => {

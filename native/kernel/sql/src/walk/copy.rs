@@ -269,6 +269,9 @@ impl Walker {
         });
         self.effects(&[Effect::Define, Effect::Write]);
         self.flag("create_table_as");
+        if create.if_not_exists {
+            self.flag("if_not_exists");
+        }
         if let Some(into) = create.into.as_deref() {
             self.select_target(into);
         }

@@ -74,6 +74,9 @@ impl Walker {
         self.does(verb, &[E::Define]);
         self.new_relation(create.relation.as_ref());
         self.flag("creates_table");
+        if create.if_not_exists {
+            self.flag("if_not_exists"); // what has the name may be anything
+        }
         self.list(&create.table_elts, Usage::Other);
         self.relations(&create.inh_relations, Access::Define);
         if !create.inh_relations.is_empty() {
@@ -120,6 +123,7 @@ impl Walker {
                 self.reference(&[name], Usage::Other);
             }
         }
+        self.assigned_by_key(constraint);
         // Whether a row is taken tells whether the other relation has its value.
         if let Some(range) = &constraint.pktable {
             let columns: Vec<Column> = names::strings(&constraint.pk_attrs)
@@ -133,9 +137,31 @@ impl Walker {
         }
     }
 
+    /// A foreign key whose columns follow the other table's lets a write to that one write to them.
+    fn assigned_by_key(&mut self, constraint: &pb::Constraint) {
+        let follows = [&constraint.fk_upd_action, &constraint.fk_del_action]
+            .into_iter()
+            .any(|action| matches!(action.as_str(), "c" | "n" | "d"));
+        let source = self.frames.last().and_then(|frame| frame.sources.first());
+        if let (true, Some(Relation::Table { table, .. })) =
+            (follows, source.map(|source| &source.relation))
+        {
+            let table = table.clone();
+            for name in names::strings(&constraint.fk_attrs) {
+                self.statement.assigned.insert(Column {
+                    name,
+                    ..super::scope::star_of(&table)
+                });
+            }
+        }
+    }
+
     pub(super) fn alter_table(&mut self, alter: &pb::AlterTableStmt) {
         self.does("alter_table", &[E::Define]);
         self.object(alter.objtype);
+        if alter.objtype == pb::ObjectType::ObjectForeignTable as i32 {
+            self.effect(E::Network);
+        }
         self.optional_table(alter.relation.as_ref(), Access::Define);
         self.frames.push(super::Frame::default());
         if let Some(range) = &alter.relation {
@@ -180,6 +206,12 @@ impl Walker {
                 self.effect(E::Write);
                 self.flag("drops_column");
             }
+            // Where a foreign table reads, on a server or in a file.
+            T::AtGenericOptions | T::AtAlterColumnGenericOptions => self.effect(E::Network),
+            // Whether it can be set tells of the values.
+            T::AtSetNotNull => {
+                self.reference(std::slice::from_ref(&command.name), Usage::Other);
+            }
             T::Undefined => self.unknown(),
             _ => {}
         }
@@ -211,6 +243,9 @@ impl Walker {
                 | T::AtReplicaIdentity
         ) {
             self.flag("reshapes");
+        }
+        if matches!(kind, T::AtAddInherit | T::AtAttachPartition) {
+            self.flag("inherits");
         }
         if matches!(kind, T::AtAddInherit | T::AtDropInherit) {
             if let Some(N::RangeVar(range)) =

@@ -38,6 +38,7 @@ impl Walker {
         loop {
             self.work += 1;
             self.operator_names(&current.name);
+            self.operators_of(current);
             self.optional(current.rexpr.as_deref(), usage);
             match current.lexpr.as_deref().map(|left| &left.node) {
                 Some(Some(N::AExpr(left))) if self.failure.is_none() => current = left,
@@ -46,6 +47,27 @@ impl Walker {
                 None => return,
             }
         }
+    }
+
+    /// The operators that BETWEEN stands for.
+    fn operators_of(&mut self, expression: &pb::AExpr) {
+        use pb::AExprKind as Kind;
+        let bounds: &[&str] = match Kind::try_from(expression.kind) {
+            Ok(Kind::AexprBetween | Kind::AexprBetweenSym) => &[">=", "<="],
+            Ok(Kind::AexprNotBetween | Kind::AexprNotBetweenSym) => &["<", ">"],
+            _ => &[],
+        };
+        for name in bounds {
+            self.implied_operator(name);
+        }
+    }
+
+    /// An operator the text does not write, which is looked for along the search path like any other.
+    pub(super) fn implied_operator(&mut self, name: &str) {
+        self.statement.operators.insert(Name {
+            schema: None,
+            name: name.to_owned(),
+        });
     }
 
     pub(super) fn func_call(&mut self, call: &pb::FuncCall, usage: Usage) {
@@ -114,6 +136,9 @@ impl Walker {
 
     pub(super) fn sub_link(&mut self, link: &pb::SubLink, usage: Usage) {
         self.operator_names(&link.oper_name);
+        if link.testexpr.is_some() && link.oper_name.is_empty() {
+            self.implied_operator("="); // IN
+        }
         // With an operator (IN, ANY, ALL) both sides are compared.
         let usage = if link.testexpr.is_some() {
             Usage::Predicate

@@ -364,6 +364,9 @@ impl Walker {
             N::CollateClause(collate) => self.optional(collate.arg.as_deref(), usage),
             N::FuncCall(call) => self.func_call(call, usage),
             N::CaseExpr(case) => {
+                if case.arg.is_some() {
+                    self.implied_operator("=");
+                }
                 self.optional(case.arg.as_deref(), usage);
                 self.list(&case.args, usage);
                 self.optional(case.defresult.as_deref(), usage);

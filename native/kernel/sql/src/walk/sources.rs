@@ -200,6 +200,9 @@ impl Walker {
             .map(|frame| frame.sources[before..].to_vec())
             .unwrap_or_default();
         let merged = names::strings(&join.using_clause);
+        if join.is_natural || !merged.is_empty() {
+            self.implied_operator("=");
+        }
         for side in &sides {
             if join.is_natural {
                 let columns: Vec<Column> = side

@@ -40,7 +40,7 @@ allow contains {"rule": "postgres.access.export", "effects": ["export", "read"]}
 
 # METADATA
 # title: Change rows
-# description: Writers may change rows, lock rows they read to change them, and empty or analyze tables of their own.
+# description: Writers may change rows, lock them to change them, and empty or analyze their temporary tables.
 # custom:
 #   id: postgres.access.write
 #   severity: medium
@@ -126,4 +126,28 @@ allow contains {"rule": "postgres.access.reset", "effects": ["privilege"]} if {
 	lib.in_groups(input.subject.groups, data.site.postgres.groups.readers)
 	count(lib.with_verb(input.postgres.facts.statements, {"discard"})) > 0
 	lib.every_effect_by(input.postgres.facts.statements, "privilege", {"discard"})
+}
+
+# METADATA
+# title: Write to what is not known
+# description: A name the catalogue does not hold may stand for a view of anything; a table the session made is known.
+# custom:
+#   id: postgres.access.unknown_target
+#   severity: high
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-AC-6]
+#   failure_msg: What is written to is not known.
+#   solution: Name a table of the database; one that was made past the gateway is known a minute later.
+deny contains {
+	"rule": "postgres.access.unknown_target",
+	"message": message,
+	"severity": "high",
+	"controls": ["FFIEC-AIO-VI.B", "NIST-AC-3", "NIST-AC-6"],
+} if {
+	input.phase == "request"
+	some statement in input.postgres.facts.statements
+	some table in statement.tables
+	table.access == "write"
+	table.unresolved == true
+	not table.own
+	message := sprintf("%v is not in the catalogue, so what a write to it changes is not known", [table.name])
 }

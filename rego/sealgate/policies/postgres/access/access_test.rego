@@ -36,7 +36,17 @@ test_maintenance_is_not_writing if {
 	}
 }
 
-own := {"name": "mine", "access": "write", "unresolved": true, "own": true}
+own := {"name": "mine", "access": "write", "unresolved": true, "own": true, "temporary": true}
+
+test_what_is_not_known_is_not_written_to if {
+	unknown := {"name": "mine", "access": "write", "unresolved": true}
+	named := given.statement("insert", {"effects": ["write"], "tables": [unknown]})
+	"postgres.access.unknown_target" in given.rules(access.deny) with input as given.request([named], ["write"])
+	made := given.statement("insert", {"effects": ["write"], "tables": [own]})
+	count(access.deny) == 0 with input as given.request([made], ["write"])
+	read := given.statement("select", {"tables": [object.union(unknown, {"access": "read"})]})
+	count(access.deny) == 0 with input as given.request([read], ["read"])
+}
 
 test_a_table_of_the_sessions_own_may_be_kept_in_order if {
 	every verb in {"truncate", "analyze"} {
@@ -47,7 +57,8 @@ test_a_table_of_the_sessions_own_may_be_kept_in_order if {
 
 test_not_beside_a_table_of_others if {
 	others := {"name": "orders", "schema": "public", "access": "write"}
-	every tables in [[], [others], [own, others]] {
+	lasting := object.remove(own, ["temporary"])
+	every tables in [[], [others], [own, others], [lasting]] {
 		kept := given.statement("analyze", {"effects": ["write"], "tables": tables})
 		not "postgres.access.write" in given.rules(access.allow) with input as given.request([kept], ["write"])
 	}

@@ -9,7 +9,7 @@ import data.sealgate.lib.postgres as lib
 
 # METADATA
 # title: Drop objects
-# description: DROP of any object but a table the session made is left to the people who own the schema, outside agents.
+# description: DROP of anything but the session's own temporary tables is left to the people who own the schema.
 # custom:
 #   id: postgres.destructive.drop
 #   severity: critical
@@ -30,7 +30,7 @@ deny contains {
 
 # METADATA
 # title: Truncate tables
-# description: TRUNCATE removes every row without a WHERE; of a table the session made, it may.
+# description: TRUNCATE removes every row without a WHERE; of a temporary table of the session, it may.
 # custom:
 #   id: postgres.destructive.truncate
 #   severity: critical
@@ -145,7 +145,7 @@ deny contains {
 
 # METADATA
 # title: Drops tables of its own
-# description: Each table that is dropped was made by this session and belongs to nobody else.
+# description: Each table that is dropped is a temporary one of this session.
 # custom:
 #   id: postgres.destructive.drops_own
 #   severity: low

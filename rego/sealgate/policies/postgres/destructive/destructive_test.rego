@@ -16,7 +16,7 @@ test_truncate_is_denied if {
 	denied(given.statement("truncate", {}), ["write"]) == {"postgres.destructive.truncate"}
 }
 
-own := {"name": "mine", "access": "define", "unresolved": true, "own": true}
+own := {"name": "mine", "access": "define", "unresolved": true, "own": true, "temporary": true}
 
 test_a_table_of_the_sessions_own_may_go if {
 	denied(given.statement("drop", {"object": "table", "tables": [own]}), ["define"]) == set()

@@ -46,7 +46,7 @@ deny contains {
 	input.phase == "request"
 	some statement in input.postgres.facts.statements
 	some table in statement.tables
-	table.schema == "pg_catalog"
+	table.schema in ["pg_catalog", "information_schema"]
 	table.name in data.site.postgres.secret_relations
 	not _leaves_secrets_out(statement, table)
 	message := sprintf("%v holds credentials or access rules of the server", [table.name])

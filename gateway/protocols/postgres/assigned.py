@@ -1,0 +1,81 @@
+"""The columns a statement writes to, under whatever name: its own, those below a view, and those that foreign keys follow. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple
+from typing import TYPE_CHECKING, Any
+
+from gateway.protocols.postgres.catalog import CatalogSnapshot, KeyAction, Relation
+from gateway.protocols.postgres.sensitivity import Sensitivity
+
+if TYPE_CHECKING:
+    # A type of the stub only: at run time an analysis is a plain dict.
+    from sealgate_native.sql import Statement as Analyzed
+
+
+class Assigned:
+    """The columns one statement writes to.
+
+    Args:
+        analyzed: the statement.
+        snapshot: what its names mean; None where that is not known.
+        sensitivity: which columns are sensitive.
+    """
+
+    def __init__(self, analyzed: Analyzed, snapshot: CatalogSnapshot | None, sensitivity: Sensitivity) -> None:
+        self._analyzed = analyzed
+        self._snapshot = snapshot
+        self._sensitivity = sensitivity
+
+    def find_columns(self) -> Iterator[tuple[str | None, str | None, str, Relation | None]]:
+        """Schema, table and name of each column the text writes to, and the relation; values without column names go into every one."""
+        for column in self._analyzed["assigned"]:
+            schema, table, name = column.get("schema"), column.get("table"), column["name"]
+            relation = None if table is None or self._snapshot is None else self._snapshot.resolve(schema, table)
+            if relation is None or name != "*":
+                yield schema, table, name, relation
+                continue
+            for each in relation.columns.values():
+                yield schema, table, each.name, relation
+
+    def describe(self, actions: Iterable[KeyAction]) -> list[dict[str, Any]]:
+        """The facts of all of them; `actions` is what foreign keys do with the statement."""
+        facts = []
+        for schema, table, name, relation in self.find_columns():
+            if relation is None:
+                is_sensitive = self._sensitivity.is_configured
+            elif name == "*":
+                is_sensitive = self._sensitivity.holds_any(relation)
+            else:
+                found = relation.find(name)
+                is_sensitive = found is not None and self._sensitivity.holds(relation.oid, found.number)
+            place = relation.schema if relation else schema
+            fact = {"schema": place, "table": table, "name": name, "sensitive": is_sensitive}
+            facts.append({key: value for key, value in fact.items() if value is not None})
+            if relation is not None and relation.kind == "v":
+                facts += self._describe_below(relation, name)
+        for action in dict.fromkeys(actions):
+            facts += self._describe_followers(action)
+        return facts
+
+    def _describe_below(self, view: Relation, name: str) -> Iterator[dict[str, Any]]:
+        """The columns of tables that a column of a view writes to, which may be called otherwise."""
+        found = view.find(name)
+        if self._snapshot is None or found is None:
+            return
+        for base in sorted(self._snapshot.origins(view.oid, found.number).columns, key=astuple):
+            relation = self._snapshot.resolve(base.schema, base.table)
+            column = None if relation is None else relation.find(base.column)
+            is_sensitive = relation is None or column is None or self._sensitivity.holds(relation.oid, column.number)
+            yield {"schema": base.schema, "table": base.table, "name": base.column, "sensitive": is_sensitive}
+
+    def _describe_followers(self, action: KeyAction) -> Iterator[dict[str, Any]]:
+        """The columns a foreign key writes to."""
+        relation = None if self._snapshot is None else self._snapshot.relations.get(action.relation)
+        if relation is None:
+            return
+        for number in action.columns:
+            is_sensitive = self._sensitivity.holds(relation.oid, number)
+            name = relation.columns[number].name
+            yield {"schema": relation.schema, "table": relation.name, "name": name, "sensitive": is_sensitive}

@@ -1,0 +1,119 @@
+"""Answers to the questions of `catalog_queries.py`, made into a snapshot (`catalog.py`). Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, Literal
+
+from gateway.errors import ProtocolError
+from gateway.protocols.postgres.catalog import CatalogSnapshot, Column, Function, KeyAction, Relation, View
+from gateway.protocols.postgres.catalog_queries import QUERIES
+from gateway.protocols.postgres.hooks import build_cast, build_hooks
+from gateway.protocols.postgres.shapes import build_types
+
+Row = Sequence[str | int | bool | None]
+
+
+def build_snapshot(rows: Mapping[str, Sequence[Row]]) -> CatalogSnapshot:
+    """The snapshot for the answers to `QUERIES`, by the same names.
+
+    Raises:
+        ProtocolError: an answer is missing or not what its query asks for; there is no snapshot then.
+    """
+    try:
+        return _build({name: sorted(tuple(_text(value) for value in row) for row in rows[name]) for name in QUERIES})
+    except (KeyError, ValueError, TypeError) as error:
+        raise ProtocolError("the target's catalogue answer cannot be read", why=f"{type(error).__name__}: {error}") from error
+
+
+def _build(texts: Mapping[str, list[tuple[str, ...]]]) -> CatalogSnapshot:
+    ((database, role, path, version),) = texts["session"]
+    relations = _relations(texts["relations"], texts["columns"])
+    languages = {row[0]: row[3] for row in texts["functions"]}
+    functions = [_function(row) for row in texts["functions"]]
+    links = [(int(child), int(parent)) for child, parent in texts["parents"]]
+    return CatalogSnapshot(
+        database=database,
+        role=role,
+        search_path=tuple(json.loads(path)),
+        server_version=int(version),
+        relations=MappingProxyType(relations),
+        views=MappingProxyType(_views(texts["views"], texts["dependencies"])),
+        parents=MappingProxyType(_group(links)),
+        functions=MappingProxyType(_group((function.name, function) for function in functions)),
+        # An operator of its own over one of PostgreSQL's functions runs nothing new.
+        operators=MappingProxyType(
+            _group((name, (schema, languages.get(code, "internal"))) for schema, name, code in texts["operators"])
+        ),
+        types=MappingProxyType(_group((name, (schema, kind)) for schema, name, kind in texts["types"])),
+        hooks=MappingProxyType(build_hooks(texts["hooks"], texts["rules"])),
+        casts=MappingProxyType(_group((row[1], build_cast(row)) for row in texts["casts"])),
+        key_actions=MappingProxyType(_group(_key_action(row) for row in texts["keys"])),
+        shapes=build_types(texts["shapes"], texts["fields"], relations.values()),
+        digest=hashlib.sha256(json.dumps(texts, sort_keys=True, separators=(",", ":")).encode()).hexdigest(),
+        _generated=MappingProxyType(_group(((int(oid), int(number)), int(source)) for oid, number, source in texts["generated"])),
+        _children=MappingProxyType(_group((parent, child) for child, parent in links)),
+        _functions_by_oid=MappingProxyType({function.oid: function for function in functions}),
+        _by_name=MappingProxyType({(relation.schema, relation.name): relation for relation in relations.values()}),
+    )
+
+
+def _text(value: str | int | bool | None) -> str:
+    """A value as PostgreSQL prints it, whichever way the driver delivered it."""
+    if value is None:
+        return ""
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def _relations(relations: Iterable[Sequence[str]], columns: Iterable[Sequence[str]]) -> dict[int, Relation]:
+    by_relation: dict[int, dict[int, Column]] = {}
+    for oid, number, name, type_oid, generated in columns:
+        by_relation.setdefault(int(oid), {})[int(number)] = Column(int(number), name, int(type_oid), generated == "1")
+    return {
+        int(oid): Relation(
+            int(oid), schema, name, kind, security == "1", MappingProxyType(dict(sorted(by_relation.get(int(oid), {}).items())))
+        )
+        for oid, schema, name, kind, security in relations
+    }
+
+
+def _views(definitions: Iterable[Sequence[str]], dependencies: Iterable[Sequence[str]]) -> dict[int, View]:
+    columns: dict[int, set[tuple[int, int]]] = {}
+    functions: dict[int, set[int]] = {}
+    for view, kind, oid, number in dependencies:
+        if kind == "relation":
+            columns.setdefault(int(view), set()).add((int(oid), int(number)))
+        else:
+            functions.setdefault(int(view), set()).add(int(oid))
+    return {
+        int(oid): View(definition or None, frozenset(columns.get(int(oid), ())), frozenset(functions.get(int(oid), ())))
+        for oid, definition in definitions
+    }
+
+
+def _function(row: Sequence[str]) -> Function:
+    oid, schema, name, language, volatility, definer, args, variadic, defaults = row
+    names: dict[str, Literal["immutable", "stable", "volatile"]] = {"i": "immutable", "s": "stable", "v": "volatile"}
+    most = _ANY_ARGS if variadic == "1" else int(args)
+    least = max(0, int(args) - int(defaults) - (variadic == "1"))
+    return Function(int(oid), schema, name, language, names[volatility], definer == "1", least, most)
+
+
+def _key_action(row: Sequence[str]) -> tuple[int, KeyAction]:
+    """A foreign key that does something to its own table when the other one changes, under the OID of the other."""
+    other, own, numbers, on_delete, on_update = row
+    letters = {on_delete, on_update}
+    return int(other), KeyAction(int(own), tuple(json.loads(numbers)) if letters & {"n", "d"} or on_update == "c" else ())
+
+
+_ANY_ARGS: Final = 1 << 16
+
+
+def _group[K, V](pairs: Iterable[tuple[K, V]]) -> dict[K, tuple[V, ...]]:
+    grouped: dict[K, list[V]] = {}
+    for key, value in pairs:
+        grouped.setdefault(key, []).append(value)
+    return {key: tuple(values) for key, values in grouped.items()}

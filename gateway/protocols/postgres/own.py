@@ -1,0 +1,70 @@
+"""The tables a session made itself, through the gateway: nothing sensitive went in, though no snapshot may hold them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+MAX_OWN_TABLES: Final = 1_000
+"""Tables of a session that are remembered; further ones count as unknown."""
+
+_ANY: Final = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnTables:
+    """What is known of them.
+
+    Attributes:
+        names: bare names of all.
+        temporary: those that are the session's alone, so that nothing of anybody else's can depend on them.
+        taken: names that stand for something else the session made, or for a table whose rows may be others'. CREATE ... IF NOT EXISTS
+            leaves what has the name as it is.
+    """
+
+    names: frozenset[str] = frozenset()
+    temporary: frozenset[str] = frozenset()
+    taken: frozenset[str] = frozenset()
+
+    def holds(self, schema: str | None, name: str) -> bool:
+        """Whether a table that no snapshot holds is one of them."""
+        return name in self.names and schema in {None, "pg_temp", "public"}
+
+    def holds_temporary(self, schema: str | None, name: str) -> bool:
+        """Whether it is the session's alone."""
+        return name in self.temporary and schema in {None, "pg_temp"}
+
+    def after(self, statement: Mapping[str, Any]) -> OwnTables:
+        """What is known once a described statement was sent."""
+        named, made, lost = frozenset(statement.get("new_names", ())), find_made(statement), find_lost(statement)
+        if not named and not lost:
+            return self
+        if "if_not_exists" in statement["flags"]:
+            made -= named if _ANY in self.taken else self.taken
+        names = (self.names - lost - named) | made
+        temporary = (self.temporary - lost - named) | (made if "temporary" in statement["flags"] else frozenset())
+        taken = (self.taken | (named - made) | (lost if statement["verb"] == "alter_table" else frozenset())) - (
+            made if "if_not_exists" not in statement["flags"] else frozenset()
+        )
+        if len(names) > MAX_OWN_TABLES:
+            names, temporary = self.names - lost - named, self.temporary - lost - named
+        return OwnTables(names, temporary, taken if len(taken) <= MAX_OWN_TABLES else frozenset({_ANY}))
+
+
+def find_made(statement: Mapping[str, Any]) -> frozenset[str]:
+    """Names of the tables a described statement makes and the catalogue does not hold; nothing sensitive is written into them."""
+    is_filled_unseen = statement.get("nested") == "execute" or any(column["sensitive"] for column in statement["columns"])
+    # What inherits gets rows that were never written to it.
+    if "creates_table" not in statement["flags"] or "inherits" in statement["flags"] or is_filled_unseen:
+        return frozenset()
+    unknown = frozenset(table["name"] for table in statement["tables"] if table["access"] == "define" and table.get("unresolved"))
+    return unknown & frozenset(statement.get("new_names", ()))
+
+
+def find_lost(statement: Mapping[str, Any]) -> frozenset[str]:
+    """Names of tables that may be others' from now on: they were attached, made children, renamed, moved or dropped."""
+    is_reshaped = statement["verb"] == "alter_table" and "reshapes" in statement["flags"]
+    if not is_reshaped and statement["verb"] not in {"rename", "alter_schema", "drop"}:
+        return frozenset()
+    return frozenset(table["name"] for table in statement["tables"] if table["access"] == "define")
