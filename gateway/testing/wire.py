@@ -35,6 +35,12 @@ def bind(statement: str = "", portal: str = "") -> bytes:
     return encode_message("B", portal.encode() + b"\0" + statement.encode() + b"\0\0\0\0\0\0\0")
 
 
+def bind_texts(statement: str, *values: str) -> bytes:
+    """A Bind of the unnamed portal with parameters in text format."""
+    fields = b"".join(struct.pack("!i", len(value.encode())) + value.encode() for value in values)
+    return encode_message("B", b"\0" + statement.encode() + struct.pack("!xhh", 0, len(values)) + fields + b"\0\0")
+
+
 def execute(portal: str = "") -> bytes:
     """An Execute without a row limit."""
     return encode_message("E", portal.encode() + b"\0\0\0\0\0")

@@ -284,6 +284,13 @@ class Session:
     def is_settled(self) -> bool:
         """Whether everything sent to the server has been answered up to its ReadyForQuery."""
 
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether every statement that was sent to be run has been answered up to its ReadyForQuery.
+
+        What was only parsed, bound or described may have replies to come.
+        """
+
     def may_be_portal(self, name: str, /) -> bool:
         """Whether a portal that Bind made may have this name, so that it need not be a cursor of DECLARE."""
 

@@ -423,6 +423,11 @@ impl Session {
         lock(&self.inner).is_settled()
     }
 
+    #[getter]
+    fn is_caught_up(&self) -> bool {
+        lock(&self.inner).is_caught_up()
+    }
+
     fn may_be_portal(&self, name: &str) -> bool {
         lock(&self.inner).may_be_portal(name)
     }

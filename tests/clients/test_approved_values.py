@@ -2,12 +2,20 @@
 
 import psycopg
 import pytest
+from sealgate_native.postgres import encode_query
 
 from gateway.approval.store import ApprovalStore
+from gateway.testing.wire import Client, error_of
 
 CHANGE = "update accounts set balance = balance * ($1 / 2) where id = 1"
 DATES = "update accounts set balance = balance + (date '2026-02-01' - date '01/02/2026') where id = 1"
 INTEGER, NUMERIC = 23, 1700
+
+
+@pytest.fixture(scope="module")
+def plaintext(make_gateway, tmp_path_factory):
+    with make_gateway(tmp_path_factory.mktemp("plaintext"), tls=False) as running:
+        yield running
 
 
 @pytest.fixture
@@ -96,3 +104,22 @@ def test_settings_that_change_no_value_are_no_part_of_it(log_in):
     connection.execute("set application_name = 'another'")
     connection.execute("set statement_timeout = 10000")
     assert ask(connection, DATES) == ask(log_in(), DATES)
+
+
+@pytest.mark.parametrize("first", [["set datestyle = 'ISO, DMY'"], ["begin", "set bytea_output = 'escape'", "rollback"]])
+def test_what_is_sent_behind_unanswered_settings_is_no_action_of_another_session(plaintext, mint, first):
+    """However much of it arrives at once."""
+
+    def ask_behind(*before):
+        client = Client(plaintext.port, mint())
+        client.raw.sendall(b"".join(encode_query(sql) for sql in (*before, DATES)))
+        messages = [message for _ in range(len(before) + 1) for message in client.read()]
+        client.close()
+        hint = error_of(messages)["H"]
+        return next(word for word in hint.replace("`", " ").split() if word.startswith("AR-"))
+
+    plain = ask_behind()
+    assert ask_behind() == plain
+    behind = ask_behind(*first)
+    assert behind != plain
+    assert ask_behind(*first) != behind

@@ -4,9 +4,11 @@ import shutil
 
 import psycopg
 import pytest
+from sealgate_native.postgres import encode_message
 
 from gateway.policy.bundle import write_manifest
 from gateway.testing.policy import add_topic
+from gateway.testing.wire import SYNC, Client, bind_texts, error_of, execute, kinds, parse
 
 TOPIC = """
 obligations contains {"rule": "test.volume", "kind": "volume_limit", "rows": 10, "per": "run"} if {
@@ -29,6 +31,19 @@ obligations contains {"rule": "test.few", "kind": "row_limit", "rows": 2, "on_ex
 
 obligations contains {"rule": "test.read_only", "kind": "read_only"} if input.resource.environment in {"reader", "writer"}
 """
+
+
+@pytest.fixture(scope="module")
+def plain(make_gateway, make_connection, bundle, tmp_path_factory):
+    """A gateway without TLS, whose only connection is a narrow one."""
+    folder = tmp_path_factory.mktemp("plain-bundle")
+    shutil.copytree(bundle, folder, dirs_exist_ok=True)
+    add_topic(folder, "postgres/bounds", TOPIC)
+    write_manifest(folder)
+    connections = [make_connection(environment="narrow")]
+    policy = {"bundle": str(folder)}
+    with make_gateway(tmp_path_factory.mktemp("plain"), connections=connections, policy=policy, tls=False) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +164,16 @@ def test_a_pipeline_of_learned_statements_keeps_to_the_bound(narrow, connect, mi
         ]
     received = [cursor.pgresult.ntuples for cursor in cursors if cursor.pgresult is not None]
     assert sum(received) <= 8
+
+
+@pytest.mark.parametrize("describes", [True, False])
+def test_a_pipeline_of_statements_that_are_not_learned_keeps_to_the_bound(plain, mint, describes):
+    """What is left is another number for each result, although all were judged before the first came."""
+    client = Client(plain.port, mint())
+    client.converse(parse("select id from customers where id <= $1::int /* not learned */", "s") + SYNC)
+    run = bind_texts("s", "4") + (encode_message("D", b"P\0") if describes else b"") + execute()
+    assert kinds(client.converse(run + SYNC)).count("D") == 4
+    messages = client.converse(run * 5 + SYNC)
+    assert kinds(messages).count("D") == 6
+    assert "10 rows in all" in error_of(messages)["D"]
+    client.close()

@@ -361,6 +361,30 @@ def test_a_commit_without_a_grant_rolls_back(serve, connect, vault, vote, hold_s
     assert vault() == "10 20 30 40 50"
 
 
+def test_a_commit_of_the_extended_protocol_that_is_denied_is_an_error(serve, connect, vault, vote):
+    """Its Parse and Bind are the server's to answer, although nothing of it may run."""
+    with serve() as running:
+        connection = connect(running=running)
+        connection.execute("begin")
+        connection.execute("update vault set amount = 0")
+        with background(lambda: connection.pgconn.exec_params(b"commit", [])) as done:
+            vote(running, "deny")
+        (result,) = done
+        assert result.error_field(psycopg.pq.DiagnosticField.SQLSTATE) == b"42501"
+        assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+        assert connection.execute("select sum(amount) from vault").fetchone() == (150,)
+
+
+def test_no_name_of_a_client_is_in_the_way(serve, connect, vault):
+    with serve(hold_s=0.2) as running:
+        connection = connect(running=running)
+        connection.pgconn.prepare(b"sealgate_hold", b"update vault set amount = 0")
+        result = connection.pgconn.exec_prepared(b"sealgate_hold", [])
+        assert b"needs approval" in result.error_message
+        assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+        assert connection.execute("select sum(amount) from vault").fetchone() == (150,)
+
+
 @pytest.mark.parametrize(
     "loosening",
     [

@@ -143,3 +143,28 @@ def test_a_statement_prepared_before_a_view_changed_is_masked_by_what_the_view_i
             assert shown in run()
     definer.query("drop view changing")
     definer.close()
+
+
+def test_so_is_a_portal_that_was_described_before_its_execute(client, plaintext, mint):
+    """What was decided about its description was decided by what the view was, unless rows have come since."""
+    definer = Client(plaintext.port, mint())
+    definer.query("create or replace view shifting as select name as value from customers where id = 5")
+    client.converse(parse("select value from shifting", "kept") + encode_message("D", b"Skept\0") + SYNC)
+    for _ in range(4):  # learned in between
+        client.converse(bind("kept") + execute() + SYNC)
+    definer.query("create or replace view shifting as select ssn as value from customers where id = 5")
+    client.raw.sendall(bind("kept") + encode_message("D", b"P\0") + encode_message("H", b""))
+    assert [client.next()[0], client.next()[0]] == ["2", "T"]
+    messages = client.converse(execute() + SYNC)
+    assert [body for kind, body in messages if kind == "D"] == [b"\0\1" + b"\0\0\0\x0a" + b"[redacted]"]
+    definer.query("drop view shifting")
+    definer.close()
+
+
+def test_a_refusal_behind_unanswered_messages_is_told_at_once(client):
+    """As the server would: a client that flushes waits for it."""
+    client.raw.sendall(
+        parse("select 1", "first") + bind("first") + parse("delete from orders", "second") + encode_message("H", b"")
+    )
+    assert [client.next()[0] for _ in range(3)] == ["1", "2", "E"]
+    assert kinds(client.converse(SYNC)) == "Z"

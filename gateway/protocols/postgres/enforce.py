@@ -141,6 +141,11 @@ def join_bound(limit: RowLimit | None, bound: int | None, why: str = "") -> RowL
     return limit if bound is None or (limit is not None and limit.rows < bound) else RowLimit(bound, why=why)
 
 
+def is_near(limit: RowLimit | None, bound: int | None, results: int) -> bool:
+    """Whether so many results under way, each of as many rows as it may have, could exceed a bound on all of them together."""
+    return bound is not None and (bound if limit is None else limit.rows) * results > bound
+
+
 type Cut = tuple[str, str | None]
 
 

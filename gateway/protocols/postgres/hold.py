@@ -11,6 +11,7 @@ settles, also where the gateway has died.
 
 from __future__ import annotations
 
+import secrets
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,8 +50,8 @@ BOUNDS: Final = frozenset(
 )
 """Settings that bound how long a held change keeps others waiting; `all` is RESET ALL, or a name that is computed."""
 
-OWN_NAME: Final = b"sealgate_hold\0"
-"""Statement and portal of what is sent beside the client's messages; closed again at once."""
+OWN_NAME: Final = f"sealgate_{secrets.token_hex(16)}\0".encode()
+"""Statement and portal of what is sent beside the client's messages, closed again at once; no client has the name."""
 
 
 @dataclass(frozen=True, slots=True)

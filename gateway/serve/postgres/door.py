@@ -342,22 +342,23 @@ PINS: Final = frozenset({"search_path", *PINNED_SETTINGS})
 """What a session may not set: each changes which words, or which objects, a statement's text means."""
 
 _KEEPS_PIN: Final = re.compile(
-    r"\s*set\s+(session\s+|local\s+)?"
-    r"(client_encoding\s*(=|\s+to\s)|names\b)\s*'?(utf-?8|unicode)'?\s*;?\s*"
-    r"|\s*set\s+(session\s+|local\s+)?standard_conforming_strings\s*(=|\s+to\s)\s*'?(on|true)'?\s*;?\s*"
-    r"|\s*reset\s+search_path\s*;?\s*",
+    r"\s*+set\s++(session\s++|local\s++)?+"
+    r"(client_encoding(\s*+=|\s++to\s)|names\b)\s*+'?(utf-?8|unicode)'?\s*+;?\s*+"
+    r"|\s*+set\s++(session\s++|local\s++)?+standard_conforming_strings(\s*+=|\s++to\s)\s*+'?(on|true)'?\s*+;?\s*+"
+    r"|\s*+reset\s++search_path\s*+;?\s*+",
     re.IGNORECASE | re.ASCII,
 )
 """What drivers send to be sure: a single statement that sets a pin to the value it has."""
 
 _SETS_PATH: Final = re.compile(
-    r"\s*set\s+(?:session\s+|local\s+)?search_path\s*(?:=|\sto\s)\s*([^;']+|'[^';,]+')\s*;?\s*", re.IGNORECASE | re.ASCII
+    r"\s*+set\s++(?:session\s++|local\s++)?+search_path(?:\s*+=|\s++to\s)\s*+([^;']++|'[^';,]++')\s*+;?\s*+",
+    re.IGNORECASE | re.ASCII,
 )
 """A single SET of the path to names, or to one name as a string; what JDBC's setSchema sends."""
 
 _EMPTIES_PATH: Final = re.compile(
-    r"\s*select\s+(pg_catalog\.)?set_config\(\s*'search_path'\s*,\s*''\s*,\s*(true|false)\s*\)\s*;?\s*"
-    r"|\s*set\s+(session\s+|local\s+)?search_path\s*(=|\s+to\s)\s*''\s*;?\s*",
+    r"\s*+select\s++(pg_catalog\.)?set_config\(\s*+'search_path'\s*+,\s*+''\s*+,\s*+(true|false)\s*+\)\s*+;?\s*+"
+    r"|\s*+set\s++(session\s++|local\s++)?+search_path(\s*+=|\s++to\s)\s*+''\s*+;?\s*+",
     re.IGNORECASE | re.ASCII,
 )
 """What pg_dump sends first. Where pg_catalog is searched first anyway, a name then means what the gateway takes it for, or nothing."""

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from sealgate_native.postgres import Session
+
+from gateway.decision import Obligation
 from gateway.messages import Outcome, Refusal
 from gateway.pipeline import PipelineSession, Ruling
 from gateway.protocols.postgres import actions, enforce
@@ -16,20 +21,26 @@ class LateChecks:
     """Asked once for each allowed event, before it is sent; a refusal leaves its own outcome record.
 
     Args:
+        kernel: of the session; what it keeps of results is dropped where a bound is near.
         session: takes the outcomes.
         door: of the session.
         budget: what the session and its run may still do.
     """
 
-    __slots__ = ("_budget", "_door", "_session")
+    __slots__ = ("_budget", "_door", "_kernel", "_session")
 
-    def __init__(self, session: PipelineSession, door: PostgresDoor, budget: SessionBudget) -> None:
+    def __init__(self, kernel: Session, session: PipelineSession, door: PostgresDoor, budget: SessionBudget) -> None:
+        self._kernel = kernel
         self._session = session
         self._door = door
         self._budget = budget
 
-    def refuse(self, event: JudgedEvent, ruling: Ruling, *, is_cancelled: bool) -> Refusal | None:
-        """Why the event must not be sent, None where it may. Raises EvidenceUnavailableError."""
+    def refuse(self, event: JudgedEvent, ruling: Ruling, under_way: int, *, is_cancelled: bool) -> Refusal | None:
+        """Why the event must not be sent, None where it may. `under_way` actions have replies to come.
+
+        Raises:
+            EvidenceUnavailableError: a refusal cannot be recorded.
+        """
         if is_cancelled:
             self._session.finish(ruling, Outcome("cancelled", error_code="57014"))
             what, why = "statement cancelled", "the client stopped waiting for it"
@@ -59,7 +70,18 @@ class LateChecks:
             what, why = "large object not read", "what it holds could be sensitive, and no mask reaches into it"
             fix = "ask for data.site.postgres.opaque_large_objects, if its content may leave as it is"
             return Refusal("denied", "postgres.opaque", what, why, fix, ruling.decision_id)
-        return None if isinstance(event, Parse) else self._charge(ruling)
+        return None if isinstance(event, Parse) else self._charge(ruling, under_way)
+
+    def bound_rows(
+        self, limit: enforce.RowLimit | None, obligations: Sequence[Obligation], under_way: int
+    ) -> tuple[enforce.RowLimit | None, bool]:
+        """The limit of a result with the bounds on all rows of a session and its run, and whether it is good for this result only.
+
+        Raises:
+            UncountableError: a bound cannot be counted.
+        """
+        bound, why = self._budget.find_row_limit(obligations)
+        return enforce.join_bound(limit, bound, why), enforce.is_near(limit, bound, under_way + 1)
 
     def _find_pins(self, event: JudgedEvent, ruling: Ruling) -> list[str]:
         return find_changed_pins(event, ruling.action, read_only=self._door.is_read_only, path=self._door.search_path)
@@ -68,10 +90,14 @@ class LateChecks:
         hold = self._door.hold
         return [] if hold is None or not hold.is_open or ruling.action is None else find_loosened(ruling.action)
 
-    def _charge(self, ruling: Ruling) -> Refusal | None:
+    def _charge(self, ruling: Ruling, under_way: int) -> Refusal | None:
         """Count a statement against what its session and run may do."""
+        obligations = ruling.decision.obligations
         try:
-            excess = self._budget.charge(ruling.decision.obligations, actions.count_inferences(ruling.action))
+            excess = self._budget.charge(obligations, actions.count_inferences(ruling.action))
+            if self.bound_rows(enforce.read_row_limit(obligations), obligations, under_way)[1]:
+                # What is left by the time of its result is another number: a decision made for an earlier one must not be used.
+                self._kernel.forget_plans()
         except UncountableError as error:
             refusal = Refusal("denied", "policy.obligation", "statement refused", str(error), "", ruling.decision_id)
         else:

@@ -108,6 +108,10 @@ class OpenActions:
         self._prepared: dict[int, OpenAction] = {}
         self._statements: dict[str, int] = {}
 
+    def __len__(self) -> int:
+        """How many actions have replies to come."""
+        return len(self._open)
+
     def add(self, action: OpenAction) -> None:
         """An action that is about to be sent."""
         self._open[action.ruling.number] = action

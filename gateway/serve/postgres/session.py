@@ -29,7 +29,6 @@ from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.events import (
     ActionEnd,
     CommandComplete,
-    CopyIn,
     CopyInEnd,
     CopyOut,
     JudgedEvent,
@@ -132,7 +131,6 @@ class PostgresSession:
         self._masking = masking
         self._limits = limits
         self._budget = budget
-        self._late = LateChecks(session, self._door, budget)
         self._kernel = Session(
             max_message_bytes=limits.max_message_bytes,
             max_statements=limits.max_statements,
@@ -142,6 +140,7 @@ class PostgresSession:
             record_limit_bytes=limits.record_limit_bytes,
         )
         self._kernel.report_ready(is_wanted=False)
+        self._late = LateChecks(self._kernel, session, self._door, budget)
         self._beside = Beside(upstream, limits.max_message_bytes)
         self._hold = self._door.hold = HeldWork(self._kernel, self._beside, self._is_idle, upstream, self._lose_target)
         self._known = KnownActions(self._kernel, session, self._door, catalog, budget, masking.record_detectors, memory.ask)
@@ -247,7 +246,7 @@ class PostgresSession:
         self._is_judging = False
         self._follow_catalog()
         refusal = ruling.refusal or self._late.refuse(
-            event, ruling, is_cancelled=self._is_cancelled or self._client.gone.is_set()
+            event, ruling, len(self._actions), is_cancelled=self._is_cancelled or self._client.gone.is_set()
         )
         if refusal is not None:
             await self._hold.undo(has_expired=refusal.kind == "identity")
@@ -286,7 +285,7 @@ class PostgresSession:
         return not self._traffic.is_in_flight
 
     def _may_hold(self) -> bool:
-        return self._kernel.transaction_status == "I" and not self._traffic.is_in_flight
+        return self._kernel.transaction_status == "I" and self._kernel.is_caught_up and not self._traffic.is_in_flight
 
     def _open_gate(self) -> tuple[int, int, bool]:
         return CLOSED if self._client.gone.is_set() or self._hold.is_open else self._known.open_gate()
@@ -307,7 +306,8 @@ class PostgresSession:
             while (report := self._kernel.next_server_event()) is not None:
                 await self._take(parse_server_event(report))
             self._traffic.note_settled()
-            await self._traffic.push()
+            if not self._is_judging:  # what is judged may be held, and taken back, by itself
+                await self._traffic.push()
             await self._traffic.deliver()
             self._traffic.wake_judge()
             data = await self._beside.read()
@@ -338,8 +338,6 @@ class PostgresSession:
                 self._door.values.note_reported(event.name, event.value)
             case Ready():
                 self._settle(event)
-            case CopyIn():
-                pass  # the data passes; the COPY itself was decided
 
     def _count(self, event: ResultEnd) -> None:
         for count in (self._budget.count_rows, self._cursors.count):
@@ -380,11 +378,11 @@ class PostgresSession:
         detectors = masking.find_detectors(plan.detectors)
         obligations = [item for decision in decisions for item in decision.obligations]
         limit, once = self._cursors.tighten(enforce.read_row_limit(obligations), action, event.index)
-        limit = enforce.join_bound(limit, *self._budget.find_row_limit(obligations))
+        limit, is_near = self._late.bound_rows(limit, obligations, len(self._actions))
         if isinstance(event, RowDescription):
             lesson = self._known.cut_rows(opened, response)
             rows, cut, why = enforce.carry_limit(limit, action, event.index)
-            self._kernel.resolve_rows(event.id, list(plan.masks), detectors, masking.key, rows, lesson, cut, once, why)
+            self._kernel.resolve_rows(event.id, list(plan.masks), detectors, masking.key, rows, lesson, cut, once or is_near, why)
         elif limit is not None:
             raise enforce.UnenforceableError("a row limit cannot be carried out on COPY")
         else:

@@ -164,8 +164,8 @@ class Traffic:
             self.is_in_flight = False
 
     def is_answered(self) -> bool:
-        """Whether no reply is awaited; the client may have more to send of what it began."""
-        return self._kernel.pending == 0 or not self.is_in_flight
+        """Whether nothing that runs awaits its reply, sent or about to be; the client may have more to send of what it began."""
+        return self._kernel.is_caught_up
 
     async def push(self) -> None:
         """Send what the kernel has for the server, behind its records. Raises EvidenceUnavailableError."""

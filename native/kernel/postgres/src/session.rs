@@ -270,11 +270,29 @@ impl Session {
         Ok(std::mem::take(&mut self.to_server))
     }
 
-    /// Forgets what was decided about the rows of prepared statements: the next description of each is judged again.
+    /// Forgets what was decided about the rows of prepared statements, and of portals that have delivered none yet: the next
+    /// description of each is judged again, and an Execute of such a portal asks for one.
     pub fn forget_plans(&mut self) -> Result<(), Violation> {
         self.check()?;
         self.statements
             .for_each(|statement| statement.set_plan(None));
+        // What is being run was judged when it was sent.
+        let is_run = |portal: &Portal| {
+            self.pending.iter().any(|entry| {
+                entry.base == Expect::Execute
+                    && matches!(&entry.subject, Subject::Portal(sent) if std::ptr::eq(&**sent, portal))
+            })
+        };
+        let mut forgotten = Vec::new();
+        self.portals.for_each(|portal| {
+            portal.statement.set_plan(None);
+            if !is_run(portal) && portal.forget_rows() {
+                forgotten.push(portal.name.clone());
+            }
+        });
+        for name in forgotten {
+            self.portals.unmark_described(&name);
+        }
         Ok(())
     }
 
@@ -291,6 +309,12 @@ impl Session {
     /// Whether everything sent to the server has been answered up to its ReadyForQuery.
     pub fn is_settled(&self) -> bool {
         self.pending.is_empty() && !self.is_unsettled() && !self.is_segment_open
+    }
+
+    /// Whether every statement that was sent to be run has been answered up to its ReadyForQuery; what was only parsed, bound or
+    /// described may have replies to come.
+    pub fn is_caught_up(&self) -> bool {
+        !self.is_unsettled() && self.segment_executes == 0
     }
 
     /// Replies awaited.

@@ -158,6 +158,16 @@ impl Portal {
         *lock(&self.rows) = Some(rows);
     }
 
+    /// Forgets how its rows are masked, where it has delivered none; whether it did.
+    pub fn forget_rows(&self) -> bool {
+        let mut rows = lock(&self.rows);
+        let is_unread = matches!(&*rows, Some(Rows::Planned(planned)) if planned.delivered == 0 && planned.masker.is_some());
+        if is_unread {
+            *rows = None;
+        }
+        is_unread
+    }
+
     pub fn is_described(&self) -> bool {
         lock(&self.rows).is_some()
     }

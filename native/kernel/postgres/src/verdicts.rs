@@ -226,6 +226,10 @@ impl Session {
         }
         if self.segment_executes > 0 || is_client_fault {
             self.abort_pipeline();
+        } else if self.head_expect() != Expect::Nothing {
+            // The client is told as soon as what it sent before is answered, which the server may be keeping back.
+            self.to_server
+                .extend_from_slice(&encode::message(b'H', b""));
         }
         self.is_segment_open = true;
         self.is_discarding = true;
