@@ -5,7 +5,7 @@ and decisions belong to the caller. Every object here that met a violation stays
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, NotRequired, TypedDict
+from typing import Any, Final, Literal, NotRequired, TypedDict, final
 
 from sealgate_native.mask import ColumnMask, Detectors
 from sealgate_native.record import Counters, Drafts

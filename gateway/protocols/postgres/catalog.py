@@ -117,10 +117,14 @@ class KeyAction:
 
     Attributes:
         columns: attnums of the columns it writes to; none where rows only go.
+        on_delete: it does something when rows of the other one go.
+        on_update: attnums of the columns of the other one that it follows; none where it does nothing then.
     """
 
     relation: int
     columns: tuple[int, ...]
+    on_delete: bool
+    on_update: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,18 +294,30 @@ class CatalogSnapshot:
             seen |= parents
         return tuple(self.relations[each] for each in sorted(seen - {oid}) if each in self.relations)
 
-    def changed_by_keys(self, oid: int) -> tuple[KeyAction, ...]:
-        """What foreign keys do when rows of a relation, or of one behind it, change: to their own tables, and on from there."""
-        found: list[KeyAction] = []
-        pending = [each.oid for each in self.behind(oid).relations]
-        seen = set(pending)
+    def changed_by_keys(self, oid: int, *, deletes: bool = True, updates: frozenset[str] | None = None) -> tuple[KeyAction, ...]:
+        """What foreign keys do when rows of a relation, or of one behind it, change: to their own tables, and on from there.
+
+        Args:
+            oid: of the relation.
+            deletes: whether rows may go.
+            updates: names of the columns that may change; None for any.
+        """
+        first = [each.oid for each in self.behind(oid).relations]
+        pending, seen, found = list(first), set(first), list[KeyAction]()
         while pending:
-            for action in self.key_actions.get(pending.pop(), ()):
+            current = pending.pop()
+            for action in self.key_actions.get(current, ()):
+                if current in first and not self._concerns(action, current, deletes, updates):
+                    continue
                 found.append(action)
                 below = {each.oid for each in self.behind(action.relation).relations} - seen
                 pending += below
                 seen |= below
         return tuple(found)
+
+    def _concerns(self, action: KeyAction, oid: int, deletes: bool, updates: frozenset[str] | None) -> bool:
+        followed = {self.relations[oid].columns[number].name for number in action.on_update}
+        return (deletes and action.on_delete) or (bool(followed) and (updates is None or not followed.isdisjoint(updates)))
 
     def function_by_oid(self, oid: int) -> Function | None:
         """The function, when it is not one of PostgreSQL's own."""

@@ -104,9 +104,14 @@ def _function(row: Sequence[str]) -> Function:
 
 def _key_action(row: Sequence[str]) -> tuple[int, KeyAction]:
     """A foreign key that does something to its own table when the other one changes, under the OID of the other."""
-    other, own, numbers, on_delete, on_update = row
-    letters = {on_delete, on_update}
-    return int(other), KeyAction(int(own), tuple(json.loads(numbers)) if letters & {"n", "d"} or on_update == "c" else ())
+    other, own, numbers, keys, on_delete, on_update = row
+    writes = bool({on_delete, on_update} & {"n", "d"}) or on_update == "c"
+    followed = tuple(json.loads(keys)) if on_update in _ACTIONS else ()
+    return int(other), KeyAction(int(own), tuple(json.loads(numbers)) if writes else (), on_delete in _ACTIONS, followed)
+
+
+_ACTIONS: Final = frozenset("cnd")
+"""CASCADE, SET NULL and SET DEFAULT (confdeltype, confupdtype)."""
 
 
 _ANY_ARGS: Final = 1 << 16

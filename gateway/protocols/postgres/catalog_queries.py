@@ -104,7 +104,7 @@ join pg_catalog.pg_depend d on d.refclassid = 'pg_catalog.pg_proc'::regclass
 join pg_catalog.pg_proc f on f.oid = d.refobjid and f.oid >= 16384 join pg_catalog.pg_language l on l.oid = f.prolang
 where t.typtype = 'd'""",
         "keys": """
-select confrelid, conrelid, pg_catalog.array_to_json(conkey)::text, confdeltype, confupdtype
+select confrelid, conrelid, pg_catalog.array_to_json(conkey)::text, pg_catalog.array_to_json(confkey)::text, confdeltype, confupdtype
 from pg_catalog.pg_constraint
 where contype = 'f' and (confdeltype not in ('a', 'r') or confupdtype not in ('a', 'r'))""",
         "types": """

@@ -20,11 +20,11 @@ FILLS_ROWS: Final = frozenset(
 """Functions that make values of the fields of a row they are given, whatever type it is of."""
 
 
-def find_hooks(snapshot: CatalogSnapshot, relation: Relation, access: str) -> list[Hook]:
+def find_hooks(snapshot: CatalogSnapshot, relation: Relation, access: str, actions: Iterable[KeyAction]) -> list[Hook]:
     """Code that runs with an access: the relation's own, and that of what lies behind it or is changed by a foreign key."""
     reached = {each.oid for each in snapshot.behind(relation.oid).relations}
     if access == "write":
-        for action in snapshot.changed_by_keys(relation.oid):
+        for action in actions:
             reached |= {each.oid for each in snapshot.behind(action.relation).relations}
     hooks = (hook for oid in sorted(reached) for hook in snapshot.hooks.get(oid, ()))
     return list(dict.fromkeys(hook for hook in hooks if access == "write" or hook.kind == "policy"))

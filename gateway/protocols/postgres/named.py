@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from gateway.protocols.postgres.catalog import SYSTEM_SCHEMAS, CatalogSnapshot
+from gateway.protocols.postgres.own import joins_others
 from gateway.protocols.postgres.sensitivity import find_sensitive
 from gateway.protocols.postgres.statements import Described, describe_statement
 
@@ -220,7 +221,7 @@ def find_moved(
     verb = statement["verb"]
     if verb == "alter_extension" or (verb in {"rename", "alter_schema"} and statement.get("object") in _CODE):
         return frozenset({ANY_CODE})
-    if verb == "alter_table" and "inherits" in statement["flags"]:
+    if joins_others(statement):
         return _find_reached(statement, snapshot)
     if verb == "create_schema":
         return _find_shadowed(statement, snapshot, moved | {NEW_SCHEMA}) | {NEW_SCHEMA}

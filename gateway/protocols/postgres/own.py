@@ -38,15 +38,15 @@ class OwnTables:
     def after(self, statement: Mapping[str, Any]) -> OwnTables:
         """What is known once a described statement was sent."""
         named, made, lost = frozenset(statement.get("new_names", ())), find_made(statement), find_lost(statement)
+        if joins_others(statement):
+            return OwnTables(taken=frozenset({_ANY}))  # those above what was attached to have its rows too
         if not named and not lost:
             return self
         if "if_not_exists" in statement["flags"]:
             made -= named if _ANY in self.taken else self.taken
         names = (self.names - lost - named) | made
         temporary = (self.temporary - lost - named) | (made if "temporary" in statement["flags"] else frozenset())
-        taken = (self.taken | (named - made) | (lost if statement["verb"] == "alter_table" else frozenset())) - (
-            made if "if_not_exists" not in statement["flags"] else frozenset()
-        )
+        taken = (self.taken | (named - made)) - (made if "if_not_exists" not in statement["flags"] else frozenset())
         if len(names) > MAX_OWN_TABLES:
             names, temporary = self.names - lost - named, self.temporary - lost - named
         return OwnTables(names, temporary, taken if len(taken) <= MAX_OWN_TABLES else frozenset({_ANY}))
@@ -63,8 +63,13 @@ def find_made(statement: Mapping[str, Any]) -> frozenset[str]:
 
 
 def find_lost(statement: Mapping[str, Any]) -> frozenset[str]:
-    """Names of tables that may be others' from now on: they were attached, made children, renamed, moved or dropped."""
-    is_reshaped = statement["verb"] == "alter_table" and "reshapes" in statement["flags"]
-    if not is_reshaped and statement["verb"] not in {"rename", "alter_schema", "drop"}:
+    """Names of tables that are not what has the name from now on: they were renamed, moved or dropped."""
+    if statement["verb"] not in {"rename", "alter_schema", "drop"}:
         return frozenset()
     return frozenset(table["name"] for table in statement["tables"] if table["access"] == "define")
+
+
+def joins_others(statement: Mapping[str, Any]) -> bool:
+    """Whether a statement gives one table the rows of another, by attaching it or making it a child, and not both are the session's."""
+    is_joining = statement["verb"] == "alter_table" and "inherits" in statement["flags"]
+    return is_joining and not all(table.get("own") for table in statement["tables"])

@@ -199,10 +199,15 @@ class _Reader:
 
     def _key_actions(self, relation: Relation) -> tuple[KeyAction, ...]:
         """What foreign keys do with the statement; new rows alone move nothing."""
-        is_adding = self.analyzed["verb"] in {"insert", "copy"} and "nested" not in self.analyzed
-        if self.snapshot is None or (is_adding and "on_conflict_update" not in self.analyzed["flags"]):
+        verb, is_single = self.analyzed["verb"], "nested" not in self.analyzed and "cte_write" not in self.analyzed["flags"]
+        if self.snapshot is None or (
+            verb in {"insert", "copy"} and is_single and "on_conflict_update" not in self.analyzed["flags"]
+        ):
             return ()
-        return self.snapshot.changed_by_keys(relation.oid)
+        if verb == "update" and is_single and relation.kind != "v":
+            updates = frozenset(column["name"] for column in self.analyzed["assigned"])
+            return self.snapshot.changed_by_keys(relation.oid, deletes=False, updates=None if "*" in updates else updates)
+        return self.snapshot.changed_by_keys(relation.oid, updates=frozenset() if verb == "delete" and is_single else None)
 
     def changed_by_keys(self) -> list[KeyAction]:
         """What foreign keys do with everything the statement writes to."""
@@ -234,7 +239,7 @@ class _Reader:
         """Code that runs with this access although the statement does not name it, and what its body says."""
         if self.snapshot is None:
             return []
-        hooks = find_hooks(self.snapshot, relation, access)
+        hooks = find_hooks(self.snapshot, relation, access, self._key_actions(relation))
         self.has_rules |= any(hook.kind == "rule" for hook in hooks)
         facts = [self._hook_facts(hook) for hook in hooks]
         for function in self.snapshot.behind(relation.oid).functions:

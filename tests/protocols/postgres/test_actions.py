@@ -26,7 +26,7 @@ from gateway.protocols.postgres.actions import (
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_answers import build_snapshot
 from gateway.protocols.postgres.catalog_queries import QUERIES
-from gateway.protocols.postgres.own import OwnTables, find_lost, find_made
+from gateway.protocols.postgres.own import OwnTables, find_made
 from gateway.protocols.postgres.results import describe_copy_out, describe_rows
 from gateway.testing.postgres import find_embedded, start_postgres
 
@@ -36,6 +36,9 @@ create table notes (id int, person int, body text);
 create table secure (id int, body text);
 alter table secure enable row level security;
 create view masked as select id, ssn as x, upper(ssn) as u, name from people;
+create table parents (id int primary key, code text unique, name text);
+create table children (id int, parent int references parents on delete set null, code text references parents (code) on update cascade);
+create table kept (id int, parent int references parents);
 create view marked as select id, ssn as "\3a", ssn as "\1b\1c", ssn as "\2d\2e\2id" from people;
 create view harmless_view as select id, upper(name) as n from people;
 create function peek(int) returns text language plpgsql stable as $$ begin return (select ssn from people limit 1); end $$;
@@ -644,9 +647,35 @@ def test_what_inherits_rows_is_no_table_of_the_sessions_own(sql: str, facts: dic
 
 
 def test_nor_is_one_that_was_attached(facts: dict[str, object]) -> None:
-    assert "kid" in find_lost(first("alter table people attach partition kid default", facts))
-    assert "kid" in find_lost(first("alter table people inherit kid", facts))
-    assert not find_lost(first("alter table kid add column b text", facts))
+    own = OwnTables(frozenset({"kid", "kin"}))
+    session = {**facts, OWN_TABLES: own}
+    for sql in (
+        "alter table people attach partition kid default",
+        "alter table people inherit kid",
+        "alter table kid inherit people",
+    ):
+        assert not own.after(first(sql, session)).names
+    for sql in ("alter table kid add column b text", "alter table kid inherit kin", "alter table kid alter column b type int"):
+        assert own.after(first(sql, session)) == own
+
+
+def test_a_name_is_the_sessions_own_while_it_is_that_of_its_table(facts: dict[str, object]) -> None:
+    own = OwnTables()
+    steps = [
+        ("create temp table kid (id int)", {"kid"}, {"kid"}),
+        ("create temp table if not exists kid (id int)", {"kid"}, {"kid"}),
+        ("create table kin (id int references people)", {"kid", "kin"}, {"kid"}),
+        ("alter table kid rename to old", {"kin"}, set()),
+        ("create temp table kid (id int)", {"kid", "kin"}, {"kid"}),
+        ("drop table kid", {"kin"}, set()),
+        ("create temp view kid as select id from people", {"kin"}, set()),
+        ("create temp table if not exists kid (id int)", {"kin"}, set()),
+        ("create temp table copied as select reverse(ssn) from people", {"kin"}, set()),
+        ("create temp table if not exists fresh as select 1 as id", {"kin", "fresh"}, {"fresh"}),
+    ]
+    for sql, names, temporary in steps:
+        own = own.after(first(sql, {**facts, OWN_TABLES: own}))
+        assert (own.names, own.temporary) == (names, temporary), sql
 
 
 @pytest.mark.parametrize("name", ["\3a", "\1b\1c", "\2d\2e\2id"])
@@ -655,3 +684,44 @@ def test_a_column_called_like_a_mark_of_the_analysis_is_a_column(name: str, sour
     statement = first(f'select reverse("{name}") from {source}', facts)
     assert any(column["sensitive"] for column in statement["columns"])
     assert all(output["sensitive"] for output in statement.get("outputs", ()))
+
+
+@pytest.mark.parametrize(
+    ("sql", "written", "assigned"),
+    [
+        ("update parents set name = 'x' where id = 1", {"parents"}, {"parents.name"}),
+        (
+            "update parents set code = 'x' where id = 1",
+            {"parents", "children"},
+            {"parents.code", "children.parent", "children.code"},
+        ),
+        ("delete from parents where id = 1", {"parents", "children"}, {"children.parent"}),
+        ("insert into parents values (1, 'x', 'y')", {"parents"}, {"parents.id", "parents.code", "parents.name"}),
+        (
+            "insert into parents (id) values (1) on conflict (id) do update set code = 'x'",
+            {"parents", "children"},
+            {"parents.id", "parents.code", "children.parent", "children.code"},
+        ),
+        ("update kept set parent = 1", {"kept"}, {"kept.parent"}),
+    ],
+)
+def test_what_foreign_keys_change_is_written_to(
+    sql: str, written: set[str], assigned: set[str], facts: dict[str, object]
+) -> None:
+    statement = first(sql, facts)
+    assert {table["name"] for table in statement["tables"] if table["access"] == "write"} == written
+    assert {f"{column['table']}.{column['name']}" for column in statement["assigned"]} == assigned
+
+
+def test_the_type_of_a_parameter_may_run_code(connection: psycopg.Connection) -> None:
+    connection.execute("create function noted(text) returns bool language plpgsql as 'begin return true; end'")
+    connection.execute("create domain noted_text as text check (noted(value))")
+    connection.execute("create type noted_row as (id int, body noted_text)")
+    connection.execute("create type noted_range as range (subtype = noted_text)")
+    facts = {CATALOG: take(connection)}
+    for name in ("noted_text", "noted_row", "noted_row[]", "noted_range"):
+        ((oid,),) = connection.execute(f"select '{name}'::regtype::oid::int").fetchall()
+        assert describe(Statement("select $1 is null", (None,), types=(oid,)), facts, SETTINGS).effects == {"unknown"}
+        assert "execute" in request(f"select null::{name}", facts).effects
+    assert describe(Statement("select $1 is null", (None,), types=(25,)), facts, SETTINGS).effects == {"read"}
+    connection.execute("drop type noted_row, noted_range; drop domain noted_text; drop function noted")
