@@ -693,7 +693,7 @@ def test_a_column_called_like_a_mark_of_the_analysis_is_a_column(name: str, sour
         (
             "update parents set code = 'x' where id = 1",
             {"parents", "children"},
-            {"parents.code", "children.parent", "children.code"},
+            {"parents.code", "children.code"},
         ),
         ("delete from parents where id = 1", {"parents", "children"}, {"children.parent"}),
         ("insert into parents values (1, 'x', 'y')", {"parents"}, {"parents.id", "parents.code", "parents.name"}),
