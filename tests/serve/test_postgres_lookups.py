@@ -149,7 +149,7 @@ async def test_names_moved_beyond_a_bound_are_every_name(make_cache):
     before, change = cache.mark, cache.begin_change()
     change.names |= {("public", str(number)) for number in range(lookups.MAX_MOVED + 1)}
     change.end()
-    assert cache.moved_since(before) == {(None, "*")}
+    assert cache.moved_since(before) == {(None, "*"), (None, "()")}
 
 
 async def test_an_answer_overtaken_by_a_change_is_not_kept(make_cache):
