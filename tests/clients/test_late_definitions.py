@@ -165,6 +165,19 @@ def test_what_was_committed_counts_before_the_server_says_so(log_in, lock, waits
         assert read_values(session) == [b"[redacted]"]
 
 
+def test_a_table_that_comes_to_stand_before_another_counts_from_when_it_is_sent(log_in, lock, waits):
+    """CREATE TABLE AS adds a table, and takes a name from one that is searched later."""
+    mover, other, first = log_in(), log_in(), lock("first")
+    assert "D" in kinds(other.query("select id from orders limit 1"))
+    mover.raw.sendall(encode_query("create table late.orders as select id from late.first"))
+    wait_until(waits)
+    assert "renamed, moved" in str(error_of(other.query("select id from orders limit 1")))
+    assert "D" in kinds(other.query("select id from public.accounts limit 1"))
+    first.close()
+    mover.read()
+    assert "D" not in kinds(other.query("select id from orders limit 1"))
+
+
 def test_a_violation_cancels_what_the_server_runs(log_in, lock, waits, has_moved):
     mover, _ = log_in(), lock("first")
     mover.raw.sendall(encode_query(SLOW_MOVE))

@@ -23,7 +23,7 @@ DEFINING_EFFECTS: Final = frozenset({"define", "privilege", "execute", "unknown"
 """Effects after which the catalogue may mean something else."""
 
 _ADDING_VERBS: Final = frozenset({"create_index", "create_table_as"})
-"""Definitions that run for long and let no name stand for a relation that was there before."""
+"""Definitions that run for long and, unless they move a name, let none stand for a relation that was there before."""
 
 SEE_OUT_S: Final = 3_600.0
 """How long the end of a server process is waited for that goes on with a definition after its session is over."""
@@ -89,6 +89,8 @@ class Changes:
             extent = max(extent, self._uncommitted, self._answered, *self._sent.values())
         if extent is Extent.NOTHING:
             return False
+        if moved:
+            extent = Extent.NAMING  # a table that is only added may come to stand before another one
         self._sent[ruling.number] = extent
         if extent is Extent.NAMING and self._change is None:
             self._change = self._catalog.begin_change()
