@@ -149,5 +149,5 @@ deny contains {
 	table.access == "write"
 	table.unresolved == true
 	not table.own
-	message := sprintf("%v is not in the catalogue, so what a write to it changes is not known", [table.name])
+	message := sprintf("relation %v is not in the catalogue, so what a write to it changes is not known", [table.name])
 }

@@ -67,7 +67,7 @@ deny contains {
 	not _is_harmless(called)
 	count(lib.sensitive_columns(statement, {"other"})) > 0
 	sprintf("%v.%v", [object.get(called, "schema", "?"), called.name]) in data.site.postgres.allowed_functions
-	message := sprintf("%v has effects, and the statement computes with sensitive columns", [called.name])
+	message := sprintf("function %v has effects, and the statement computes with sensitive columns", [called.name])
 }
 
 # METADATA

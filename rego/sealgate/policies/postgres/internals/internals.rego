@@ -25,7 +25,7 @@ deny contains {
 	some table in statement.tables
 	table.access in ["write", "define"]
 	table.schema in ["pg_catalog", "information_schema"]
-	message := sprintf("%v is the server's own; it changes by CREATE, ALTER and GRANT only", [table.name])
+	message := sprintf("relation %v is the server's own; it changes by CREATE, ALTER and GRANT only", [table.name])
 }
 
 # METADATA
@@ -49,7 +49,7 @@ deny contains {
 	table.schema in ["pg_catalog", "information_schema"]
 	table.name in data.site.postgres.secret_relations
 	not _leaves_secrets_out(statement, table)
-	message := sprintf("%v holds credentials or access rules of the server", [table.name])
+	message := sprintf("relation %v holds credentials or access rules of the server", [table.name])
 }
 
 # METADATA
@@ -71,7 +71,7 @@ deny contains {
 	some statement in input.postgres.facts.statements
 	some table in statement.tables
 	startswith(table.schema, "pg_toast")
-	message := sprintf("%v stores values of any column, under no name a mask knows", [table.name])
+	message := sprintf("relation %v stores values of any column, under no name a mask knows", [table.name])
 }
 
 # Some relations keep their secrets in columns of their own: pg_dump and psql read the others.
