@@ -114,7 +114,7 @@ deny contains {
 	some statement in input.postgres.facts.statements
 	"reshapes" in statement.flags
 	some name in _reshaped(statement)
-	message := sprintf("table %v holds sensitive columns; renamed or moved they would be out of the gateway's sight", [name])
+	message := sprintf("table %v holds sensitive columns; renamed or moved they would be out of sight", [name])
 }
 
 # METADATA
