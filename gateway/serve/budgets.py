@@ -15,6 +15,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal
+from weakref import WeakSet
 
 from sealgate_native.postgres import RowCount
 
@@ -50,6 +51,7 @@ class Excess:
 class _Usage:
     rows: RowCount = field(default_factory=RowCount)
     inferences: int = 0
+    sessions: WeakSet[SessionBudget] = field(default_factory=WeakSet)
     sent_at: deque[float] | None = None  # made with the first statement under a rate_limit: an empty one has 0.8 KiB
 
     def note_sent(self, at_s: float) -> None:
@@ -88,11 +90,18 @@ class Budgets:
 class SessionBudget:
     """What one session, and the run it belongs to, may still do."""
 
-    __slots__ = ("_clock_s", "_usage")
+    __slots__ = ("__weakref__", "_clock_s", "_under_way", "_usage")
 
     def __init__(self, run: _Usage, clock_s: Callable[[], float]) -> None:
         self._usage: dict[str, _Usage] = {"run": run, "session": _Usage()}
         self._clock_s = clock_s
+        self._under_way = 0
+        run.sessions.add(self)
+
+    def note_under_way(self, results: int) -> int:
+        """How many results this session awaits, as of now; how many all sessions of its run do, as each of them said last."""
+        self._under_way = results
+        return sum(session._under_way for session in self._usage["run"].sessions)  # noqa: SLF001 - of its own class
 
     def charge(self, obligations: Iterable[Obligation], inferences: int = 1) -> Excess | None:
         """Count one message; what it would exceed, in which case it is not counted. Raises UncountableError.

@@ -5,7 +5,7 @@ import pytest
 from sealgate_native.postgres import encode_query
 
 from gateway.approval.store import ApprovalStore
-from gateway.testing.wire import Client, error_of
+from gateway.testing.wire import SYNC, Client, bind, error_of, execute, parse
 
 CHANGE = "update accounts set balance = balance * ($1 / 2) where id = 1"
 DATES = "update accounts set balance = balance + (date '2026-02-01' - date '01/02/2026') where id = 1"
@@ -123,3 +123,23 @@ def test_what_is_sent_behind_unanswered_settings_is_no_action_of_another_session
     behind = ask_behind(*first)
     assert behind != plain
     assert ask_behind(*first) != behind
+
+
+@pytest.mark.parametrize("behind", ["drop table customers", "select 1/0", "rollback", "begin"])
+def test_a_setting_that_its_pipeline_may_take_back_is_no_part_of_an_approval(plaintext, mint, behind):
+    """Outside a transaction a pipeline is one, and what comes behind the SET undoes it."""
+
+    def ask_after(*statements):
+        client = Client(plaintext.port, mint())
+        if statements:
+            client.converse(b"".join(parse(sql) + bind() + execute() for sql in statements) + SYNC)
+            client.query("rollback")
+        hint = error_of(client.query(DATES))["H"]
+        client.close()
+        return next(word for word in hint.replace("`", " ").split() if word.startswith("AR-"))
+
+    set_alone = ask_after("set bytea_output = 'escape'")
+    assert ask_after("set bytea_output = 'escape'") == set_alone != ask_after()
+    taken_back = ask_after("set bytea_output = 'escape'", behind)
+    assert taken_back not in {set_alone, ask_after()}
+    assert ask_after("set bytea_output = 'escape'", behind) != taken_back

@@ -177,3 +177,18 @@ def test_a_pipeline_of_statements_that_are_not_learned_keeps_to_the_bound(plain,
     assert kinds(messages).count("D") == 6
     assert "10 rows in all" in error_of(messages)["D"]
     client.close()
+
+
+def test_sessions_of_a_run_that_send_at_once_keep_to_the_bound(plain, mint):
+    """Each of them may have one result under way that the others do not know of."""
+    token = mint()
+    clients = [Client(plain.port, token) for _ in range(3)]
+    for client in clients:
+        client.converse(parse("select id from customers where id <= $1::int /* not learned */", "s") + SYNC)
+    run = bind_texts("s", "2") + execute()
+    for client in clients:
+        client.raw.sendall(run * 8 + SYNC)
+    rows = sum(kinds(client.read()).count("D") for client in clients)
+    assert 10 <= rows <= 10 + 2 * 2
+    for client in clients:
+        client.close()

@@ -129,11 +129,12 @@ class KeyAction:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A view's definition, the relation columns (attnum 0: the whole relation) and functions it depends on."""
+    """A view's definition, the relation columns (attnum 0: the whole relation), functions and types it depends on."""
 
     definition: str | None
     columns: frozenset[tuple[int, int]] = frozenset()
     functions: frozenset[int] = frozenset()
+    types: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +162,13 @@ class Behind:
         relations: itself and every relation below it.
         functions: functions its definitions call that are not PostgreSQL's own.
         names: names of every function its definitions call.
+        types: OIDs of the types its definitions name.
     """
 
     relations: tuple[Relation, ...]
     functions: tuple[Function, ...]
     names: frozenset[str]
+    types: frozenset[int]
 
 
 _UNREADABLE: Final = ViewOutputs(None, frozenset(), is_opaque=True)
@@ -268,7 +271,7 @@ class CatalogSnapshot:
 
     def behind(self, oid: int) -> Behind:
         """What reading a relation runs and reads: views below it, partitions and children, and the functions in their definitions."""
-        functions: set[int] = set()
+        functions, types = set[int](), set[int]()
         names: set[str] = set()
         pending, seen = [oid], {oid}
         while pending:
@@ -276,6 +279,7 @@ class CatalogSnapshot:
             below = set(self._children.get(current, ()))
             if current in self.views:
                 functions |= self.views[current].functions
+                types |= self.views[current].types
                 outputs = self._view_outputs(current)
                 names |= outputs.functions
                 below |= {relation for relation, _ in self.views[current].columns} | outputs.relations
@@ -283,7 +287,7 @@ class CatalogSnapshot:
             seen |= below
         known = [self.relations[each] for each in sorted(seen) if each in self.relations]
         called = [self._functions_by_oid[each] for each in sorted(functions) if each in self._functions_by_oid]
-        return Behind(tuple(known), tuple(called), frozenset(names))
+        return Behind(tuple(known), tuple(called), frozenset(names), frozenset(types))
 
     def above(self, oid: int) -> tuple[Relation, ...]:
         """The relations a partition or child belongs to."""
@@ -316,7 +320,8 @@ class CatalogSnapshot:
         return tuple(found)
 
     def _concerns(self, action: KeyAction, oid: int, deletes: bool, updates: frozenset[str] | None) -> bool:
-        followed = {self.relations[oid].columns[number].name for number in action.on_update}
+        numbers = {source for number in action.on_update for source in (number, *self._generated.get((oid, number), ()))}
+        followed = {self.relations[oid].columns[number].name for number in numbers}
         return (deletes and action.on_delete) or (bool(followed) and (updates is None or not followed.isdisjoint(updates)))
 
     def function_by_oid(self, oid: int) -> Function | None:

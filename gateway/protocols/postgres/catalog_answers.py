@@ -11,7 +11,7 @@ from typing import Final, Literal
 from gateway.errors import ProtocolError
 from gateway.protocols.postgres.catalog import CatalogSnapshot, Column, Function, KeyAction, Relation, View
 from gateway.protocols.postgres.catalog_queries import QUERIES
-from gateway.protocols.postgres.hooks import build_cast, build_hooks
+from gateway.protocols.postgres.hooks import COMPILED, build_cast, build_hooks
 from gateway.protocols.postgres.shapes import build_types
 
 Row = Sequence[str | int | bool | None]
@@ -35,6 +35,14 @@ def _build(texts: Mapping[str, list[tuple[str, ...]]]) -> CatalogSnapshot:
     languages = {row[0]: row[3] for row in texts["functions"]}
     functions = [_function(row) for row in texts["functions"]]
     links = [(int(child), int(parent)) for child, parent in texts["parents"]]
+    casts = [build_cast(row) for row in texts["casts"]]
+    shapes = build_types(texts["shapes"], texts["fields"], relations.values(), texts["type_parts"])
+    checks = [
+        (int(relation), kind, cast)
+        for relation, kind, oid in texts["type_hooks"]
+        for cast in casts
+        if cast.is_of_domain and cast.language not in COMPILED and cast.type_oid in shapes.within(frozenset({int(oid)}))
+    ]
     return CatalogSnapshot(
         database=database,
         role=role,
@@ -49,10 +57,10 @@ def _build(texts: Mapping[str, list[tuple[str, ...]]]) -> CatalogSnapshot:
             _group((name, (schema, languages.get(code, "internal"))) for schema, name, code in texts["operators"])
         ),
         types=MappingProxyType(_group((name, (schema, kind)) for schema, name, kind in texts["types"])),
-        hooks=MappingProxyType(build_hooks(texts["hooks"], texts["rules"])),
-        casts=MappingProxyType(_group((row[1], build_cast(row)) for row in texts["casts"])),
+        hooks=MappingProxyType(build_hooks(texts["hooks"], texts["rules"], checks)),
+        casts=MappingProxyType(_group((cast.name, cast) for cast in casts)),
         key_actions=MappingProxyType(_group(_key_action(row) for row in texts["keys"])),
-        shapes=build_types(texts["shapes"], texts["fields"], relations.values()),
+        shapes=shapes,
         digest=hashlib.sha256(json.dumps(texts, sort_keys=True, separators=(",", ":")).encode()).hexdigest(),
         _generated=MappingProxyType(_group(((int(oid), int(number)), int(source)) for oid, number, source in texts["generated"])),
         _children=MappingProxyType(_group((parent, child) for child, parent in links)),
@@ -82,16 +90,18 @@ def _relations(relations: Iterable[Sequence[str]], columns: Iterable[Sequence[st
 
 def _views(definitions: Iterable[Sequence[str]], dependencies: Iterable[Sequence[str]]) -> dict[int, View]:
     columns: dict[int, set[tuple[int, int]]] = {}
-    functions: dict[int, set[int]] = {}
+    others: dict[str, dict[int, set[int]]] = {"function": {}, "type": {}}
     for view, kind, oid, number in dependencies:
         if kind == "relation":
             columns.setdefault(int(view), set()).add((int(oid), int(number)))
         else:
-            functions.setdefault(int(view), set()).add(int(oid))
-    return {
-        int(oid): View(definition or None, frozenset(columns.get(int(oid), ())), frozenset(functions.get(int(oid), ())))
-        for oid, definition in definitions
-    }
+            others[kind].setdefault(int(view), set()).add(int(oid))
+
+    def build(oid: int, definition: str) -> View:
+        functions, types = (frozenset(others[kind].get(oid, ())) for kind in ("function", "type"))
+        return View(definition or None, frozenset(columns.get(oid, ())), functions, types)
+
+    return {int(oid): build(int(oid), definition) for oid, definition in definitions}
 
 
 def _function(row: Sequence[str]) -> Function:

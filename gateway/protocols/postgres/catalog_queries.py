@@ -19,6 +19,26 @@ held as materialized (
 """Relations whose definition cannot be read without waiting: the functions that print one lock it and whatever it names, behind anybody
 who holds or wants one of these alone (a transaction that altered it, LOCK TABLE, VACUUM FULL). It is taken as opaque meanwhile."""
 
+_CODE: Final = """
+code(classid, objid, function) as (
+    select classid, objid, refobjid from pg_catalog.pg_depend where refclassid = 'pg_catalog.pg_proc'::regclass
+    union select d.classid, d.objid, o.oprcode::oid from pg_catalog.pg_depend d
+    join pg_catalog.pg_operator o on d.refclassid = 'pg_catalog.pg_operator'::regclass and o.oid = d.refobjid)"""
+"""The functions that the expressions of an object call, by their names or behind operators."""
+
+_HOOKED: Final = """(
+          select adrelid, 'default', 'pg_catalog.pg_attrdef'::regclass, oid from pg_catalog.pg_attrdef
+          union all select conrelid, 'constraint', 'pg_catalog.pg_constraint'::regclass, oid from pg_catalog.pg_constraint where conrelid <> 0
+          union all select indrelid, 'index', 'pg_catalog.pg_class'::regclass, indexrelid from pg_catalog.pg_index
+          union all select partrelid, 'partition', 'pg_catalog.pg_class'::regclass, partrelid from pg_catalog.pg_partitioned_table
+          union all select polrelid, 'policy', 'pg_catalog.pg_policy'::regclass, oid from pg_catalog.pg_policy
+          union all select tgrelid, 'trigger', 'pg_catalog.pg_trigger'::regclass, oid from pg_catalog.pg_trigger
+            where not tgisinternal and tgenabled <> 'D') as place(relation, kind, classid, objid)"""
+"""Objects whose expressions run with statements on a relation."""
+
+_PLACES: Final = f"place.relation, place.kind, code.function from {_HOOKED}"
+_PLACES_OF_TYPES: Final = f"place.relation, place.kind, d.refobjid from {_HOOKED}"
+
 QUERIES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "session": """
@@ -45,7 +65,18 @@ select distinct r.ev_class, case when d.refclassid = 'pg_catalog.pg_class'::regc
 from pg_catalog.pg_rewrite r
 join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
 where d.refclassid in ('pg_catalog.pg_class'::regclass, 'pg_catalog.pg_proc'::regclass)
-  and r.ev_type = '1' and r.ev_class >= 16384 and not (d.refobjid = r.ev_class)""",
+  and r.ev_type = '1' and r.ev_class >= 16384 and not (d.refobjid = r.ev_class)
+union
+select r.ev_class, 'function', o.oprcode::oid, 0
+from pg_catalog.pg_rewrite r
+join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
+join pg_catalog.pg_operator o on d.refclassid = 'pg_catalog.pg_operator'::regclass and o.oid = d.refobjid
+where r.ev_type = '1' and r.ev_class >= 16384
+union
+select r.ev_class, 'type', d.refobjid, 0
+from pg_catalog.pg_rewrite r
+join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
+where d.refclassid = 'pg_catalog.pg_type'::regclass and d.refobjid >= 16384 and r.ev_type = '1' and r.ev_class >= 16384""",
         "parents": "select inhrelid, inhparent from pg_catalog.pg_inherits",
         "generated": """
 select a.adrelid, a.adnum, d.refobjsubid
@@ -68,29 +99,25 @@ where p.oid >= 16384 and n.nspname !~ '^pg_temp'""",
 select n.nspname, o.oprname, o.oprcode::oid
 from pg_catalog.pg_operator o join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
 where o.oid >= 16384""",
-        "hooks": """
+        "hooks": f"""
+with {_CODE}, h(relation, kind, function) as (
+      select tgrelid, 'trigger', tgfoid from pg_catalog.pg_trigger where not tgisinternal and tgenabled <> 'D'
+      union select {_PLACES} join code on code.classid = place.classid and code.objid = place.objid)
 select h.relation, h.kind, h.function, p.proname, n.nspname, l.lanname, p.prosecdef::int,
        case when l.lanname in ('sql', 'plpgsql') and pg_catalog.octet_length(p.prosrc) <= 65536 then p.prosrc end
-from (select tgrelid, 'trigger', tgfoid from pg_catalog.pg_trigger where not tgisinternal and tgenabled <> 'D'
-      union select d.adrelid, 'default', r.refobjid from pg_catalog.pg_attrdef d join pg_catalog.pg_depend r
-        on r.classid = 'pg_catalog.pg_attrdef'::regclass and r.objid = d.oid and r.refclassid = 'pg_catalog.pg_proc'::regclass
-      union select c.conrelid, 'constraint', r.refobjid from pg_catalog.pg_constraint c join pg_catalog.pg_depend r
-        on r.classid = 'pg_catalog.pg_constraint'::regclass and r.objid = c.oid and r.refclassid = 'pg_catalog.pg_proc'::regclass
-        where c.conrelid <> 0
-      union select i.indrelid, 'index', r.refobjid from pg_catalog.pg_index i join pg_catalog.pg_depend r
-        on r.classid = 'pg_catalog.pg_class'::regclass and r.objid = i.indexrelid and r.refclassid = 'pg_catalog.pg_proc'::regclass
-      union select o.polrelid, 'policy', r.refobjid from pg_catalog.pg_policy o join pg_catalog.pg_depend r
-        on r.classid = 'pg_catalog.pg_policy'::regclass and r.objid = o.oid and r.refclassid = 'pg_catalog.pg_proc'::regclass
-     ) as h(relation, kind, function)
-join pg_catalog.pg_proc p on p.oid = h.function and p.oid >= 16384
-join pg_catalog.pg_namespace n on n.oid = p.pronamespace join pg_catalog.pg_language l on l.oid = p.prolang""",
+from h join pg_catalog.pg_proc p on p.oid = h.function and p.oid >= 16384
+join pg_catalog.pg_namespace n on n.oid = p.pronamespace join pg_catalog.pg_language l on l.oid = p.prolang""",  # noqa: S608 - constants of this module
+        "type_hooks": f"""
+select {_PLACES_OF_TYPES} join pg_catalog.pg_depend d on d.classid = place.classid and d.objid = place.objid
+where d.refclassid = 'pg_catalog.pg_type'::regclass and d.refobjid >= 16384""",
         "rules": f"""
 with {_HELD}
 select r.ev_class, r.rulename, case when pg_catalog.octet_length(d.definition) <= 524288 then d.definition end
 from pg_catalog.pg_rewrite r cross join lateral (
     select case when r.ev_class not in (select relation from held) then pg_catalog.pg_get_ruledef(r.oid) end as definition) d
 where r.ev_type <> '1' and r.ev_enabled <> 'D'""",  # noqa: S608 - a constant of this module
-        "casts": """
+        "casts": f"""
+with {_CODE}
 select n.nspname, t.typname, t.oid, c.castcontext, f.proname, l.lanname
 from pg_catalog.pg_cast c join pg_catalog.pg_type t on t.oid = c.casttarget join pg_catalog.pg_namespace n on n.oid = t.typnamespace
 join pg_catalog.pg_proc f on f.oid = c.castfunc join pg_catalog.pg_language l on l.oid = f.prolang
@@ -99,10 +126,16 @@ union
 select n.nspname, t.typname, t.oid, 'd', f.proname, l.lanname
 from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
 left join pg_catalog.pg_constraint c on c.contypid = t.oid
-join pg_catalog.pg_depend d on d.refclassid = 'pg_catalog.pg_proc'::regclass
-  and (d.classid = 'pg_catalog.pg_constraint'::regclass and d.objid = c.oid or d.classid = 'pg_catalog.pg_type'::regclass and d.objid = t.oid)
-join pg_catalog.pg_proc f on f.oid = d.refobjid and f.oid >= 16384 join pg_catalog.pg_language l on l.oid = f.prolang
-where t.typtype = 'd'""",
+join code on code.classid = 'pg_catalog.pg_constraint'::regclass and code.objid = c.oid
+  or code.classid = 'pg_catalog.pg_type'::regclass and code.objid = t.oid
+join pg_catalog.pg_proc f on f.oid = code.function and f.oid >= 16384 join pg_catalog.pg_language l on l.oid = f.prolang
+where t.typtype = 'd'""",  # noqa: S608 - a constant of this module
+        "type_parts": """
+select coalesce(c.contypid, d.objid), d.refobjid
+from pg_catalog.pg_depend d
+left join pg_catalog.pg_constraint c on d.classid = 'pg_catalog.pg_constraint'::regclass and c.oid = d.objid and c.contypid <> 0
+where d.refclassid = 'pg_catalog.pg_type'::regclass and d.refobjid >= 16384
+  and (d.classid = 'pg_catalog.pg_type'::regclass or c.oid is not null)""",
         "keys": """
 select confrelid, conrelid, pg_catalog.array_to_json(conkey)::text, pg_catalog.array_to_json(confkey)::text, confdeltype, confupdtype
 from pg_catalog.pg_constraint

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sealgate_native.sql import analyze
 
@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from sealgate_native.sql import Statement as Analyzed
 
 
+COMPILED: Final = frozenset({"internal", "c"})
+"""Languages of the server itself and of installed extensions; code in any other can be written by whoever may create functions."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hook:
     """Code that runs with a statement that does not name it: a trigger, a rule, or a function in a default, constraint, index or policy.
 
     Attributes:
-        kind: "trigger", "rule", "default", "constraint", "index" or "policy".
+        kind: "trigger", "rule", "default", "constraint", "index", "partition" or "policy".
         source: what it runs, where its language is SQL or PL/pgSQL and it is short enough to be read; a rule's whole definition.
     """
 
@@ -79,8 +83,10 @@ def _quote(source: str) -> str:
     return f"{tag}{source}{tag}"
 
 
-def build_hooks(functions: Iterable[Sequence[str]], rules: Iterable[Sequence[str]]) -> dict[int, tuple[Hook, ...]]:
-    """The hooks of each relation, from the answers "hooks" and "rules"."""
+def build_hooks(
+    functions: Iterable[Sequence[str]], rules: Iterable[Sequence[str]], checks: Iterable[tuple[int, str, Cast]]
+) -> dict[int, tuple[Hook, ...]]:
+    """The hooks of each relation, from the answers "hooks" and "rules", and checks of types: relation, kind of place, and check."""
     found = [
         (int(relation), Hook(kind, schema, name, language, definer == "1", source or None))
         for relation, kind, _, name, schema, language, definer, source in functions
@@ -88,6 +94,10 @@ def build_hooks(functions: Iterable[Sequence[str]], rules: Iterable[Sequence[str
     found += [
         (int(relation), Hook("rule", "", name, "rule", is_definer=False, source=source or None))
         for relation, name, source in rules
+    ]
+    found += [
+        (relation, Hook(kind, cast.schema, cast.function, cast.language, is_definer=False, source=None))
+        for relation, kind, cast in checks
     ]
     grouped: dict[int, list[Hook]] = {}
     for relation, hook in found:

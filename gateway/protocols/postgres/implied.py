@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
+from functools import partial
 
 from gateway.protocols.postgres.catalog import CatalogSnapshot, KeyAction, Relation
-from gateway.protocols.postgres.hooks import Cast, Hook
-
-COMPILED: Final = frozenset({"internal", "c"})
-"""Languages of the server itself and of installed extensions; code in any other can be written by whoever may create functions."""
-
-FILLS_ROWS: Final = frozenset(
-    {
-        *("json_populate_record", "json_populate_recordset", "jsonb_populate_record", "jsonb_populate_recordset"),
-        *("jsonb_populate_record_valid", "populate_record"),
-    }
-)
-"""Functions that make values of the fields of a row they are given, whatever type it is of."""
+from gateway.protocols.postgres.hooks import COMPILED, Cast, Hook
 
 
 def find_hooks(snapshot: CatalogSnapshot, relation: Relation, access: str, actions: Iterable[KeyAction]) -> list[Hook]:
@@ -42,7 +31,7 @@ def find_written_through(snapshot: CatalogSnapshot, relation: Relation, actions:
 
 
 def find_cast_code(
-    snapshot: CatalogSnapshot, named: Iterable[tuple[str | None, str]], assigned: Iterable[int], rows: Iterable[Relation]
+    snapshot: CatalogSnapshot, named: Iterable[tuple[str | None, str]], assigned: Iterable[int], relations: Iterable[Relation]
 ) -> list[Cast]:
     """Functions of somebody's own that run where values of types are made.
 
@@ -50,15 +39,24 @@ def find_cast_code(
         snapshot: the database.
         named: schema and name of the types a text names; a value may be cast to them, and to whatever they are made of.
         assigned: OIDs of the types of columns that are written to.
-        rows: relations of which rows are made; every domain in them is checked, and may give a default.
+        relations: what the statement touches. A literal beside a column or row takes its type without any name (COALESCE, UNION,
+            comparisons), so every domain in them counts as one that a value is made of.
     """
+    if not snapshot.casts:
+        return []
     names = list(named)
     casts = [cast for schema, name in names for cast in snapshot.find_casts(schema, name)]
     casts += snapshot.find_casts_within(oid for schema, name in names for oid in snapshot.find_type_oids(schema, name))
     casts += [cast for cast in snapshot.find_casts_within(assigned) if not cast.is_explicit]
-    columns = (column.type_oid for relation in rows for column in relation.columns.values())
-    casts += [cast for cast in snapshot.find_casts_within(columns) if cast.is_of_domain]
+    for relation in relations:
+        casts += snapshot.remember(("domain code", relation.oid), partial(_find_domain_code, snapshot, relation))
     return [cast for cast in dict.fromkeys(casts) if cast.language not in COMPILED]
+
+
+def _find_domain_code(snapshot: CatalogSnapshot, relation: Relation) -> list[Cast]:
+    behind = snapshot.behind(relation.oid)
+    columns = {column.type_oid for each in behind.relations for column in each.columns.values()}
+    return [cast for cast in snapshot.find_casts_within(columns | behind.types) if cast.is_of_domain]
 
 
 def find_parameter_code(snapshot: CatalogSnapshot, types: Iterable[int]) -> list[Cast]:

@@ -19,8 +19,8 @@ class OwnTables:
     Attributes:
         names: bare names of all.
         temporary: those that are the session's alone, so that nothing of anybody else's can depend on them.
-        taken: names that stand for something else the session made, or for a table whose rows may be others'. CREATE ... IF NOT EXISTS
-            leaves what has the name as it is.
+        taken: names that stand for something else the session made, or for a table whose rows may be others': none of them becomes
+            one of its tables again, since a CREATE that fails, or says IF NOT EXISTS, leaves what has the name as it is.
     """
 
     names: frozenset[str] = frozenset()
@@ -39,27 +39,42 @@ class OwnTables:
         """What is known once a described statement was sent."""
         named, made, lost = frozenset(statement.get("new_names", ())), find_made(statement), find_lost(statement)
         if joins_others(statement):
-            return OwnTables(taken=frozenset({_ANY}))  # those above what was attached to have its rows too
+            # Those above what was attached to have its rows too; nobody else's can come into a temporary one.
+            kept = self.temporary - frozenset(table["name"] for table in statement["tables"])
+            return self._bound(kept, kept, self.taken | (self.names - kept))
         if not named and not lost:
             return self
-        if "if_not_exists" in statement["flags"]:
-            made -= named if _ANY in self.taken else self.taken
+        # It can fail, and leave what has the name as it is.
+        made -= named if _ANY in self.taken else self.taken
+        is_temporary = "temporary" in statement["flags"] or bool(lost & self.temporary)
         names = (self.names - lost - named) | made
-        temporary = (self.temporary - lost - named) | (made if "temporary" in statement["flags"] else frozenset())
-        taken = (self.taken | (named - made)) - (made if "if_not_exists" not in statement["flags"] else frozenset())
+        temporary = (self.temporary - lost - named) | (made if is_temporary else frozenset())
+        return self._bound(names, temporary, self.taken | (named - made))
+
+    def _bound(self, names: frozenset[str], temporary: frozenset[str], taken: frozenset[str]) -> OwnTables:
         if len(names) > MAX_OWN_TABLES:
-            names, temporary = self.names - lost - named, self.temporary - lost - named
+            names, temporary = names & self.names, temporary & self.temporary
         return OwnTables(names, temporary, taken if len(taken) <= MAX_OWN_TABLES else frozenset({_ANY}))
 
 
 def find_made(statement: Mapping[str, Any]) -> frozenset[str]:
-    """Names of the tables a described statement makes and the catalogue does not hold; nothing sensitive is written into them."""
+    """Names of the tables a described statement makes and the catalogue does not hold; nothing sensitive is written into them.
+
+    One that is renamed is made under its new name.
+    """
+    named = frozenset(statement.get("new_names", ()))
+    defined = [table for table in statement["tables"] if table["access"] == "define"]
+    if statement["verb"] == "rename" and statement.get("object") == "table":
+        return named if defined and all(table.get("own") for table in defined) else frozenset()
     is_filled_unseen = statement.get("nested") == "execute" or any(column["sensitive"] for column in statement["columns"])
-    # What inherits gets rows that were never written to it.
-    if "creates_table" not in statement["flags"] or "inherits" in statement["flags"] or is_filled_unseen:
+    if "creates_table" not in statement["flags"] or is_filled_unseen or statement["verb"] == "create_schema":
         return frozenset()
-    unknown = frozenset(table["name"] for table in statement["tables"] if table["access"] == "define" and table.get("unresolved"))
-    return unknown & frozenset(statement.get("new_names", ()))
+    # What inherits gets rows that were never written to it.
+    others = [table for table in defined if table["name"] not in named]
+    if "inherits" in statement["flags"] and not all(table.get("own") for table in others):
+        return frozenset()
+    unknown = (table for table in defined if table.get("unresolved") and table.get("schema") in {None, "pg_temp", "public"})
+    return frozenset(table["name"] for table in unknown) & named
 
 
 def find_lost(statement: Mapping[str, Any]) -> frozenset[str]:

@@ -49,11 +49,15 @@ class UserType:
 
 @dataclass(frozen=True, slots=True)
 class UserTypes:
-    """The types of one database by OID, the fields of composites by relation: (name, type), and OIDs by name: (schema, OID)."""
+    """The types of one database by OID, fields of composites by relation: (name, type), OIDs by name: (schema, OID), and what is used.
+
+    `parts` are the types that the definition, the checks and the default of a type name.
+    """
 
     types: Mapping[int, UserType]
     fields: Mapping[int, tuple[tuple[str, int], ...]]
     names: Mapping[str, tuple[tuple[str, int], ...]]
+    parts: Mapping[int, frozenset[int]]
 
     def within(self, oids: frozenset[int]) -> frozenset[int]:
         """These types, and all that their values are made of, PostgreSQL's own among them."""
@@ -62,9 +66,8 @@ class UserTypes:
             found = self.types.get(pending.pop())
             if found is None:
                 continue
-            parts = (
-                {found.element, found.base, found.bound, *(oid for _, oid in self.fields.get(found.relation, ()))} - {0} - seen
-            )
+            fields = (oid for _, oid in self.fields.get(found.relation, ()))
+            parts = {found.element, found.base, found.bound, *fields, *self.parts.get(found.oid, ())} - {0} - seen
             pending += parts
             seen |= parts
         return frozenset(seen)
@@ -96,8 +99,13 @@ class UserTypes:
         return (base[0], oid, *base[2:])
 
 
-def build_types(types: Iterable[Sequence[str]], fields: Iterable[Sequence[str]], relations: Iterable[Relation]) -> UserTypes:
-    """The types out of the answers "shapes" and "fields"; rows of tables and views have the columns of these."""
+def build_types(
+    types: Iterable[Sequence[str]],
+    fields: Iterable[Sequence[str]],
+    relations: Iterable[Relation],
+    parts: Iterable[Sequence[str]] = (),
+) -> UserTypes:
+    """The types out of the answers "shapes", "fields" and "type_parts"; rows of tables and views have the columns of these."""
     by_relation = {
         relation.oid: tuple((column.name, column.type_oid) for column in relation.columns.values()) for relation in relations
     }
@@ -110,4 +118,12 @@ def build_types(types: Iterable[Sequence[str]], fields: Iterable[Sequence[str]],
     for oid, kind, category, element, delimiter, base, relation, schema, name, bound in types:
         found.append(UserType(int(oid), kind, category, int(element), delimiter, int(base), int(relation), int(bound)))
         names.setdefault(name, []).append((schema, int(oid)))
-    return UserTypes({each.oid: each for each in found}, by_relation, {name: tuple(places) for name, places in names.items()})
+    used: dict[int, set[int]] = {}
+    for oid, part in parts:
+        used.setdefault(int(oid), set()).add(int(part))
+    return UserTypes(
+        {each.oid: each for each in found},
+        by_relation,
+        {name: tuple(places) for name, places in names.items()},
+        {oid: frozenset(each) for oid, each in used.items()},
+    )

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from gateway.protocols.postgres.assigned import Assigned
 from gateway.protocols.postgres.catalog import SYSTEM_SCHEMAS, CatalogSnapshot, Function, KeyAction, Relation
 from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, UNJUDGED, YIELDS_ANY
-from gateway.protocols.postgres.hooks import Hook, read_body
-from gateway.protocols.postgres.implied import COMPILED, FILLS_ROWS, find_cast_code, find_hooks, find_written_through
+from gateway.protocols.postgres.hooks import COMPILED, Hook, read_body
+from gateway.protocols.postgres.implied import find_cast_code, find_hooks, find_written_through
 from gateway.protocols.postgres.own import OwnTables
 from gateway.protocols.postgres.rows import MARKS, StarRows
 from gateway.protocols.postgres.sensitivity import Sensitivity
@@ -117,7 +117,7 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity) 
         reader = _Reader(analyzed, snapshot, sensitivity)
         reader.read_tables_only()
         opaque |= any(not fact["harmless"] for fact in reader.read_functions())
-        opaque |= reader.has_unresolved
+        opaque |= reader.has_unresolved or bool(reader.operators or reader.casts)
         reads_sensitive |= reader.reads_sensitive()
         effects |= set(analyzed["effects"])
     return opaque, reads_sensitive, bool(effects - {"read", "execute", "define"})
@@ -151,6 +151,7 @@ class _Reader:
         self.assigned = Assigned(analyzed, snapshot, sensitivity)
         self.operators: list[dict[str, Any]] = []
         self.casts: list[dict[str, Any]] = []
+        self.attributes: set[str] = set()
 
     def read_tables(self) -> list[dict[str, Any]]:
         """Every relation with its schema and whether it holds sensitive columns."""
@@ -163,7 +164,9 @@ class _Reader:
                 fact |= {"schema": relation.schema, "sensitive": self.sensitivity.holds_any(relation), "kind": relation.kind}
                 if table["access"] in {"read", "write"}:
                     self._read_relation(relation)
-                    hooks = self._read_hooks(relation, table["access"])
+                    # LIKE copies what runs with a table.
+                    is_copied = self.analyzed["verb"] == "create_table"
+                    hooks = self._read_hooks(relation, "write" if is_copied else table["access"])
                     if hooks:
                         fact["hooks"] = hooks
                 if relation.has_row_security:
@@ -356,7 +359,8 @@ class _Reader:
             yield relation.schema, relation.name, "*", self.sensitivity.holds_any(relation)
 
     def _add_attribute(self, name: str) -> None:
-        """A name that calls a function with one argument, where it is no column or field."""
+        """A name that calls a function with one argument, or casts to a type, where it is no column or field."""
+        self.attributes.add(name)
         own = name.startswith("pg_") or any(name in known for known in (EFFECTS, YIELDS_ANY, UNJUDGED, HARMLESS))
         if self.snapshot is not None and (own or self.snapshot.find_functions(None, name, 1)):
             self.calls.append((None, name, 1))
@@ -458,12 +462,10 @@ class _Reader:
         if self.snapshot is None:
             return
         named = [(name.get("schema"), name["name"]) for name in self.analyzed["types"]]
-        written = {table["name"] for table in self.analyzed["tables"] if table["access"] == "write"}
-        is_filling = any(name in FILLS_ROWS for _, name, _ in self.calls)
-        rows = [each for each in self.relations if is_filling or each.name in written]
+        named += [(None, name) for name in sorted(self.attributes)]
         columns = (relation.find(name) for *_, name, relation in self.assigned.find_columns() if relation is not None)
         assigned = [column.type_oid for column in columns if column is not None]
-        for cast in find_cast_code(self.snapshot, named, assigned, rows):
+        for cast in find_cast_code(self.snapshot, named, assigned, self.relations):
             self.effects.add("execute")
             self.is_harmless = False
             self.yields_any = True

@@ -227,7 +227,9 @@ class PostgresDoor:
         if isinstance(self._event, Parse):
             return  # its Execute does
         if action is not None:
-            self.values.note_sent(action, is_alone=self._may_hold())
+            # What follows in its pipeline could take it back: outside a transaction the pipeline is one.
+            is_alone = self._may_hold() and self.hold is not None and self.hold.is_alone
+            self.values.note_sent(action, is_alone=is_alone)
         if action is not None:
             statements = action.facts.get("statements", ())
             for statement in statements:

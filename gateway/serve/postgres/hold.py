@@ -181,7 +181,7 @@ class HeldWork:
         """How the effect of a statement can wait; None where it cannot."""
         if hold.read_terms(decision.obligations) is None or not isinstance(event, Query | Execute):
             return None
-        if not self._is_alone() or (isinstance(event, Execute) and event.max_rows):
+        if not self.is_alone or (isinstance(event, Execute) and event.max_rows):
             return None
         in_transaction = self._kernel.transaction_status == "T"
         if not in_transaction and self._kernel.transaction_status != "I":
@@ -238,7 +238,7 @@ class HeldWork:
         self._is_keeping = False
         if keeping is None or not self._held:
             return ()
-        if keeping == "among others" or not self._is_alone():
+        if keeping == "among others" or not self.is_alone:
             raise ProtocolError(
                 "the transaction cannot be committed in this way",
                 why="something it did waits for approval, and COMMIT waits with it",
@@ -253,7 +253,9 @@ class HeldWork:
         """Have the server keep the client's transaction open for a wait that begins now. Raises TargetError."""
         await self._beside.ask(hold.encode_idle(hold_s))
 
-    def _is_alone(self) -> bool:
+    @property
+    def is_alone(self) -> bool:
+        """Whether the event being judged is all that its pipeline runs, with nothing before it to be answered."""
         return self._kernel.runs_alone and self._is_idle()
 
     # --- for the session
@@ -306,7 +308,7 @@ class HeldWork:
         Where the proof of identity has expired, whatever the client's transaction holds goes as well: no COMMIT can come any more.
         """
         run, self._run = self._run, None
-        is_lost = has_expired and self.is_open and self._is_alone()
+        is_lost = has_expired and self.is_open and self.is_alone
         if run is None and not self._is_keeping and not is_lost:
             return
         self._held.clear()

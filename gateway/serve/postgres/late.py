@@ -81,7 +81,10 @@ class LateChecks:
             UncountableError: a bound cannot be counted.
         """
         bound, why = self._budget.find_row_limit(obligations)
-        return enforce.join_bound(limit, bound, why), enforce.is_near(limit, bound, under_way + 1)
+        if bound is None:
+            return limit, False
+        results = self._budget.note_under_way(under_way + 1)
+        return enforce.join_bound(limit, bound, why), enforce.is_near(limit, bound, results)
 
     def _find_pins(self, event: JudgedEvent, ruling: Ruling) -> list[str]:
         return find_changed_pins(event, ruling.action, read_only=self._door.is_read_only, path=self._door.search_path)

@@ -665,25 +665,26 @@ def test_a_name_is_the_sessions_own_while_it_is_that_of_its_table(facts: dict[st
         ("create temp table kid (id int)", {"kid"}, {"kid"}),
         ("create temp table if not exists kid (id int)", {"kid"}, {"kid"}),
         ("create table kin (id int references people)", {"kid", "kin"}, {"kid"}),
-        ("alter table kid rename to old", {"kin"}, set()),
-        ("create temp table kid (id int)", {"kid", "kin"}, {"kid"}),
-        ("drop table kid", {"kin"}, set()),
-        ("create temp view kid as select id from people", {"kin"}, set()),
-        ("create temp table if not exists kid (id int)", {"kin"}, set()),
+        ("alter table kid rename to old", {"kin", "old"}, {"old"}),
+        ("create temp table kid (id int)", {"kid", "kin", "old"}, {"kid", "old"}),
+        ("drop table kid", {"kin", "old"}, {"old"}),
+        ("create temp view kid as select id from people", {"kin", "old"}, {"old"}),
+        # It fails, or does nothing, and the name is that of the view.
+        ("create temp table if not exists kid (id int)", {"kin", "old"}, {"old"}),
+        ("create temp table kid (id int)", {"kin", "old"}, {"old"}),
+        ("create table elsewhere.kid (id int)", {"kin", "old"}, {"old"}),
+        ("create table elsewhere.far (id int)", {"kin", "old"}, {"old"}),
+        ("alter table old rename to kid", {"kin"}, set()),
         ("create temp table copied as select reverse(ssn) from people", {"kin"}, set()),
         ("create temp table if not exists fresh as select 1 as id", {"kin", "fresh"}, {"fresh"}),
+        ("create table part partition of kin default", {"kin", "fresh", "part"}, {"fresh"}),
+        ("create table other partition of people default", {"kin", "fresh", "part"}, {"fresh"}),
+        ("alter table kin attach partition people default", {"fresh"}, {"fresh"}),
+        ("create table if not exists kin (id int)", {"fresh"}, {"fresh"}),
     ]
     for sql, names, temporary in steps:
         own = own.after(first(sql, {**facts, OWN_TABLES: own}))
         assert (own.names, own.temporary) == (names, temporary), sql
-
-
-@pytest.mark.parametrize("name", ["\3a", "\1b\1c", "\2d\2e\2id"])
-@pytest.mark.parametrize("source", ["marked", "marked m, harmless_view h"])
-def test_a_column_called_like_a_mark_of_the_analysis_is_a_column(name: str, source: str, facts: dict[str, object]) -> None:
-    statement = first(f'select reverse("{name}") from {source}', facts)
-    assert any(column["sensitive"] for column in statement["columns"])
-    assert all(output["sensitive"] for output in statement.get("outputs", ()))
 
 
 @pytest.mark.parametrize(
@@ -725,3 +726,50 @@ def test_the_type_of_a_parameter_may_run_code(connection: psycopg.Connection) ->
         assert "execute" in request(f"select null::{name}", facts).effects
     assert describe(Statement("select $1 is null", (None,), types=(25,)), facts, SETTINGS).effects == {"read"}
     connection.execute("drop type noted_row, noted_range; drop domain noted_text; drop function noted")
+
+
+CODE = """
+create function noted(text) returns bool language plpgsql as 'begin return true; end';
+create function noted_both(text, text) returns bool language plpgsql immutable as 'begin return true; end';
+create function noted_key(text) returns int language plpgsql immutable as 'begin return 1; end';
+create operator === (leftarg = text, rightarg = text, function = noted_both);
+create domain noted_text as text check (noted(value));
+create domain compared_text as text check (value === 'x');
+create domain defaulted_text as text default ('x'::noted_text)::text;
+create view v_operator as select id, name === 'x' as same from people;
+create view v_type as select id, ('x'::noted_text)::text as noted from people;
+create view v_row as select id, array_agg(name::noted_text) as all_of_them from people group by id;
+create table t_check (id int, body text check (body === 'x'));
+create table t_default (id int, body text default ('x'::noted_text)::text);
+create table t_compared (id int, body compared_text);
+create table t_defaulted (id int, body defaulted_text);
+create table t_index (id int, body text);
+create index on t_index ((body === 'x'));
+create table t_partial (id int, body text);
+create index on t_partial (id) where body === 'x';
+create table t_when (id int, body text);
+create trigger w before update on t_when for each row when (noted(new.body)) execute function suppress_redundant_updates_trigger();
+create table t_parts (id int, body text) partition by list (noted_key(body));
+create table t_body (id int, body text);
+create function compares() returns trigger language plpgsql as 'begin if new.body === ''x'' then return null; end if; return new; end';
+create trigger b before insert or update on t_body for each row execute function compares();
+create table k_base (base text, g text generated always as (base) stored unique);
+create table k_child (g text references k_base (g) on update cascade);
+"""
+
+
+def test_code_behind_operators_and_types_of_an_object_counts(connection: psycopg.Connection) -> None:
+    connection.execute("create schema coded; set search_path = coded, public")
+    connection.execute(CODE)
+    facts = {CATALOG: take(connection)}
+    for view in ("v_operator", "v_type", "v_row"):
+        action = request(f"select * from {view}", facts)
+        assert any(table.get("hooks") for table in action.facts["statements"][0]["tables"]) or "execute" in action.effects, view
+        assert not action.harmless_read
+    for table in ("t_check", "t_default", "t_compared", "t_defaulted", "t_index", "t_partial", "t_when", "t_parts", "t_body"):
+        action = request(f"update {table} set body = 'y' where id = 1", facts)
+        (written,) = [each for each in action.facts["statements"][0]["tables"] if each["access"] == "write"]
+        assert written.get("hooks") or "execute" in action.effects, table
+    statement = first("update k_base set base = 'x' where base = 'y'", facts)
+    assert {table["name"] for table in statement["tables"] if table["access"] == "write"} == {"k_base", "k_child"}
+    connection.execute("drop schema coded cascade; reset search_path")

@@ -25,6 +25,9 @@ impl Walker {
             }
             N::CreateSchemaStmt(s) => {
                 self.does("create_schema", &[E::Define]);
+                if !s.schema_elts.is_empty() {
+                    self.unknown(); // several definitions in one, under a verb that says none of them
+                }
                 self.list(&s.schema_elts, Usage::Other);
             }
             N::AlterTableStmt(s) => self.alter_table(s),

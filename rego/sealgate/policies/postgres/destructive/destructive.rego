@@ -51,7 +51,7 @@ deny contains {
 
 # METADATA
 # title: Change rows without a WHERE
-# description: DELETE and UPDATE must say which rows.
+# description: DELETE and UPDATE must say which rows, except of the session's own temporary tables.
 # custom:
 #   id: postgres.destructive.unfiltered_write
 #   severity: critical
@@ -68,6 +68,7 @@ deny contains {
 	some statement in input.postgres.facts.statements
 	some flag in ["unfiltered_write", "where_without_column"]
 	flag in statement.flags
+	not lib.only_own(statement)
 }
 
 # METADATA
