@@ -29,7 +29,9 @@ class OwnTables:
 
     def holds(self, schema: str | None, name: str) -> bool:
         """Whether a table that no snapshot holds is one of them."""
-        return name in self.names and schema in {None, "pg_temp", "public"}
+        if schema == "public":
+            return name in self.names - self.temporary
+        return name in self.names and schema in {None, "pg_temp"}
 
     def holds_temporary(self, schema: str | None, name: str) -> bool:
         """Whether it is the session's alone."""
@@ -47,6 +49,7 @@ class OwnTables:
         # It can fail, and leave what has the name as it is.
         made -= named if _ANY in self.taken else self.taken
         is_temporary = "temporary" in statement["flags"] or bool(lost & self.temporary)
+        made -= (self.names - self.temporary) if is_temporary else self.temporary  # two tables of one name, or one that failed
         names = (self.names - lost - named) | made
         temporary = (self.temporary - lost - named) | (made if is_temporary else frozenset())
         return self._bound(names, temporary, self.taken | (named - made))

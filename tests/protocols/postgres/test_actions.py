@@ -675,12 +675,16 @@ def test_a_name_is_the_sessions_own_while_it_is_that_of_its_table(facts: dict[st
         ("create table elsewhere.kid (id int)", {"kin", "old"}, {"old"}),
         ("create table elsewhere.far (id int)", {"kin", "old"}, {"old"}),
         ("alter table old rename to kid", {"kin"}, set()),
-        ("create temp table copied as select reverse(ssn) from people", {"kin"}, set()),
-        ("create temp table if not exists fresh as select 1 as id", {"kin", "fresh"}, {"fresh"}),
-        ("create table part partition of kin default", {"kin", "fresh", "part"}, {"fresh"}),
-        ("create table other partition of people default", {"kin", "fresh", "part"}, {"fresh"}),
-        ("alter table kin attach partition people default", {"fresh"}, {"fresh"}),
-        ("create table if not exists kin (id int)", {"fresh"}, {"fresh"}),
+        ("create temp table kin (id int)", set(), set()),
+        ("create table sole (id int)", {"sole"}, set()),
+        ("create temp table sole (id nosuch)", set(), set()),
+        ("create table kin2 (id int)", {"kin2"}, set()),
+        ("create temp table copied as select reverse(ssn) from people", {"kin2"}, set()),
+        ("create temp table if not exists fresh as select 1 as id", {"kin2", "fresh"}, {"fresh"}),
+        ("create table part partition of kin2 default", {"kin2", "fresh", "part"}, {"fresh"}),
+        ("create table other partition of people default", {"kin2", "fresh", "part"}, {"fresh"}),
+        ("alter table kin2 attach partition people default", {"fresh"}, {"fresh"}),
+        ("create table if not exists kin2 (id int)", {"fresh"}, {"fresh"}),
     ]
     for sql, names, temporary in steps:
         own = own.after(first(sql, {**facts, OWN_TABLES: own}))
