@@ -306,3 +306,12 @@ def test_a_prepared_fetch_keeps_no_plan_of_an_earlier_cursor(connect):
 def test_a_syntax_error_has_its_own_code(connect):
     with pytest.raises(errors.SyntaxError, match="cannot be read"):
         connect().execute("selec 1")
+
+
+def test_what_is_made_anew_is_nothing_an_error_could_quote(connect):
+    connection = connect()
+    connection.execute("begin")
+    connection.execute("create table made_anew (id int primary key)")
+    with pytest.raises(errors.DuplicateTable, match='relation "made_anew" already exists'):
+        connection.execute("create table made_anew (id int primary key)")
+    connection.execute("rollback")

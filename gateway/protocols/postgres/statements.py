@@ -178,7 +178,10 @@ class _Reader:
                 self.has_own |= is_own
                 self.is_harmless = False
                 fact |= {name: table[name] for name in ("schema",) if name in table}
+                is_new = table["access"] == "define" and table["name"] in self.analyzed["new_names"]
                 fact |= {"unresolved": True, **({"own": True} if is_own else {})}
+                # A new one holds nothing that an error could quote.
+                fact["sensitive"] = self.sensitivity.is_configured and not (is_own or is_new)
                 if is_own and self.own.holds_temporary(table.get("schema"), table["name"]):
                     fact["temporary"] = True
             facts.append(fact)
