@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass, field
 from typing import Final, Literal
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 from sealgate_native.postgres import RowCount
 
@@ -87,21 +87,29 @@ class Budgets:
         return SessionBudget(usage, self._clock_s)
 
 
+def _nothing() -> None:
+    return None
+
+
 class SessionBudget:
     """What one session, and the run it belongs to, may still do."""
 
-    __slots__ = ("__weakref__", "_clock_s", "_under_way", "_usage")
+    __slots__ = ("__weakref__", "_clock_s", "_results", "_usage")
 
     def __init__(self, run: _Usage, clock_s: Callable[[], float]) -> None:
         self._usage: dict[str, _Usage] = {"run": run, "session": _Usage()}
         self._clock_s = clock_s
-        self._under_way = 0
+        self._results: Callable[[], Sized | None] = _nothing
         run.sessions.add(self)
 
-    def note_under_way(self, results: int) -> int:
-        """How many results this session awaits, as of now; how many all sessions of its run do, as each of them said last."""
-        self._under_way = results
-        return sum(session._under_way for session in self._usage["run"].sessions)  # noqa: SLF001 - of its own class
+    def follow(self, results: Sized) -> None:
+        """What the session awaits, as long as it has it."""
+        self._results = ref(results)
+
+    def count_under_way(self) -> int:
+        """How many results the sessions of the run await."""
+        awaited = (session._results() for session in self._usage["run"].sessions)  # noqa: SLF001 - of its own class
+        return sum(len(results) for results in awaited if results is not None)
 
     def charge(self, obligations: Iterable[Obligation], inferences: int = 1) -> Excess | None:
         """Count one message; what it would exceed, in which case it is not counted. Raises UncountableError.

@@ -180,8 +180,8 @@ class _Reader:
                 fact |= {name: table[name] for name in ("schema",) if name in table}
                 is_new = table["access"] == "define" and table["name"] in self.analyzed["new_names"]
                 fact |= {"unresolved": True, **({"own": True} if is_own else {})}
-                # A new one holds nothing that an error could quote.
-                fact["sensitive"] = self.sensitivity.is_configured and not (is_own or is_new)
+                if is_own or is_new or not self.sensitivity.is_configured:
+                    fact["sensitive"] = False  # it holds nothing that an error could quote
                 if is_own and self.own.holds_temporary(table.get("schema"), table["name"]):
                     fact["temporary"] = True
             facts.append(fact)

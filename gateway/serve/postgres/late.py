@@ -35,12 +35,8 @@ class LateChecks:
         self._door = door
         self._budget = budget
 
-    def refuse(self, event: JudgedEvent, ruling: Ruling, under_way: int, *, is_cancelled: bool) -> Refusal | None:
-        """Why the event must not be sent, None where it may. `under_way` actions have replies to come.
-
-        Raises:
-            EvidenceUnavailableError: a refusal cannot be recorded.
-        """
+    def refuse(self, event: JudgedEvent, ruling: Ruling, *, is_cancelled: bool) -> Refusal | None:
+        """Why the event must not be sent, None where it may. Raises EvidenceUnavailableError."""
         if is_cancelled:
             self._session.finish(ruling, Outcome("cancelled", error_code="57014"))
             what, why = "statement cancelled", "the client stopped waiting for it"
@@ -70,12 +66,14 @@ class LateChecks:
             what, why = "large object not read", "what it holds could be sensitive, and no mask reaches into it"
             fix = "ask for data.site.postgres.opaque_large_objects, if its content may leave as it is"
             return Refusal("denied", "postgres.opaque", what, why, fix, ruling.decision_id)
-        return None if isinstance(event, Parse) else self._charge(ruling, under_way)
+        return None if isinstance(event, Parse) else self._charge(ruling)
 
     def bound_rows(
-        self, limit: enforce.RowLimit | None, obligations: Sequence[Obligation], under_way: int
+        self, limit: enforce.RowLimit | None, obligations: Sequence[Obligation], *, is_coming: bool = False
     ) -> tuple[enforce.RowLimit | None, bool]:
         """The limit of a result with the bounds on all rows of a session and its run, and whether it is good for this result only.
+
+        `is_coming` where the result is not among those under way yet.
 
         Raises:
             UncountableError: a bound cannot be counted.
@@ -83,7 +81,7 @@ class LateChecks:
         bound, why = self._budget.find_row_limit(obligations)
         if bound is None:
             return limit, False
-        results = self._budget.note_under_way(under_way + 1)
+        results = self._budget.count_under_way() + is_coming
         return enforce.join_bound(limit, bound, why), enforce.is_near(limit, bound, results)
 
     def _find_pins(self, event: JudgedEvent, ruling: Ruling) -> list[str]:
@@ -93,12 +91,12 @@ class LateChecks:
         hold = self._door.hold
         return [] if hold is None or not hold.is_open or ruling.action is None else find_loosened(ruling.action)
 
-    def _charge(self, ruling: Ruling, under_way: int) -> Refusal | None:
+    def _charge(self, ruling: Ruling) -> Refusal | None:
         """Count a statement against what its session and run may do."""
         obligations = ruling.decision.obligations
         try:
             excess = self._budget.charge(obligations, actions.count_inferences(ruling.action))
-            if self.bound_rows(enforce.read_row_limit(obligations), obligations, under_way)[1]:
+            if self.bound_rows(enforce.read_row_limit(obligations), obligations, is_coming=True)[1]:
                 # What is left by the time of its result is another number: a decision made for an earlier one must not be used.
                 self._kernel.forget_plans()
         except UncountableError as error:

@@ -99,7 +99,7 @@ class OpenActions:
             end is still to be recorded.
     """
 
-    __slots__ = ("_adopt", "_max_statements", "_open", "_prepared", "_statements")
+    __slots__ = ("__weakref__", "_adopt", "_max_statements", "_open", "_prepared", "_statements")
 
     def __init__(self, max_statements: int, adopt: Adopt = lambda _: None) -> None:
         self._max_statements = max_statements

@@ -150,6 +150,7 @@ class PostgresSession:
         )  # fmt: skip
         self._door.begin(session, self._kernel.may_be_portal, self._traffic.is_answered)
         self._actions = OpenActions(limits.max_statements, self._known.adopt)
+        budget.follow(self._actions)
         self._changes = Changes(catalog)
         self._cursors = CursorRows()
         self._abandoned = asyncio.Event()
@@ -246,7 +247,7 @@ class PostgresSession:
         self._is_judging = False
         self._follow_catalog()
         refusal = ruling.refusal or self._late.refuse(
-            event, ruling, len(self._actions), is_cancelled=self._is_cancelled or self._client.gone.is_set()
+            event, ruling, is_cancelled=self._is_cancelled or self._client.gone.is_set()
         )
         if refusal is not None:
             await self._hold.undo(has_expired=refusal.kind == "identity")
@@ -378,7 +379,7 @@ class PostgresSession:
         detectors = masking.find_detectors(plan.detectors)
         obligations = [item for decision in decisions for item in decision.obligations]
         limit, once = self._cursors.tighten(enforce.read_row_limit(obligations), action, event.index)
-        limit, is_near = self._late.bound_rows(limit, obligations, len(self._actions))
+        limit, is_near = self._late.bound_rows(limit, obligations)
         if isinstance(event, RowDescription):
             lesson = self._known.cut_rows(opened, response)
             rows, cut, why = enforce.carry_limit(limit, action, event.index)

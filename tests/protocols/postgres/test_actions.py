@@ -271,7 +271,7 @@ def test_other_reads(sql: str, effects: set[str], facts) -> None:
 def test_names_are_unsure_once_the_search_path_is_set(facts) -> None:
     statements = request("select 1 from notes; set search_path = evil; select id from notes", facts).facts["statements"]
     assert statements[0]["tables"][0]["schema"] == "public"
-    assert statements[2]["tables"] == [{"name": "notes", "access": "read", "unresolved": True, "sensitive": True}]
+    assert statements[2]["tables"] == [{"name": "notes", "access": "read", "unresolved": True}]
     assert statements[2]["columns"][0]["sensitive"]
 
 
@@ -353,11 +353,9 @@ def test_assigned_columns(facts) -> None:
 
 
 def test_unresolved_relations(facts) -> None:
-    assert first("select 1 from missing", facts)["tables"] == [
-        {"name": "missing", "access": "read", "unresolved": True, "sensitive": True}
-    ]
+    assert first("select 1 from missing", facts)["tables"] == [{"name": "missing", "access": "read", "unresolved": True}]
     assert first("select 1 from s.missing", facts)["tables"] == [
-        {"name": "missing", "access": "read", "schema": "s", "unresolved": True, "sensitive": True}
+        {"name": "missing", "access": "read", "schema": "s", "unresolved": True}
     ]
 
 

@@ -90,6 +90,11 @@ impl Walker {
             N::RenameStmt(s) => {
                 self.does("rename", &[E::Define]);
                 self.object(s.rename_type);
+                if s.rename_type == pb::ObjectType::ObjectAttribute as i32
+                    && s.behavior == pb::DropBehavior::DropCascade as i32
+                {
+                    self.unknown(); // columns of tables of the type are renamed with it, and nothing names them
+                }
                 if super::definition::is_relation(s.rename_type) {
                     self.statement.new_names.insert(s.newname.clone());
                     if let Some(range) = &s.relation {

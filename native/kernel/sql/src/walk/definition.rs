@@ -82,6 +82,11 @@ impl Walker {
         if !create.inh_relations.is_empty() {
             self.flag("inherits"); // rows of another relation may come into it
         }
+        for node in &create.inh_relations {
+            if let Some(N::RangeVar(parent)) = &node.node {
+                self.assigned_whole(parent);
+            }
+        }
         if let Some(bound) = &create.partbound {
             self.partition_bound(bound);
         }
@@ -137,6 +142,12 @@ impl Walker {
         }
     }
 
+    /// Rows with values in every column of a relation may come into it in another way than by naming it.
+    fn assigned_whole(&mut self, range: &pb::RangeVar) {
+        let star = super::scope::star_of(&names::range(range));
+        self.statement.assigned.insert(star);
+    }
+
     /// A foreign key whose columns follow the other table's lets a write to that one write to them.
     fn assigned_by_key(&mut self, constraint: &pb::Constraint) {
         let follows = [&constraint.fk_upd_action, &constraint.fk_del_action]
@@ -174,6 +185,18 @@ impl Walker {
                 },
                 false,
             );
+        }
+        let cascades = alter.cmds.iter().any(|node| {
+            matches!(&node.node, Some(N::AlterTableCmd(command)) if command.behavior == pb::DropBehavior::DropCascade as i32)
+        });
+        if alter.objtype == pb::ObjectType::ObjectType as i32 && cascades {
+            self.unknown(); // tables of the type change with it, and nothing names them
+        }
+        let attaches = alter.cmds.iter().any(|node| {
+            matches!(&node.node, Some(N::AlterTableCmd(command)) if command.subtype == pb::AlterTableType::AtAttachPartition as i32)
+        });
+        if let (true, Some(range)) = (attaches, &alter.relation) {
+            self.assigned_whole(range);
         }
         self.list(&alter.cmds, Usage::Other);
         self.frames.pop();
@@ -232,6 +255,7 @@ impl Walker {
         if matches!(kind, T::AtDropColumn | T::AtDropConstraint) {
             self.flag("drops_part");
         }
+        self.new_values(kind, command);
         if matches!(
             kind,
             T::AtDropColumn
@@ -251,10 +275,41 @@ impl Walker {
             if let Some(N::RangeVar(range)) =
                 command.def.as_deref().and_then(|def| def.node.as_ref())
             {
+                if kind == T::AtAddInherit {
+                    self.assigned_whole(range);
+                }
                 return self.table(range, Access::Define);
             }
         }
         self.optional(command.def.as_deref(), Usage::Other);
+    }
+
+    /// What every row gets in a column that is added with a default, or rewritten.
+    fn new_values(&mut self, kind: pb::AlterTableType, command: &pb::AlterTableCmd) {
+        use pb::AlterTableType as T;
+        let Some(N::ColumnDef(column)) = command.def.as_deref().and_then(|def| def.node.as_ref())
+        else {
+            return;
+        };
+        let source = self.frames.last().and_then(|frame| frame.sources.first());
+        let table = match source.map(|source| &source.relation) {
+            Some(Relation::Table { table, .. }) => table.clone(),
+            _ => return,
+        };
+        if kind == T::AtAddColumn && !column.constraints.is_empty() {
+            self.statement.assigned.insert(Column {
+                name: column.colname.clone(),
+                ..super::scope::star_of(&table)
+            });
+        }
+        if kind == T::AtAlterColumnType {
+            if let Some(using) = column.raw_default.as_deref() {
+                let made_of = self.tapped(|walker| walker.node(using, Usage::Other));
+                if !made_of.iter().any(|each| each.name == command.name) {
+                    self.flag("drops_part"); // whatever the column held is gone
+                }
+            }
+        }
     }
 
     pub(super) fn view(&mut self, view: &pb::ViewStmt) {
