@@ -51,7 +51,7 @@ class Excess:
 class _Usage:
     rows: RowCount = field(default_factory=RowCount)
     inferences: int = 0
-    sessions: WeakSet[SessionBudget] = field(default_factory=WeakSet)
+    sessions: WeakSet[SessionBudget] | None = None  # of a run; a session's own usage has none
     sent_at: deque[float] | None = None  # made with the first statement under a rate_limit: an empty one has 0.8 KiB
 
     def note_sent(self, at_s: float) -> None:
@@ -94,13 +94,14 @@ def _nothing() -> None:
 class SessionBudget:
     """What one session, and the run it belongs to, may still do."""
 
-    __slots__ = ("__weakref__", "_clock_s", "_results", "_usage")
+    __slots__ = ("__weakref__", "_clock_s", "_results", "_sessions", "_usage")
 
     def __init__(self, run: _Usage, clock_s: Callable[[], float]) -> None:
         self._usage: dict[str, _Usage] = {"run": run, "session": _Usage()}
         self._clock_s = clock_s
         self._results: Callable[[], Sized | None] = _nothing
-        run.sessions.add(self)
+        self._sessions = run.sessions = WeakSet() if run.sessions is None else run.sessions
+        self._sessions.add(self)
 
     def follow(self, results: Sized) -> None:
         """What the session awaits, as long as it has it."""
@@ -108,7 +109,7 @@ class SessionBudget:
 
     def count_under_way(self) -> int:
         """How many results the sessions of the run await."""
-        awaited = (session._results() for session in self._usage["run"].sessions)  # noqa: SLF001 - of its own class
+        awaited = (session._results() for session in self._sessions)  # noqa: SLF001 - of its own class
         return sum(len(results) for results in awaited if results is not None)
 
     def charge(self, obligations: Iterable[Obligation], inferences: int = 1) -> Excess | None:

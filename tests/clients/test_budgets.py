@@ -34,32 +34,33 @@ obligations contains {"rule": "test.read_only", "kind": "read_only"} if input.re
 
 
 @pytest.fixture(scope="module")
-def plain(make_gateway, make_connection, bundle, tmp_path_factory):
-    """A gateway without TLS, whose only connection is a narrow one."""
-    folder = tmp_path_factory.mktemp("plain-bundle")
+def bounded(bundle, tmp_path_factory):
+    """The section `policy` of a gateway whose bundle has the topic."""
+    folder = tmp_path_factory.mktemp("bounded")
     shutil.copytree(bundle, folder, dirs_exist_ok=True)
     add_topic(folder, "postgres/bounds", TOPIC)
     write_manifest(folder)
+    return {"bundle": str(folder)}
+
+
+@pytest.fixture(scope="module")
+def plain(make_gateway, make_connection, bounded, tmp_path_factory):
+    """A gateway without TLS, whose only connection is a narrow one."""
     connections = [make_connection(environment="narrow")]
-    policy = {"bundle": str(folder)}
-    with make_gateway(tmp_path_factory.mktemp("plain"), connections=connections, policy=policy, tls=False) as running:
+    with make_gateway(tmp_path_factory.mktemp("plain"), connections=connections, policy=bounded, tls=False) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def narrow(make_gateway, make_connection, bundle, tmp_path_factory):
+def narrow(make_gateway, make_connection, bounded, tmp_path_factory):
     """A gateway with four connections to the same database, by the environment the topic speaks of."""
-    folder = tmp_path_factory.mktemp("narrow-bundle")
-    shutil.copytree(bundle, folder, dirs_exist_ok=True)
-    add_topic(folder, "postgres/bounds", TOPIC)
-    write_manifest(folder)
     connections = [
         make_connection(name="narrow", environment="narrow"),
         make_connection(name="reader", environment="reader", read_only=True),
         make_connection(name="writer", environment="writer"),
         make_connection(name="few", environment="few"),
     ]
-    with make_gateway(tmp_path_factory.mktemp("narrow"), connections=connections, policy={"bundle": str(folder)}) as running:
+    with make_gateway(tmp_path_factory.mktemp("narrow"), connections=connections, policy=bounded) as running:
         yield running
 
 

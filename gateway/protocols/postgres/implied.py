@@ -10,11 +10,10 @@ from gateway.protocols.postgres.hooks import COMPILED, Cast, Hook
 
 
 def find_hooks(snapshot: CatalogSnapshot, relation: Relation, access: str, actions: Iterable[KeyAction]) -> list[Hook]:
-    """Code that runs with an access: the relation's own, and that of what lies behind it or is changed by a foreign key."""
-    reached = {each.oid for each in snapshot.behind(relation.oid).relations}
-    if access == "write":
-        for action in actions:
-            reached |= {each.oid for each in snapshot.behind(action.relation).relations}
+    """Code that runs with an access: the relation's own, and that of what lies behind it or is changed by foreign keys (`actions`)."""
+    reached = {
+        each.oid for oid in (relation.oid, *(action.relation for action in actions)) for each in snapshot.behind(oid).relations
+    }
     hooks = (hook for oid in sorted(reached) for hook in snapshot.hooks.get(oid, ()))
     return list(dict.fromkeys(hook for hook in hooks if access == "write" or hook.kind == "policy"))
 

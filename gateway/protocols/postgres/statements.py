@@ -245,7 +245,7 @@ class _Reader:
         """Code that runs with this access although the statement does not name it, and what its body says."""
         if self.snapshot is None:
             return []
-        hooks = find_hooks(self.snapshot, relation, access, self._key_actions(relation))
+        hooks = find_hooks(self.snapshot, relation, access, self._key_actions(relation) if access == "write" else ())
         self.has_rules |= any(hook.kind == "rule" for hook in hooks)
         facts = [self._hook_facts(hook) for hook in hooks]
         for function in self.snapshot.behind(relation.oid).functions:

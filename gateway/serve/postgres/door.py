@@ -207,18 +207,16 @@ class PostgresDoor:
         moved = self.moved | self._shadowing
         # A portal runs a statement that was prepared before.
         moved = moved | self._shifted if isinstance(event, Execute) else moved
-        kept = {
-            kind: fact for kind, fact in facts.items() if kind != actions.AHEAD
-        }  # many megabytes, for as long as a name lives
-        self.facts = {
-            **kept,
+        given = {
+            **facts,
             actions.OWN_TABLES: self._own_tables,
             actions.MOVED: moved,
             actions.SHIFTED: self._shifted,
             actions.VALUES: self.values.describe(is_settled=self._is_settled()),
         }
         self.changes, self._event = (), event
-        given = self.facts if len(kept) == len(facts) else {**facts, **self.facts}
+        # What was read ahead is many megabytes, and these are kept for as long as a name lives.
+        self.facts = {kind: fact for kind, fact in given.items() if kind != actions.AHEAD} if actions.AHEAD in given else given
         action, self.changes = actions.describe_in_session(read_statement(event), given, self._settings, self.names)
         return action
 
