@@ -61,6 +61,7 @@ def command(context: click.Context, url: str, token_file: Path | None, ca_file: 
     type=click.Choice(["pending", "approved", "denied", "expired", "used", "all"]),
     default="pending",
     show_default=True,
+    help="Only those in this state: pending, approved, denied, expired, used or all.",
 )
 @json_option
 @click.pass_obj

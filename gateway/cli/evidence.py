@@ -38,7 +38,9 @@ def command() -> None:
 
 
 @command.command("verify", context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False)
-@click.option("--engine", type=click.Choice(["native", "opa"]))
+@click.option(
+    "--engine", type=click.Choice(["native", "opa"]), help="Decide again what was recorded, with the kept policies: native."
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def verify_command(context: click.Context, engine: str | None, arguments: tuple[str, ...]) -> None:

@@ -221,6 +221,12 @@ class Session:
     def show_process(self, real: int, shown: int) -> None:
         """Notifications of the session itself carry the process number its client was told."""
 
+    def note_server_encoding(self, name: str) -> None:
+        """Which encoding the server keeps text in, as it reported at login.
+
+        Where that is UTF8, a client may set its encoding to SQL_ASCII, which means the same bytes (24.3.4).
+        """
+
     def hide_texts(self) -> None:
         """From now until the transaction is over, errors and notices of the server are shown without texts that could quote data.
 

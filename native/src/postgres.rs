@@ -308,6 +308,10 @@ impl Session {
         lock(&self.inner).show_process(real, shown);
     }
 
+    fn note_server_encoding(&self, name: &str) {
+        lock(&self.inner).note_server_encoding(name);
+    }
+
     fn hide_texts(&self) {
         lock(&self.inner).hide_texts();
     }

@@ -266,6 +266,7 @@ def test_what_the_gateway_pins_stays(connect, statement):
     "statement",
     [
         "set client_encoding to 'UTF8'",
+        "reset client_encoding",
         "set standard_conforming_strings = on",
         "select pg_catalog.set_config('search_path', '', false)",
         "set search_path to ''",
@@ -275,6 +276,18 @@ def test_what_the_gateway_pins_stays(connect, statement):
 )
 def test_setting_a_pin_to_what_it_is_is_harmless(connect, statement):
     connect().execute(statement)
+
+
+def test_sql_ascii_is_utf8_without_its_name(connect):
+    """Where the server keeps UTF-8, both mean the same bytes; psycopg then reads text as bytes."""
+    connection = connect()
+    connection.execute("set client_encoding to sql_ascii")
+    assert connection.info.parameter_status("client_encoding") == "SQL_ASCII"
+    assert connection.execute("select 'é', ssn from customers where id = 1".encode()).fetchone() == ("é".encode(), b"[redacted]")
+    with pytest.raises(psycopg.errors.ProtocolViolation, match="cannot be read"):
+        connection.execute(b"select '\xe9'")
+    connection.execute("reset client_encoding")
+    assert connection.execute("select 'é'").fetchone() == ("é",)
 
 
 def test_a_cursor_is_never_another_statements(connect):

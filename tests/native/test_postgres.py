@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
 
 import pytest
 from hypothesis import example, given, settings
@@ -343,6 +345,19 @@ def test_a_violation_is_for_good(side: str, data: bytes, code: str) -> None:
     for call in each_call(session):
         with pytest.raises(ProtocolViolation, match=str(caught.value)[:20]):
             call()
+
+
+@pytest.mark.parametrize(
+    ("kept_in", "asked", "is_good"),
+    [("UTF8", "SQL_ASCII", True), ("UTF8", "UTF8", True), ("UTF8", "LATIN1", False), ("LATIN1", "SQL_ASCII", False), ("", "SQL_ASCII", False)],
+)
+def test_an_encoding_that_means_the_same_bytes_passes(kept_in: str, asked: str, is_good: bool) -> None:
+    session = make_session()
+    session.note_server_encoding(kept_in)
+    status = pg.message("S", f"client_encoding\0{asked}\0".encode())
+    with contextlib.nullcontext() if is_good else pytest.raises(ProtocolViolation, match="client_encoding"):
+        session.receive_server(status)
+    assert session.is_failed is not is_good
 
 
 def ask(session: Session, data: bytes, action: int = 1) -> bytes:

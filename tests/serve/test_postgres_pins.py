@@ -4,7 +4,9 @@ import pytest
 
 from gateway.action import Action
 from gateway.protocols.postgres.events import Query
+from gateway.protocols.postgres.login import SQL_ASCII, UTF8_NAMES
 from gateway.serve.postgres.door import find_changed_pins
+from gateway.serve.postgres.values import SessionValues
 
 KEEPING = [
     "set names 'utf8'",
@@ -12,21 +14,30 @@ KEEPING = [
     "set session client_encoding to 'unicode'",
     "set local standard_conforming_strings = on",
     "reset search_path",
+    "reset client_encoding",
+    "set names utf8",
     "set search_path = public",
     'set search_path to "public" ',
     "select pg_catalog.set_config('search_path', '', false)",
     "set search_path = '';",
 ]
-OTHERS = ["set names 'latin1'", "set search_path = public, pg_temp", "set search_path = '", "set client_encoding = utf8 x"]
+OTHERS = [
+    "set names 'latin1'",
+    "set names 'utf8",
+    "set client_encoding = sql_ascii",
+    "set search_path = public, pg_temp",
+    "set search_path = '",
+    "set client_encoding = utf8 x",
+]
 
 
-def find(sql: str) -> list[str]:
+def find(sql: str, encodings: frozenset[str] = UTF8_NAMES) -> list[str]:
     name = next((name for name in ("search_path", "standard_conforming_strings") if name in sql), "client_encoding")
     facts = {"statements": [{"verb": "set", "set_vars": [name], "flags": []}]}
     action = Action(
         "postgres", "request", "postgres.query", frozenset({"session"}), facts, canonical={"search_path": ["pg_catalog"]}
     )
-    return find_changed_pins(Query(1, sql), action, path=("public",))
+    return find_changed_pins(Query(1, sql), action, path=("public",), encodings=encodings)
 
 
 @pytest.mark.parametrize("sql", KEEPING)
@@ -44,3 +55,14 @@ def test_to_nothing_else(sql: str) -> None:
 def test_no_padding_is_read_in_more_than_one_way(sql: str, blank: str) -> None:
     """A pattern that tries each way to divide so many blanks would not come to an end."""
     assert len(find(f"{sql}{blank * 200_000}x")) == 1
+
+
+@pytest.mark.parametrize(
+    "sql", ["set client_encoding = sql_ascii", "set names 'SQL_ASCII'", "set client_encoding to 'sql-ascii'"]
+)
+def test_sql_ascii_is_as_good_where_the_server_keeps_utf8(sql: str) -> None:
+    for kept_in, found in (("UTF8", []), ("LATIN1", ["client_encoding"])):
+        values = SessionValues()
+        values.begin({"server_encoding": kept_in}, {})
+        assert find(sql, values.encodings) == found
+    assert find("set names latin1", UTF8_NAMES | {SQL_ASCII}) == ["client_encoding"]

@@ -346,7 +346,7 @@ def find_settings(action: Action) -> set[str]:
 def find_shapes(facts: Mapping[str, object]) -> Callable[[int], Shape]:
     """What types are made of; without a snapshot nothing is known of any but PostgreSQL's own."""
     snapshot = read_snapshot(facts)
-    return (UserTypes({}, {}, {}, {}) if snapshot is None else snapshot.shapes).find_shape
+    return (UserTypes() if snapshot is None else snapshot.shapes).find_shape
 
 
 def count_inferences(action: Action | None) -> int:

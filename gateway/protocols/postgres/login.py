@@ -45,9 +45,11 @@ transactions begin as. None changes what a statement means or which rows and rig
 PINNED_SETTINGS: Final[Mapping[str, str]] = {"client_encoding": "UTF8", "standard_conforming_strings": "on"}
 """What the gateway fixes, because both change how the server splits a statement into words."""
 
-_ACCEPTED_ENCODINGS: Final = frozenset({"utf8", "unicode", "sqlascii"})
-"""As the server tells names of encodings apart: by letters and digits. SQL_ASCII, which psql asks for on a terminal without a locale,
-means text as the server has it; the client is told that it is UTF8."""
+UTF8_NAMES: Final = frozenset({"utf8", "unicode"})
+"""Names of UTF-8 as `fold_encoding` writes them."""
+
+SQL_ASCII: Final = "sqlascii"
+"""What psql asks for on a terminal without a locale: text as the server has it (24.3.4), which is UTF-8 where the server's own encoding is."""
 
 _SETTING_VALUE: Final = re.compile(r"[\w ,./+:<>-]{0,64}", re.ASCII)
 _SCHEMA: Final = r"(?:[A-Za-z_][A-Za-z0-9_]{0,62}|\"[A-Za-z_][A-Za-z0-9_]{0,62}\")"
@@ -144,10 +146,15 @@ def parse_options(text: str) -> dict[str, str]:
     return settings
 
 
+def fold_encoding(name: str) -> str:
+    """The name of an encoding as the server tells them apart: by letters and digits."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
 def _accept_setting(settings: dict[str, str], name: str, value: str) -> None:
     lower = name.lower()
     if lower == "client_encoding":
-        if re.sub(r"[^a-z0-9]", "", value.lower()) not in _ACCEPTED_ENCODINGS:
+        if fold_encoding(value) not in UTF8_NAMES | {SQL_ASCII}:  # whoever starts with SQL_ASCII is told that it is UTF8
             raise LoginRefusedError(
                 "this client encoding is not accepted",
                 sqlstate="0A000",

@@ -8,7 +8,7 @@ that are there by name, and ("opaque", oid) for everything else: enumerations, r
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -54,10 +54,10 @@ class UserTypes:
     `parts` are the types that the definition, the checks and the default of a type name.
     """
 
-    types: Mapping[int, UserType]
-    fields: Mapping[int, tuple[tuple[str, int], ...]]
-    names: Mapping[str, tuple[tuple[str, int], ...]]
-    parts: Mapping[int, frozenset[int]]
+    types: Mapping[int, UserType] = field(default_factory=dict)
+    fields: Mapping[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
+    names: Mapping[str, tuple[tuple[str, int], ...]] = field(default_factory=dict)
+    parts: Mapping[int, frozenset[int]] = field(default_factory=dict)
 
     def within(self, oids: frozenset[int]) -> frozenset[int]:
         """These types, and all that their values are made of, PostgreSQL's own among them."""

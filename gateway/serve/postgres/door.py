@@ -32,7 +32,7 @@ from gateway.protocols.postgres.events import (
     Undecodable,
 )
 from gateway.protocols.postgres.large_objects import write_call
-from gateway.protocols.postgres.login import PINNED_SETTINGS, read_search_path
+from gateway.protocols.postgres.login import PINNED_SETTINGS, UTF8_NAMES, fold_encoding, read_search_path
 from gateway.protocols.postgres.named import ANY_CODE, ANY_NAME, Change, SessionNames, find_moved, find_shifted, uses_moved
 from gateway.protocols.postgres.own import OwnTables
 from gateway.protocols.postgres.preview import choose_preview
@@ -342,13 +342,13 @@ PINS: Final = frozenset({"search_path", *PINNED_SETTINGS})
 """What a session may not set: each changes which words, or which objects, a statement's text means."""
 
 _KEEPS_PIN: Final = re.compile(
-    r"\s*+set\s++(session\s++|local\s++)?+"
-    r"(client_encoding(\s*+=|\s++to\s)|names\b)\s*+'?(utf-?8|unicode)'?\s*+;?\s*+"
-    r"|\s*+set\s++(session\s++|local\s++)?+standard_conforming_strings(\s*+=|\s++to\s)\s*+'?(on|true)'?\s*+;?\s*+"
-    r"|\s*+reset\s++search_path\s*+;?\s*+",
+    r"\s*+set\s++(?:session\s++|local\s++)?+"
+    r"(?:client_encoding(?:\s*+=|\s++to\s)|names\b)\s*+(?P<quote>'?+)(?P<encoding>[a-z0-9_-]++)(?P=quote)\s*+;?\s*+"
+    r"|\s*+set\s++(?:session\s++|local\s++)?+standard_conforming_strings(?:\s*+=|\s++to\s)\s*+'?(?:on|true)'?\s*+;?\s*+"
+    r"|\s*+reset\s++(?:search_path|client_encoding)\s*+;?\s*+",
     re.IGNORECASE | re.ASCII,
 )
-"""What drivers send to be sure: a single statement that sets a pin to the value it has."""
+"""What drivers send to be sure: a single statement that sets a pin to the value it has, or to another word for it."""
 
 _SETS_PATH: Final = re.compile(
     r"\s*+set\s++(?:session\s++|local\s++)?+search_path(?:\s*+=|\s++to\s)\s*+([^;']++|'[^';,]++')\s*+;?\s*+",
@@ -393,9 +393,22 @@ READ_ONLY_PINS: Final = frozenset({"transaction_read_only", "default_transaction
 
 
 def find_changed_pins(
-    event: JudgedEvent, action: Action | None, *, read_only: bool = False, path: tuple[str, ...] | None = None
+    event: JudgedEvent,
+    action: Action | None,
+    *,
+    read_only: bool = False,
+    path: tuple[str, ...] | None = None,
+    encodings: frozenset[str] = UTF8_NAMES,
 ) -> list[str]:
-    """The pinned settings a statement would change, which the host then refuses; `path` is what the session started with."""
+    """The pinned settings a statement would change, which the host then refuses.
+
+    Args:
+        event: the statement.
+        action: what it was described as; None where it is no SQL.
+        read_only: whether the session may only read.
+        path: the search path the session started with; None where the server's default holds.
+        encodings: names of encodings that mean the bytes the gateway judges, as `fold_encoding` writes them.
+    """
     if action is None or not isinstance(event, Query | Parse | Execute):
         return []
     statements = action.facts.get("statements", ())
@@ -403,7 +416,10 @@ def find_changed_pins(
     if any("set_config" in statement["flags"] and "all" in statement["set_vars"] for statement in statements):
         # A computed name could be any of them. RESET ALL is another matter: it restores what the gateway fixed at start-up.
         return sorted(pins)
-    if _KEEPS_PIN.fullmatch(event.sql) or (path is not None and _read_set_path(event.sql) == path):
+    kept = _KEEPS_PIN.fullmatch(event.sql)
+    if kept is not None and (kept["encoding"] is None or fold_encoding(kept["encoding"]) in encodings):
+        return []
+    if path is not None and _read_set_path(event.sql) == path:
         return []
     if _EMPTIES_PATH.fullmatch(event.sql) and action.canonical.get("search_path", ("",))[0] == "pg_catalog":
         return []

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.protocols.postgres import enforce
-from gateway.protocols.postgres.events import ParameterStatus
-from gateway.protocols.postgres.login import PINNED_SETTINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +61,6 @@ def end_overlong(max_session_s: float) -> Ending:
     """The session lasted as long as any may."""
     why = f"limits.max_session_s is {max_session_s:g}"
     return Ending("too long", enforce.refuse_login(enforce.SHUTDOWN, "the session lasted too long", why=why, fix="connect again"))
-
-
-def check_pin(event: ParameterStatus) -> None:
-    """Raise EndSession where the server reports a setting the gateway relies on at another value."""
-    pinned = PINNED_SETTINGS.get(event.name)
-    if pinned is None or event.value == pinned:
-        return
-    what, fix = f"{event.name} was changed to a value the gateway cannot follow", f"leave {event.name} as it is"
-    raise EndSession(Ending("a pinned setting changed", enforce.refuse_login("0A000", what, fix=fix)))
 
 
 def end_faulted(session_id: str) -> Ending:

@@ -85,7 +85,10 @@ class LateChecks:
         return enforce.join_bound(limit, bound, why), enforce.is_near(limit, bound, results)
 
     def _find_pins(self, event: JudgedEvent, ruling: Ruling) -> list[str]:
-        return find_changed_pins(event, ruling.action, read_only=self._door.is_read_only, path=self._door.search_path)
+        door = self._door
+        return find_changed_pins(
+            event, ruling.action, read_only=door.is_read_only, path=door.search_path, encodings=door.values.encodings
+        )
 
     def _find_bounds(self, ruling: Ruling) -> list[str]:
         hold = self._door.hold

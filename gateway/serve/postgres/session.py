@@ -60,7 +60,6 @@ from gateway.serve.postgres.endings import (
     TARGET_SAID_WHY,
     Ending,
     EndSession,
-    check_pin,
     end_faulted,
     end_idle,
     end_overlong,
@@ -140,6 +139,7 @@ class PostgresSession:
             record_limit_bytes=limits.record_limit_bytes,
         )
         self._kernel.report_ready(is_wanted=False)
+        self._kernel.note_server_encoding(upstream.parameters.get("server_encoding", ""))
         self._late = LateChecks(self._kernel, session, self._door, budget)
         self._beside = Beside(upstream, limits.max_message_bytes)
         self._hold = self._door.hold = HeldWork(self._kernel, self._beside, self._is_idle, upstream, self._lose_target)
@@ -335,7 +335,6 @@ class PostgresSession:
                     self._budget.count_failure(*ended)
                     self._session.finish(*ended)
             case ParameterStatus():
-                check_pin(event)
                 self._door.values.note_reported(event.name, event.value)
             case Ready():
                 self._settle(event)

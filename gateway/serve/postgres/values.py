@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from gateway.action import Action
 from gateway.protocols.postgres.actions import find_settings
+from gateway.protocols.postgres.login import SQL_ASCII, UTF8_NAMES
 
 REPORTED: Final = {"datestyle": "DateStyle", "intervalstyle": "IntervalStyle", "timezone": "TimeZone"}
 """Settings that change values and that the server reports (53.2.7), by their names in lower case."""
@@ -37,11 +38,16 @@ MAX_TEXTS: Final = 20
 
 
 class SessionValues:
-    """The settings of one session that an approval covers."""
+    """The settings of one session that an approval covers.
 
-    __slots__ = ("_has_changed", "_is_uncertain", "_reported", "_set", "_started")
+    Attributes:
+        encodings: the client encodings that mean the bytes the gateway judges, as `fold_encoding` writes them.
+    """
+
+    __slots__ = ("_has_changed", "_is_uncertain", "_reported", "_set", "_started", "encodings")
 
     def __init__(self) -> None:
+        self.encodings = UTF8_NAMES
         self._reported: dict[str, str] = {}
         self._started: dict[str, str] = {}
         self._set: dict[str, tuple[str, ...]] = {}
@@ -51,6 +57,8 @@ class SessionValues:
         """What the server reported at login, and what the client asked for at start-up."""
         for name, value in reported.items():
             self.note_reported(name, value)
+        if reported.get("server_encoding") == "UTF8":
+            self.encodings = UTF8_NAMES | {SQL_ASCII}
         self._started = {name.lower(): value for name, value in asked.items() if name.lower() in STARTED}
 
     def note_reported(self, name: str, value: str) -> None:

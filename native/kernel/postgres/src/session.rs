@@ -109,6 +109,8 @@ pub struct Session {
     pub(crate) copy_in: Option<CopyIn>,
     /// The server's process number of this session, and the one its client was told.
     pub(crate) process: Option<(i32, i32)>,
+    /// The server keeps text in UTF-8, so that the client encoding SQL_ASCII means the same bytes.
+    pub(crate) is_ascii_utf8: bool,
     /// SQL has ended names since the last time all of them were known.
     pub(crate) has_deallocated: bool,
 
@@ -168,6 +170,7 @@ impl Session {
             surplus_ready: 0,
             copy_in: None,
             process: None,
+            is_ascii_utf8: false,
             has_deallocated: false,
             reports_ready: true,
             known: None,
@@ -299,6 +302,11 @@ impl Session {
     /// Notifications of the session itself carry the process number its client was told, by which drivers know their own.
     pub fn show_process(&mut self, real: i32, shown: i32) {
         self.process = Some((real, shown));
+    }
+
+    /// Which encoding the server keeps text in. Where that is UTF-8, the client encoding SQL_ASCII means the same bytes as UTF8.
+    pub fn note_server_encoding(&mut self, name: &str) {
+        self.is_ascii_utf8 = name == "UTF8";
     }
 
     /// `I`, `T` or `E`, as the server last said.

@@ -113,7 +113,8 @@ impl Session {
     pub(crate) fn parameter_status(&mut self, body: &[u8]) -> Result<(), Violation> {
         let (name, value) = decode::parameter_status(body)?;
         if let Some((_, pinned)) = PINNED_SETTINGS.iter().find(|(pinned, _)| *pinned == name) {
-            if value != *pinned {
+            let is_as_good = *pinned == "UTF8" && value == "SQL_ASCII" && self.is_ascii_utf8;
+            if value != *pinned && !is_as_good {
                 let message = format!(
                     "the setting {name} was changed; statements are judged with the value {pinned}"
                 );
