@@ -170,11 +170,15 @@ class Session:
         `salt` keys digests in records; texts and parameters in which `detectors` find something are never taken.
         """
 
-    def learn(self, kind: Literal["query", "parse", "execute"], sql: str, lesson: Mapping[str, Any]) -> int | None:
+    def learn(
+        self, kind: Literal["query", "parse", "execute"], sql: str, types: Sequence[int], lesson: Mapping[str, Any]
+    ) -> int | None:
         """Keeps a decision; the number of the lesson, None for a text whose like cannot be told.
 
+        types: OIDs of the parameters' types as the event has them, 0 where one is not known.
+
         lesson: leaf, input, material (templates: bytes and slot names by turns), base (bytes), until_mono_ns, until_ns, is_harmless, hides_texts,
-        and host, which `adopt` gives back. A message whose text differs from `sql` in constants only is then let through while the
+        and host, which `adopt` gives back. A message of the same types whose text differs from `sql` in constants only is then let through while the
         gate is open (`now_ns` is not 0): labelled from 2^52 on, and recorded in `take_drafts`.
         """
 
@@ -225,6 +229,12 @@ class Session:
         """Which encoding the server keeps text in, as it reported at login.
 
         Where that is UTF8, a client may set its encoding to SQL_ASCII, which means the same bytes (24.3.4).
+        """
+
+    def begin_epoch(self, epoch: int) -> None:
+        """From now on texts may stand for other values, because a setting changes.
+
+        What was learned is forgotten, and an `execute` tells the epoch its statement was prepared in; the first is 0.
         """
 
     def hide_texts(self) -> None:

@@ -224,7 +224,13 @@ impl Session {
     }
 
     /// Keeps a decision; the number of the lesson, none when it is not kept.
-    fn learn(&self, kind: &str, sql: &str, lesson: &Bound<'_, PyDict>) -> PyResult<Option<u64>> {
+    fn learn(
+        &self,
+        kind: &str,
+        sql: &str,
+        types: Vec<u32>,
+        lesson: &Bound<'_, PyDict>,
+    ) -> PyResult<Option<u64>> {
         let event = match kind {
             "query" => Event::Query,
             "parse" => Event::Parse,
@@ -234,7 +240,7 @@ impl Session {
         let lesson = extract_lesson(lesson)?;
         Ok(lock(&self.inner)
             .known()
-            .and_then(|known| known.learn(event, sql, lesson)))
+            .and_then(|known| known.learn(event, sql, types, lesson)))
     }
 
     fn report_ready(&self, is_wanted: bool) {
@@ -310,6 +316,10 @@ impl Session {
 
     fn note_server_encoding(&self, name: &str) {
         lock(&self.inner).note_server_encoding(name);
+    }
+
+    fn begin_epoch(&self, epoch: u64) {
+        lock(&self.inner).begin_epoch(epoch);
     }
 
     fn hide_texts(&self) {

@@ -57,7 +57,8 @@ def test_so_are_those_of_a_statement_that_is_run_by_its_name(log_in, read):
         connection.pgconn.prepare(b"s", CHANGE.encode(), [oid])
         tickets.append(ask(connection, "execute s (3)"))
     assert tickets[0] != tickets[1]
-    assert read(tickets[1])["named"] == {"prepared s": f"{CHANGE}\n-- parameters: numeric"}
+    shown = read(tickets[1])
+    assert (shown["named"], shown["named_types"]) == ({"prepared s": CHANGE}, {"prepared s": ["numeric"]})
 
 
 def test_so_are_settings_from_the_start(log_in, read):

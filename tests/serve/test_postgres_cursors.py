@@ -45,10 +45,23 @@ def test_other_statements_have_the_whole_limit():
 def test_a_new_cursor_of_the_name_begins_at_none():
     rows = CursorRows()
     rows.count(ruling(fetch("a")), 4)
-    rows.begin([Ended("cursor", "a"), declare("b")])
+    rows.begin(1, [Ended("cursor", "a"), declare("b")])
     assert rows.tighten(RowLimit(10), fetch("a"), 0) == (RowLimit(6), True)
-    rows.begin([declare("a")])
+    rows.begin(2, [declare("a")])
     assert rows.tighten(RowLimit(10), fetch("a"), 0) == (RowLimit(10), True)
+    rows.count(ruling(fetch("a")), 3)
+    rows.end(2, is_completed=True)
+    assert rows.tighten(RowLimit(10), fetch("a"), 0) == (RowLimit(7), True)
+
+
+def test_a_declare_that_fails_leaves_the_cursor_what_it_gave():
+    rows = CursorRows()
+    rows.count(ruling(fetch("a")), 4)
+    rows.begin(1, [declare("a")])
+    rows.count(ruling(fetch("a")), 2)
+    rows.end(1, is_completed=False)
+    rows.end(2, is_completed=False)
+    assert rows.tighten(RowLimit(10), fetch("a"), 0) == (RowLimit(4), True)
 
 
 def test_no_more_names_are_kept_than_a_session_may_have():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sealgate_native.sql import analyze
@@ -26,6 +26,7 @@ from gateway.protocols.postgres.named import (
     describe_by_name,
     find_moved,
     list_texts,
+    list_types,
     read_changes,
     uses_moved,
     uses_name,
@@ -52,7 +53,7 @@ SHIFTED: Final = "postgres.shifted"
 """Among the facts: bare names that stood for another relation before, which a statement prepared then may still read."""
 
 VALUES: Final = "postgres.values"
-"""Among the facts: the settings of the session that change what values its texts stand for."""
+"""Among the facts: the settings of the session that change what values its texts stand for (`SessionSettings`)."""
 
 AHEAD: Final = "postgres.ahead"
 """The look-up kind of reading a large text ahead, and the key of its answer (`Ahead`) in facts."""
@@ -104,6 +105,21 @@ class Statement:
     mode: Literal["simple", "extended", "copy"] = "simple"
     prepares: str | None = None
     types: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """The settings of a session at one moment, as far as an approval must cover them.
+
+    Attributes:
+        values: by name, as the statement itself is read with them.
+        epoch: their number; another one means that something was changed since.
+        unsure: what stands for them where something else was read under others: no two actions have the same.
+    """
+
+    values: Mapping[str, Any]
+    epoch: int
+    unsure: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +181,7 @@ def describe_in_session(
         judged = snapshot.remember(key, lambda: _judge(statement.sql, snapshot, settings, own))
     used: list[Definition] = []
     if judged.named:
-        judged, used = _resolve_names(judged, snapshot, settings, names)
+        judged, used = _resolve_names(judged, snapshot, settings, names, own)
     if _uses_uncertain(judged, facts):
         judged = _Judged((), frozenset({"unknown"}), _UNCERTAIN)
     if snapshot is not None and find_parameter_code(snapshot, (oid for oid in statement.types if oid >= FIRST_NORMAL_OID)):
@@ -178,12 +194,18 @@ def describe_in_session(
         facts=_request_facts(statement, settings, snapshot, judged.described),
         payload=_payload(statement, used),
         canonical=_canonical(statement, settings, snapshot, used),
-        terms=_terms(statement, facts),
+        terms=_terms(statement, facts, used),
         parse_status="ok" if judged.failure is None else "failed",
         parse_reason=judged.failure,
         harmless_read=judged.failure is None and all(each.is_harmless for each in judged.described),
     )
-    return action, _read_changes(statement, judged, snapshot)
+    settled = facts.get(VALUES)
+    epoch = settled.epoch if isinstance(settled, SessionSettings) else 0
+    return action, tuple(_date(change, epoch) for change in _read_changes(statement, judged, snapshot))
+
+
+def _date(change: Change, epoch: int) -> Change:
+    return replace(change, epoch=epoch) if isinstance(change, Definition) else change
 
 
 def _uses_uncertain(judged: _Judged, facts: Mapping[str, object]) -> bool:
@@ -256,7 +278,7 @@ def _join_effects(described: Sequence[Described]) -> frozenset[str]:
 
 
 def _resolve_names(
-    judged: _Judged, snapshot: CatalogSnapshot | None, settings: SqlSettings, names: SessionNames
+    judged: _Judged, snapshot: CatalogSnapshot | None, settings: SqlSettings, names: SessionNames, own: OwnTables
 ) -> tuple[_Judged, list[Definition]]:
     """The same text with every name it uses replaced by what the name stands for."""
     described, used, pending = list(judged.described), [], list[Change]()
@@ -265,7 +287,7 @@ def _resolve_names(
             is_cursor = "cursor_name" in analyzed
             name = analyzed.get("cursor_name") or analyzed.get("prepared_name", "")
             definition = names.find("cursor" if is_cursor else "prepared", name, pending)
-            described[index] = describe_by_name(analyzed, described[index], definition, snapshot, settings.sensitive)
+            described[index] = describe_by_name(analyzed, described[index], definition, snapshot, settings.sensitive, own)
             used += [] if definition is None else [definition]
         pending += read_changes(analyzed, snapshot)
     return _Judged(tuple(described), _join_effects(described), judged.failure, judged.named, judged.only), used
@@ -277,11 +299,10 @@ def _read_changes(statement: Statement, judged: _Judged, snapshot: CatalogSnapsh
         return tuple(change for analyzed in judged.named for change in read_changes(analyzed, snapshot))
     if not statement.prepares or judged.only is None:
         return ()
-    analyzed = judged.only
-    if any(statement.types):
-        # The types are part of what the name stands for, and of what reviewers of its EXECUTE read.
-        analyzed = {**analyzed, "text": f"{analyzed['text']}\n-- parameters: {', '.join(name_types(statement.types))}"}
-    return (Definition("prepared", statement.prepares, analyzed, None if snapshot is None else snapshot.digest),)
+    # The types are part of what the name stands for, and of what reviewers of its EXECUTE read.
+    types = tuple(name_types(statement.types)) if any(statement.types) else ()
+    digest = None if snapshot is None else snapshot.digest
+    return (Definition("prepared", statement.prepares, judged.only, digest, types=types),)
 
 
 def _payload(statement: Statement, used: Sequence[Definition]) -> dict[str, Any]:
@@ -329,13 +350,19 @@ def _canonical(
     }
 
 
-def _terms(statement: Statement, facts: Mapping[str, object]) -> dict[str, Any]:
-    """What an approval covers beside: the same text and parameters are other values in other types, and under other settings."""
-    values = facts.get(VALUES)
-    return {
-        **({"types": name_types(statement.types)} if statement.types else {}),
-        **({"settings": dict(values)} if isinstance(values, Mapping) else {}),
-    }
+def _terms(statement: Statement, facts: Mapping[str, object], used: Sequence[Definition]) -> dict[str, Any]:
+    """What an approval covers beside: the same text and parameters are other values in other types, and under other settings.
+
+    A constant is read when its statement is prepared, so the settings of then count for what a name stands for.
+    """
+    settings, types = facts.get(VALUES), list_types(used)
+    terms: dict[str, Any] = {"types": name_types(statement.types)} if statement.types else {}
+    if types:
+        terms["named_types"] = dict(types)
+    if isinstance(settings, SessionSettings):
+        is_older = any(definition.epoch != settings.epoch for definition in used)
+        terms["settings"] = dict(settings.unsure if is_older else settings.values)
+    return terms
 
 
 def find_settings(action: Action) -> set[str]:

@@ -260,6 +260,13 @@ class CatalogSnapshot:
         reached = self.shapes.within(frozenset(type_oids))
         return tuple(cast for casts in self.casts.values() for cast in casts if cast.type_oid in reached)
 
+    def find_casts_from(self, type_oids: Iterable[int]) -> tuple[Cast, ...]:
+        """Casts that run unnamed on values of these types, or of whatever they are made of."""
+        if not self.casts:
+            return ()
+        reached = self.shapes.within(frozenset(type_oids))
+        return tuple(cast for casts in self.casts.values() for cast in casts if cast.is_unnamed and cast.source_oid in reached)
+
     def find_type_oids(self, schema: str | None, name: str) -> tuple[int, ...]:
         """The types of that name that are not PostgreSQL's own."""
         reach = self.search_path if schema is None else (schema,)

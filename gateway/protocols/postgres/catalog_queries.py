@@ -118,12 +118,12 @@ from pg_catalog.pg_rewrite r cross join lateral (
 where r.ev_type <> '1' and r.ev_enabled <> 'D'""",  # noqa: S608 - a constant of this module
         "casts": f"""
 with {_CODE}
-select n.nspname, t.typname, t.oid, c.castcontext, f.proname, l.lanname
+select n.nspname, t.typname, t.oid, c.castsource, c.castcontext, f.proname, l.lanname
 from pg_catalog.pg_cast c join pg_catalog.pg_type t on t.oid = c.casttarget join pg_catalog.pg_namespace n on n.oid = t.typnamespace
 join pg_catalog.pg_proc f on f.oid = c.castfunc join pg_catalog.pg_language l on l.oid = f.prolang
 where c.castfunc >= 16384
 union
-select n.nspname, t.typname, t.oid, 'd', f.proname, l.lanname
+select n.nspname, t.typname, t.oid, 0, 'd', f.proname, l.lanname
 from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
 left join pg_catalog.pg_constraint c on c.contypid = t.oid
 join code on code.classid = 'pg_catalog.pg_constraint'::regclass and code.objid = c.oid

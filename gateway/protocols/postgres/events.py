@@ -64,6 +64,7 @@ class Execute:
     Attributes:
         max_rows: how many rows the client asked for, 0 for all.
         needs_describe: the portal's result was never described, so the kernel asks for the description itself.
+        epoch: which settings its statement was prepared under, as the host numbers them.
     """
 
     id: int
@@ -73,6 +74,7 @@ class Execute:
     params: tuple[Parameter, ...] = ()
     max_rows: int = 0
     needs_describe: bool = False
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)

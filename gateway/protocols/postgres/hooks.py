@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from sealgate_native.sql import Statement as Analyzed
 
 
+_JSON: Final = 114
+"""The OID of json, to which functions that make JSON cast whatever they are given, where there is such a cast (9.16)."""
+
 COMPILED: Final = frozenset({"internal", "c"})
 """Languages of the server itself and of installed extensions; code in any other can be written by whoever may create functions."""
 
@@ -42,17 +45,26 @@ class Cast:
     """A cast to a type, or a check or default of a domain, that calls a function which is not PostgreSQL's own.
 
     Attributes:
+        source_oid: the type it is a cast from; 0 for a check or default.
         is_explicit: it needs the type to be written; otherwise an assignment to a column is enough.
+        is_implicit: any expression with a value of the source may run it.
         is_of_domain: it is a check or a default, which runs whenever a value of the type is made.
     """
 
     schema: str
     name: str
     type_oid: int
+    source_oid: int
     is_explicit: bool
+    is_implicit: bool
     is_of_domain: bool
     function: str
     language: str
+
+    @property
+    def is_unnamed(self) -> bool:
+        """Whether it runs on values of its source without being named: an implicit one, and one that `to_json` and its like use."""
+        return self.is_implicit or (self.type_oid == _JSON and self.source_oid != 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,5 +119,5 @@ def build_hooks(
 
 def build_cast(row: Sequence[str]) -> Cast:
     """One row of the answer "casts"."""
-    schema, name, type_oid, context, function, language = row
-    return Cast(schema, name, int(type_oid), context == "e", context == "d", function, language)
+    schema, name, type_oid, source_oid, context, function, language = row
+    return Cast(schema, name, int(type_oid), int(source_oid), context == "e", context == "i", context == "d", function, language)

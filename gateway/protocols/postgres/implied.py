@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import partial
 
-from gateway.protocols.postgres.catalog import CatalogSnapshot, KeyAction, Relation
+from gateway.protocols.postgres.catalog import FIRST_NORMAL_OID, CatalogSnapshot, KeyAction, Relation
 from gateway.protocols.postgres.hooks import COMPILED, Cast, Hook
 
 
@@ -19,14 +19,25 @@ def find_hooks(snapshot: CatalogSnapshot, relation: Relation, access: str, actio
 
 
 def find_written_through(snapshot: CatalogSnapshot, relation: Relation, actions: Iterable[KeyAction]) -> Iterator[Relation]:
-    """The tables whose rows a write to a view or a partition changes as well, and those that foreign keys change."""
-    through = snapshot.behind(relation.oid).relations if relation.kind == "v" else snapshot.above(relation.oid)
+    """The tables whose rows a write to a view, a partition or a parent changes as well, and those that foreign keys change.
+
+    A partitioned table stands for its partitions: no policy wants hundreds of them.
+    """
+    through = () if relation.kind == "p" else snapshot.behind(relation.oid).relations
+    if relation.kind != "v":
+        through = (*snapshot.above(relation.oid), *through)
     by_keys = (snapshot.relations.get(action.relation) for action in actions)
     seen = {relation.oid}
     for each in (*through, *by_keys):
         if each is not None and each.oid not in seen and each.kind != "v":
             seen.add(each.oid)
             yield each
+
+
+def is_stored(snapshot: CatalogSnapshot, view: Relation) -> bool:
+    """Whether a materialized view keeps values it has from a view, so that another definition of it tells nothing of them."""
+    stored = (relation for relation in snapshot.relations.values() if relation.kind == "m")
+    return any(view in snapshot.behind(relation.oid).relations for relation in stored if relation.oid != view.oid)
 
 
 def find_cast_code(
@@ -39,25 +50,52 @@ def find_cast_code(
         named: schema and name of the types a text names; a value may be cast to them, and to whatever they are made of.
         assigned: OIDs of the types of columns that are written to.
         relations: what the statement touches. A literal beside a column or row takes its type without any name (COALESCE, UNION,
-            comparisons), so every domain in them counts as one that a value is made of.
+            comparisons), so every domain in them counts as one that a value is made of; and so does every cast from a type in them
+            that runs unnamed.
     """
     if not snapshot.casts:
         return []
     names = list(named)
+    types = frozenset(oid for schema, name in names for oid in snapshot.find_type_oids(schema, name))
     casts = [cast for schema, name in names for cast in snapshot.find_casts(schema, name)]
-    casts += snapshot.find_casts_within(oid for schema, name in names for oid in snapshot.find_type_oids(schema, name))
+    casts += (*snapshot.find_casts_within(types), *snapshot.find_casts_from(types))
     casts += [cast for cast in snapshot.find_casts_within(assigned) if not cast.is_explicit]
     for relation in relations:
-        casts += snapshot.remember(("domain code", relation.oid), partial(_find_domain_code, snapshot, relation))
+        casts += snapshot.remember(("cast code", relation.oid), partial(_find_unnamed, snapshot, relation))
     return [cast for cast in dict.fromkeys(casts) if cast.language not in COMPILED]
 
 
-def _find_domain_code(snapshot: CatalogSnapshot, relation: Relation) -> list[Cast]:
+def describe_cast(cast: Cast) -> dict[str, str]:
+    """The entry of `casts` among the facts."""
+    return {"schema": cast.schema, "name": cast.name, "function": cast.function, "language": cast.language}
+
+
+def _find_unnamed(snapshot: CatalogSnapshot, relation: Relation) -> list[Cast]:
+    types = _list_types(snapshot, relation)
+    return [*(cast for cast in snapshot.find_casts_within(types) if cast.is_of_domain), *snapshot.find_casts_from(types)]
+
+
+def _list_types(snapshot: CatalogSnapshot, relation: Relation) -> frozenset[int]:
     behind = snapshot.behind(relation.oid)
-    columns = {column.type_oid for each in behind.relations for column in each.columns.values()}
-    return [cast for cast in snapshot.find_casts_within(columns | behind.types) if cast.is_of_domain]
+    return behind.types | {column.type_oid for each in behind.relations for column in each.columns.values()}
 
 
 def find_parameter_code(snapshot: CatalogSnapshot, types: Iterable[int]) -> list[Cast]:
-    """The checks that run on values of parameters, by the OIDs of their types, before any statement does."""
-    return [cast for cast in snapshot.find_casts_within(types) if cast.is_of_domain and cast.language not in COMPILED]
+    """The checks that run on values of parameters, by the OIDs of their types, before any statement does, and casts that run unnamed."""
+    given = frozenset(types)
+    checks = (cast for cast in snapshot.find_casts_within(given) if cast.is_of_domain)
+    return [cast for cast in (*checks, *snapshot.find_casts_from(given)) if cast.language not in COMPILED]
+
+
+def find_argument_code(snapshot: CatalogSnapshot, relations: Iterable[Relation]) -> list[Cast]:
+    """Casts an argument of EXECUTE may run: it is assigned to a parameter whose type the server infers from what it stands beside.
+
+    Args:
+        snapshot: the database.
+        relations: what the prepared statement touches.
+    """
+    types = {oid for relation in relations for oid in _list_types(snapshot, relation)}
+    casts = (cast for each in snapshot.casts.values() for cast in each if not cast.is_explicit and not cast.is_of_domain)
+    return [
+        cast for cast in casts if cast.language not in COMPILED and (cast.type_oid in types or cast.type_oid < FIRST_NORMAL_OID)
+    ]

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from gateway.protocols.postgres.catalog import SYSTEM_SCHEMAS, CatalogSnapshot
-from gateway.protocols.postgres.own import joins_others
+from gateway.protocols.postgres.implied import describe_cast, find_argument_code
+from gateway.protocols.postgres.own import OwnTables, joins_others
 from gateway.protocols.postgres.sensitivity import find_sensitive
-from gateway.protocols.postgres.statements import Described, describe_statement
+from gateway.protocols.postgres.statements import NONE_OWN, Described, describe_statement
 
 if TYPE_CHECKING:
     # A type of the stub only: at run time an analysis is a plain dict.
@@ -64,7 +65,8 @@ _SURE_VERBS: Final = frozenset(
 )
 """Statements that call nothing by a name."""
 
-_LISTS: Final = ("tables", "columns", "assigned", "functions")
+_LISTS: Final = ("tables", "columns", "assigned", "functions", "set_vars")
+"""What a statement that names another has beside what the other has: EXECUTE has expressions of its own."""
 
 type Kind = Literal["cursor", "prepared"]
 
@@ -77,6 +79,8 @@ class Definition:
         analyzed: the DECLARE, the PREPARE, or the statement of a Parse message.
         catalog_digest: of the snapshot it was judged against; None without one.
         outlives: whether the end of the transaction may leave it.
+        types: names of the types of its parameters, where a client declared any.
+        epoch: which settings it was prepared under, as the host numbers them.
     """
 
     kind: Kind
@@ -84,6 +88,8 @@ class Definition:
     analyzed: Analyzed
     catalog_digest: str | None = None
     outlives: bool = True
+    types: tuple[str, ...] = ()
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +136,7 @@ class SessionNames:
             for change in sent.changes
             if isinstance(change, Definition) and (change.kind, change.name) == (kind, name)
         ]
-        same = {(change.analyzed["text"], change.catalog_digest) for change in found}
+        same = {(change.analyzed["text"], change.catalog_digest, change.types, change.epoch) for change in found}
         return found[0] if len(same) == 1 else None
 
     def send(self, number: int, changes: Sequence[Change], effects: Iterable[str], statement_count: int) -> None:
@@ -287,17 +293,24 @@ def describe_by_name(
     definition: Definition | None,
     snapshot: CatalogSnapshot | None,
     sensitive: tuple[str, ...],
+    own: OwnTables = NONE_OWN,
 ) -> Described:
     """A statement that uses a name, described with what the name stands for, or flagged as `untracked`."""
     if definition is None or analyzed.get("nested") == "execute" or not _still_holds(definition, snapshot):
         flags = sorted({*described.facts["flags"], UNTRACKED})
         return replace(described, facts={**described.facts, "flags": flags, "may_yield_sensitive": True}, is_harmless=False)
-    named = describe_statement(definition.analyzed, snapshot, find_sensitive(snapshot, sensitive))
+    named = describe_statement(definition.analyzed, snapshot, find_sensitive(snapshot, sensitive), own)
     is_execute = analyzed["verb"] == "execute"
     effects = _effects_of_execute(described, named) if is_execute else described.effects | named.effects
     facts: dict[str, Any] = {**named.facts}
     for name in _LISTS:
-        facts[name] = [*named.facts[name], *(item for item in described.facts[name] if item not in named.facts[name])]
+        facts[name] = _join(named.facts[name], described.facts[name])
+    casts = _describe_arguments(analyzed, named, snapshot) if is_execute else []
+    for name, found in (("operators", []), ("casts", casts)):
+        if joined := _join(_join(named.facts.get(name, []), described.facts.get(name, [])), found):
+            facts[name] = joined
+    # Expressions of its own that run code, whatever the statement named does.
+    effects |= {"execute"} if is_execute and (casts or "operators" in described.facts or "casts" in described.facts) else set()
     facts |= {
         "verb": named.facts.get("nested", named.facts["verb"]) if is_execute else analyzed["verb"],
         "effects": sorted(effects),
@@ -308,6 +321,19 @@ def describe_by_name(
         facts["prepared_name"] = definition.name
         facts.pop("nested", None)
     return Described(facts, effects, is_harmless=False)
+
+
+def _join(first: Sequence[Any], second: Sequence[Any]) -> list[Any]:
+    return [*first, *(item for item in second if item not in first)]
+
+
+def _describe_arguments(analyzed: Analyzed, named: Described, snapshot: CatalogSnapshot | None) -> list[dict[str, str]]:
+    """The casts that arguments of EXECUTE may run on their way into parameters; a constant without a type runs none."""
+    if snapshot is None or not (analyzed["types"] or analyzed["functions"] or analyzed["operators"] or analyzed["attributes"]):
+        return []
+    found = (snapshot.resolve(table.get("schema"), table["name"]) for table in named.facts["tables"])
+    casts = find_argument_code(snapshot, [relation for relation in found if relation is not None])
+    return [describe_cast(cast) for cast in casts]
 
 
 def _effects_of_execute(described: Described, named: Described) -> frozenset[str]:
@@ -323,6 +349,11 @@ def _still_holds(definition: Definition, snapshot: CatalogSnapshot | None) -> bo
 
 def _arguments_yield(described: Described, *, is_execute: bool) -> bool:
     return is_execute and any(column.get("sensitive", True) for column in described.facts["columns"])
+
+
+def list_types(definitions: Iterable[Definition]) -> Mapping[str, list[str]]:
+    """The types of the parameters of each name that has any declared: the same text is another statement in other types."""
+    return {f"{definition.kind} {definition.name}": list(definition.types) for definition in definitions if definition.types}
 
 
 def list_texts(definitions: Iterable[Definition]) -> Mapping[str, str]:

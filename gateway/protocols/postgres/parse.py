@@ -91,8 +91,8 @@ def read_binary(oid: int, data: bytes) -> str | None:
 _BOOL: Final = 16
 _UUID: Final = 2950
 _INTEGER_BYTES: Final = {20: 8, 21: 2, 23: 4}
-_TEXT_OIDS: Final = frozenset({19, 25, 114, 705, 1042, 1043})
-"""name, text, json, unknown, bpchar, varchar: their binary form is their text."""
+_TEXT_OIDS: Final = frozenset({19, 25, 114, 1042, 1043})
+"""name, text, json, bpchar, varchar: their binary form is their text. `unknown` (705) is none: the server infers a type in its place."""
 
 
 def _execute(report: Report) -> Execute:
@@ -105,6 +105,7 @@ def _execute(report: Report) -> Execute:
         tuple(_parameter(value, oids, index) for index, value in enumerate(report["params"])),
         report["max_rows"],
         report.get("needs_describe", False),
+        report.get("epoch", 0),
     )
 
 

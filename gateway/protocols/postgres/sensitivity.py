@@ -12,6 +12,7 @@ from gateway.protocols.postgres.catalog import BaseColumn, CatalogSnapshot, Rela
 
 STATISTICS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
+        "pg_attribute": frozenset({"attmissingval"}),
         "pg_statistic": frozenset({"stavalues1", "stavalues2", "stavalues3", "stavalues4", "stavalues5"}),
         "pg_stats": frozenset({"most_common_vals", "histogram_bounds", "most_common_elems", "range_bounds_histogram"}),
         "pg_statistic_ext_data": frozenset({"stxdmcv", "stxdexpr"}),

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.protocols.postgres.assigned import Assigned
 from gateway.protocols.postgres.catalog import SYSTEM_SCHEMAS, CatalogSnapshot, Function, KeyAction, Relation
+from gateway.protocols.postgres.copying import describe_copy
 from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, UNJUDGED, YIELDS_ANY
 from gateway.protocols.postgres.hooks import COMPILED, Hook, read_body
-from gateway.protocols.postgres.implied import find_cast_code, find_hooks, find_written_through
+from gateway.protocols.postgres.implied import describe_cast, find_cast_code, find_hooks, find_written_through, is_stored
 from gateway.protocols.postgres.own import OwnTables
 from gateway.protocols.postgres.rows import MARKS, StarRows
 from gateway.protocols.postgres.sensitivity import Sensitivity
@@ -39,6 +40,9 @@ POSITION: Final = "\0"
 ALWAYS_FIRST: Final = frozenset({("gen_random_uuid", 0)})
 """Calls that always mean PostgreSQL's own function, because it has the same arguments and its schema is searched first; an extension
 has another of that name from before."""
+
+REWRITTEN: Final = frozenset({"default", "constraint", "index", "partition", "view"})
+"""Kinds of hooks that run where a definition reads or rewrites the rows there are."""
 
 NONE_OWN: Final = OwnTables()
 
@@ -85,28 +89,19 @@ def describe_statement(
     if analyzed["new_names"]:
         facts["new_names"] = analyzed["new_names"]
     if "copy" in analyzed:
-        facts["copy"] = _copy_facts(analyzed)
+        facts["copy"] = describe_copy(analyzed["copy"])
     facts["may_yield_sensitive"] = reader.may_yield(columns)
     outputs = reader.read_outputs()
     if outputs is not None:
         facts["outputs"] = outputs
+    if analyzed["verb"] == "create_view" and snapshot is not None and any(is_stored(snapshot, each) for each in reader.defined):
+        # What was stored of it keeps its values, and looks as if they came from what it is now.
+        facts["flags"] = sorted({*analyzed["flags"], "reshapes"})
     if reader.operators:
         facts["operators"] = reader.operators
     if reader.casts:
         facts["casts"] = reader.casts
     return Described(facts, effects, effects == {"read"} and reader.is_harmless)
-
-
-def _copy_facts(analyzed: Analyzed) -> dict[str, Any]:
-    """COPY as facts, with the characters rows are split by (PostgreSQL takes one byte each); free text stays in the payload."""
-    copy = analyzed["copy"]
-    members = ("direction", "source", "query", "format", "header", "columns", "relation")
-    facts = {name: copy[name] for name in members if name in copy}  # type: ignore[literal-required]
-    for name in ("delimiter", "quote", "escape"):
-        text = str(copy.get(name, ""))
-        if len(text) == 1:
-            facts[name] = text
-    return facts
 
 
 def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity) -> tuple[bool, bool, bool]:
@@ -140,6 +135,7 @@ class _Reader:
         self.effects: set[str] = set()
         self.is_harmless = snapshot is not None and not analyzed["is_explain_analyze"]
         self.relations: list[Relation] = []
+        self.defined: list[Relation] = []
         self.has_unresolved = snapshot is None and bool(analyzed["tables"])
         self.has_own = False
         self.calls: list[tuple[str | None, str, int]] = [
@@ -161,14 +157,12 @@ class _Reader:
             fact: dict[str, Any] = {"name": table["name"], "access": table["access"]}
             if relation is not None:
                 self.relations.append(relation)
+                self.defined += [relation] if table["access"] == "define" else []
                 fact |= {"schema": relation.schema, "sensitive": self.sensitivity.holds_any(relation), "kind": relation.kind}
                 if table["access"] in {"read", "write"}:
                     self._read_relation(relation)
-                    # LIKE copies what runs with a table.
-                    is_copied = self.analyzed["verb"] == "create_table"
-                    hooks = self._read_hooks(relation, "write" if is_copied else table["access"])
-                    if hooks:
-                        fact["hooks"] = hooks
+                if hooks := self._find_hooks(relation, table["access"]):
+                    fact["hooks"] = hooks
                 if relation.has_row_security:
                     fact["row_security"] = True
             else:
@@ -191,6 +185,14 @@ class _Reader:
                 # It may be a view of anything.
                 self.effects.add("unknown")
         return facts
+
+    def _find_hooks(self, relation: Relation, access: str) -> list[dict[str, Any]]:
+        match self.analyzed["verb"]:
+            case "create_table" if access in {"read", "write"}:
+                return self._read_hooks(relation, "write")  # LIKE copies what runs with a table
+            case "alter_table" if access == "define":
+                return [hook for hook in self._read_hooks(relation, "write") if hook["kind"] in REWRITTEN]
+        return self._read_hooks(relation, access) if access in {"read", "write"} else []
 
     def _is_own(self, schema: str | None, name: str) -> bool:
         """Whether the session made the table itself, through the gateway, where nothing sensitive goes in."""
@@ -304,6 +306,9 @@ class _Reader:
                     # Each of them could be written to under the name the view gives it.
                     for each in relation.columns.values():
                         facts[(schema, table, each.name, column["use"])] = self.sensitivity.holds(relation.oid, each.number)
+        if "compares_assigned" in self.analyzed["flags"]:
+            for fact in self.assigned.describe(()):
+                facts[(fact.get("schema"), fact.get("table"), fact["name"], "predicate")] = fact["sensitive"]
         return [
             {
                 **({"schema": schema} if schema else {}),
@@ -472,7 +477,7 @@ class _Reader:
             self.effects.add("execute")
             self.is_harmless = False
             self.yields_any = True
-            self.casts.append({"schema": cast.schema, "name": cast.name, "function": cast.function, "language": cast.language})
+            self.casts.append(describe_cast(cast))
 
     def _delivers_another(self) -> bool:
         return not RESULT_OF_ANOTHER.isdisjoint({self.analyzed["verb"], self.analyzed.get("nested")})

@@ -17,18 +17,25 @@ PREFIX: Final = "cursor "
 
 @dataclass(slots=True)
 class CursorRows:
-    """Rows delivered, by the name of the cursor they came from; a new DECLARE of the name begins at none.
+    """Rows delivered, by the name of the cursor they came from; a new DECLARE of the name begins at none, unless it fails.
 
     A FETCH of a name that may stand for several cursors is not counted; the default policy refuses it.
     """
 
     _rows: dict[str, int] = field(default_factory=dict)
+    _sent: dict[int, dict[str, int]] = field(default_factory=dict)
 
-    def begin(self, changes: Iterable[Change]) -> None:
+    def begin(self, number: int, changes: Iterable[Change]) -> None:
         """Names that an action about to be sent makes."""
-        for change in changes:
-            if isinstance(change, Definition) and change.kind == "cursor":
-                self._rows.pop(change.name, None)
+        made = [change.name for change in changes if isinstance(change, Definition) and change.kind == "cursor"]
+        if made:
+            self._sent[number] = {name: self._rows.pop(name, 0) for name in made}
+
+    def end(self, number: int, *, is_completed: bool) -> None:
+        """No reply of the action can come any more; one that failed has left the cursor that had the name."""
+        for name, rows in self._sent.pop(number, {}).items():
+            if rows and not is_completed:
+                self._rows[name] = self._rows.pop(name, 0) + rows
 
     def count(self, ruling: Ruling | None, rows: int) -> None:
         """Rows that were delivered; of a text that fetches from several cursors, of each of them."""

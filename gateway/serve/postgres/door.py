@@ -125,12 +125,17 @@ class PostgresDoor:
         """The names the last described event makes or ends."""
 
     def begin(
-        self, session: PipelineSession, may_be_portal: Callable[[str], bool], is_settled: Callable[[], bool] = lambda: False
+        self,
+        session: PipelineSession,
+        may_be_portal: Callable[[str], bool],
+        is_settled: Callable[[], bool] = lambda: False,
+        note_epoch: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Whose door this is, how to tell whether a Bind may have given a name to a portal, and whether no reply is awaited."""
+        """Whose door this is, how to tell of a name whether it may be a portal's, whether no reply is awaited, and who follows settings."""
         self.session = session
         self._is_settled = is_settled
         self.names.may_be_portal = may_be_portal
+        self.values.follow(note_epoch)
 
     def close(self) -> None:
         """The session is over: let go of it.
@@ -139,6 +144,7 @@ class PostgresDoor:
         last judged by; otherwise they wait until Python looks for cycles among old objects, which a busy worker does every few minutes.
         """
         self._may_hold = self._is_settled = _never
+        self.values.close()
         if self.hold is not None:
             self.hold.close()
 
@@ -207,12 +213,14 @@ class PostgresDoor:
         moved = self.moved | self._shadowing
         # A portal runs a statement that was prepared before.
         moved = moved | self._shifted if isinstance(event, Execute) else moved
+        # Its constants were read when it was prepared.
+        is_settled = self._is_settled() and not (isinstance(event, Execute) and event.epoch != self.values.epoch)
         given = {
             **facts,
             actions.OWN_TABLES: self._own_tables,
             actions.MOVED: moved,
             actions.SHIFTED: self._shifted,
-            actions.VALUES: self.values.describe(is_settled=self._is_settled()),
+            actions.VALUES: self.values.describe(is_settled=is_settled),
         }
         self.changes, self._event = (), event
         # What was read ahead is many megabytes, and these are kept for as long as a name lives.
@@ -220,15 +228,14 @@ class PostgresDoor:
         action, self.changes = actions.describe_in_session(read_statement(event), given, self._settings, self.names)
         return action
 
-    def note_allowed(self, action: Action | None) -> None:
+    def note_allowed(self, number: int, action: Action | None) -> None:
         """Remember the tables an allowed action makes: temporary ones, and those of an open transaction, are in no snapshot."""
         if isinstance(self._event, Parse):
             return  # its Execute does
         if action is not None:
             # What follows in its pipeline could take it back: outside a transaction the pipeline is one.
             is_alone = self._may_hold() and self.hold is not None and self.hold.is_alone
-            self.values.note_sent(action, is_alone=is_alone)
-        if action is not None:
+            self.values.note_sent(number, action, is_alone=is_alone)
             statements = action.facts.get("statements", ())
             for statement in statements:
                 self._own_tables = self._own_tables.after(statement)
@@ -246,6 +253,11 @@ class PostgresDoor:
             if len(self.moving) > MAX_MOVED:
                 self.moving = frozenset({(None, ANY_NAME), (None, ANY_CODE)})
 
+    def end(self, number: int, *, is_completed: bool) -> None:
+        """No reply of an action can come any more: what it did to names and settings is certain."""
+        self.names.end(number, is_completed=is_completed)
+        self.values.end(number, is_completed=is_completed)
+
     def settle(self, *, is_under_way: bool) -> None:
         """The server is outside a transaction; `is_under_way` tells that it has yet to answer what defines."""
         self.names.settle()
@@ -260,7 +272,9 @@ class PostgresDoor:
         if self._previews is None:
             return None
         params = self._event.params if isinstance(self._event, Execute) else ()
-        return await self._previews.ask(choose_preview(action, decision.obligations), params)
+        settings, is_all = self.values.list_settings()
+        is_all &= not isinstance(self._event, Execute) or self._event.epoch == self.values.epoch
+        return await self._previews.ask(choose_preview(action, decision.obligations), params, settings if is_all else None)
 
     def follow_names(self, ruling: Ruling) -> None:
         """Remember what the action just described does to the names of the session, before it is sent."""

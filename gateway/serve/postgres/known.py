@@ -155,7 +155,7 @@ class KnownActions:
             "hides_texts": enforce.can_quote_sensitive(action),
             "host": origin,
         }
-        opened.lesson = self._kernel.learn(kind, event.sql, lesson)
+        opened.lesson = self._kernel.learn(kind, event.sql, _list_types(event), lesson)
         for item in ruling.decision.obligations:
             if item.kind == "volume_limit":
                 self._bounds[item.rule, str(item.params.get("per"))] = item
@@ -201,6 +201,16 @@ class KnownActions:
             lesson=found["lesson"],
         )
         return opened, found["is_open"]
+
+
+def _list_types(event: Query | Parse | Execute) -> tuple[int, ...]:
+    """The types an event was decided with: a value of another type is another value, and may run a check."""
+    match event:
+        case Parse():
+            return event.param_oids
+        case Execute():
+            return tuple(parameter.type_oid for parameter in event.params)
+    return ()
 
 
 def _rebuild(kind: type[JudgedEvent], found: dict[str, Any]) -> JudgedEvent:

@@ -41,14 +41,27 @@ class PreviewQuestions:
     connect: Callable[[], Awaitable[Upstream]]
     timeout_s: float
 
-    async def ask(self, request: PreviewRequest, params: Sequence[Parameter]) -> dict[str, object]:
-        """The preview as a reviewer sees it: {"plan"?, "rows"?, "notes"}; what could not be learned is said in `notes`."""
+    async def ask(
+        self, request: PreviewRequest, params: Sequence[Parameter], settings: Sequence[str] | None = ()
+    ) -> dict[str, object]:
+        """The preview as a reviewer sees it: {"plan"?, "rows"?, "notes"}; what could not be learned is said in `notes`.
+
+        Args:
+            request: what to ask.
+            params: those the statement is bound to.
+            settings: statements that set what its session has set; None where that is not known, and a preview would show another
+                statement's effect.
+        """
         shown: dict[str, object] = {}
         notes = list(request.notes)
+        if settings is None:
+            return {"notes": [*notes, "no preview: the settings this statement is read under are not known"]}
         try:
             async with asyncio.timeout(self.timeout_s):
                 upstream = await self.connect()
                 try:
+                    for text in settings:
+                        await _set(upstream, text)
                     await self._ask(upstream, request, params, shown, notes)
                 finally:
                     upstream.close()
@@ -83,6 +96,12 @@ class PreviewQuestions:
                 shown["rows"] = int(count)
             else:
                 notes.append(f"rows not counted: the statement would fail with SQLSTATE {answer.code}")
+
+
+async def _set(upstream: Upstream, text: str) -> None:
+    answer = await _run(upstream, encode_query(text))
+    if answer.code is not None:
+        raise TargetError("the target did not take a setting of the session", why=f"SQLSTATE {answer.code}")
 
 
 def _encode_extended(sql: str, params: Sequence[Parameter]) -> bytes:

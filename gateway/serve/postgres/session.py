@@ -148,7 +148,7 @@ class PostgresSession:
             client, upstream.wire, self._kernel, session,
             open_gate=self._open_gate, may_pass=self._may_pass, lose=self._lose, loans=loans, find_loan=self._find_loan,
         )  # fmt: skip
-        self._door.begin(session, self._kernel.may_be_portal, self._traffic.is_answered)
+        self._door.begin(session, self._kernel.may_be_portal, self._traffic.is_answered, self._kernel.begin_epoch)
         self._actions = OpenActions(limits.max_statements, self._known.adopt)
         budget.follow(self._actions)
         self._changes = Changes(catalog)
@@ -253,11 +253,11 @@ class PostgresSession:
             await self._hold.undo(has_expired=refusal.kind == "identity")
             self._kernel.refuse(event.id, enforce.refuse(refusal, ruling.action))
             return
-        self._door.note_allowed(ruling.action)
+        self._door.note_allowed(ruling.number, ruling.action)
         opened = OpenAction(ruling, event, self._door.facts)
         self._actions.add(opened)
         self._door.follow_names(ruling)
-        self._cursors.begin(self._door.changes)
+        self._cursors.begin(ruling.number, self._door.changes)
         if self._door.names.needs_settling:
             self._kernel.report_ready(is_wanted=True)
         if self._changes.send(ruling, self._door.moving):
@@ -271,6 +271,7 @@ class PostgresSession:
             # The server failed the pipeline meanwhile and would have skipped the message; so did the kernel.
             self._session.finish(self._actions.take(ruling.number).ruling, Outcome("cancelled"))
             self._changes.end(ruling.number)
+            self._door.end(ruling.number, is_completed=False)
         if self._hold.has_run:
             self._traffic.send(await self._hold.keep())
 
@@ -329,7 +330,8 @@ class PostgresSession:
                 self._actions.note_error(event)
             case ActionEnd():
                 self._changes.end(event.action)
-                self._door.names.end(event.action, is_completed=event.status in {"completed", "suspended"})
+                for part in (self._door, self._cursors):
+                    part.end(event.action, is_completed=event.status in {"completed", "suspended"})
                 await self._hold.note_end(event.action, self._session, is_completed=event.status == "completed")
                 if (ended := self._actions.end(event)) is not None:
                     self._budget.count_failure(*ended)

@@ -57,6 +57,7 @@ pub(super) fn client_event<'py>(
             params,
             max_rows,
             needs_describe,
+            epoch,
         } => {
             dict.set_item("id", id)?;
             dict.set_item("portal", portal)?;
@@ -69,6 +70,7 @@ pub(super) fn client_event<'py>(
             dict.set_item("params", params)?;
             dict.set_item("max_rows", max_rows)?;
             dict.set_item("needs_describe", needs_describe)?;
+            dict.set_item("epoch", epoch)?;
             "execute"
         }
         ClientEvent::FunctionCall { id, oid, params } => {

@@ -27,7 +27,10 @@ fn name<'a>(body: &mut Cursor<'a>) -> Result<&'a str, Violation> {
     Ok(name)
 }
 
-/// Body of Parse: statement name, query bytes, parameter types.
+/// The pseudo-type `unknown`, which a client may declare: the server takes it for none and infers the type.
+const UNKNOWN: u32 = 705;
+
+/// Body of Parse: statement name, query bytes, parameter types, 0 where the server infers one.
 pub(crate) struct Parse<'a> {
     pub name: &'a str,
     pub sql: &'a [u8],
@@ -38,7 +41,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<Parse<'_>, Violation> {
     let mut body = Cursor::new(body, "Parse");
     let (name, sql) = (name(&mut body)?, body.string_bytes()?);
     let param_oids = (0..body.count()?)
-        .map(|_| body.oid())
+        .map(|_| body.oid().map(|oid| if oid == UNKNOWN { 0 } else { oid }))
         .collect::<Result<_, _>>()?;
     body.end()?;
     Ok(Parse {

@@ -51,6 +51,8 @@ pub enum ClientEvent {
         max_rows: i32,
         /// Whether the session asks the server for a description of its own before it runs the portal.
         needs_describe: bool,
+        /// What `Session::begin_epoch` said when its statement was prepared.
+        epoch: u64,
     },
     /// To be judged: a function call by number.
     FunctionCall {

@@ -2,16 +2,16 @@
 use sealgate_record::{push_string, Slot, Value, Values};
 
 use crate::counters::Counters;
+use crate::event::BoundParameter;
 use crate::lesson::Gate;
 use crate::masking::TextCheck;
-use crate::statement::Portal;
 
 /// Types whose binary form is read as text, as the host reads them: integers by their size, and text itself.
 const BOOL: u32 = 16;
 const INT8: u32 = 20;
 const INT2: u32 = 21;
 const INT4: u32 = 23;
-const TEXTS: [u32; 6] = [19, 25, 114, 705, 1042, 1043];
+const TEXTS: [u32; 5] = [19, 25, 114, 1042, 1043];
 
 /// The member of the payload that holds parameters: detectors read a value with the name of what holds it.
 const PARAMS: &str = "params";
@@ -40,14 +40,13 @@ impl Values for InputFilling<'_> {
     }
 }
 
-/// Appends the parameters of a portal as the input document holds them, and returns how many there are; none when a detector
-/// finds something in one, or its type is not read here: such an action is the host's.
+/// Appends parameters as the input document holds them; none when a detector finds something in one, or its type is not read here:
+/// such an action is the host's.
 pub(crate) fn push_params(
     out: &mut Vec<u8>,
-    portal: &Portal,
+    bound: &[BoundParameter],
     check: &dyn TextCheck,
-) -> Option<usize> {
-    let bound = portal.bound_params();
+) -> Option<()> {
     out.push(b'[');
     for (index, bound) in bound.iter().enumerate() {
         if index > 0 {
@@ -65,7 +64,7 @@ pub(crate) fn push_params(
         push_checked(out, &read_binary(bound.type_oid, bytes)?, check)?;
     }
     out.push(b']');
-    Some(bound.len())
+    Some(())
 }
 
 fn push_checked(out: &mut Vec<u8>, text: &str, check: &dyn TextCheck) -> Option<()> {

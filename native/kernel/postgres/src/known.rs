@@ -3,7 +3,7 @@
 //! The host teaches a session its decisions (`learn`, `learn_rows`): what was recorded of the action, cut at the members that differ
 //! from one time to the next. A message that differs from a learned one in nothing but those members is then let through by the
 //! session itself, and leaves the same record the host would have made. A lesson is good for one session, one skeleton of a text
-//! (see `skeleton`) and one kind of message; until a time the host gives; while the host holds the gate open; and for texts and
+//! (see `skeleton`), one list of parameter types and one kind of message; until a time the host gives; while the host holds the gate open; and for texts and
 //! parameters in which no detector finds anything. Whatever else happens (an error, a COPY, a description that was not judged) is
 //! handed to the host with everything that is known of the action, and goes on as if it had never been taken.
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -50,8 +50,11 @@ struct Rows {
     plan: Plan,
 }
 
+/// What a lesson is about: the kind of message, the types of its parameters, and what its text has in common with its like.
+type Key = (Event, Vec<u32>, Vec<u8>);
+
 struct Memo {
-    key: (Event, Vec<u8>),
+    key: Key,
     leaf: Arc<Template>,
     lesson: Lesson,
     rows: Vec<Rows>,
@@ -65,7 +68,7 @@ pub struct Known {
     pub(crate) gate: Gate,
     counters: Arc<Counters>,
     memos: BTreeMap<u64, Memo>,
-    by_key: HashMap<(Event, Vec<u8>), u64>,
+    by_key: HashMap<Key, u64>,
     next_memo: u64,
     weight: usize,
     open: BTreeMap<u64, Open>,
@@ -127,9 +130,16 @@ impl Known {
         self.rows.spend()
     }
 
-    /// Keeps a decision about a message of this kind and text; its number for `learn_rows`, none when such a text is not kept.
-    pub fn learn(&mut self, event: Event, sql: &str, mut lesson: Lesson) -> Option<u64> {
-        let key = (event, skeleton(sql)?);
+    /// Keeps a decision about a message of this kind, text and types of parameters, 0 where one is not known; its number for
+    /// `learn_rows`, none when such a text is not kept.
+    pub fn learn(
+        &mut self,
+        event: Event,
+        sql: &str,
+        types: Vec<u32>,
+        mut lesson: Lesson,
+    ) -> Option<u64> {
+        let key = (event, types, skeleton(sql)?);
         let weight = weigh(&lesson.leaf, &lesson);
         if weight > MAX_LESSON_BYTES / 4 {
             return None;
@@ -207,15 +217,17 @@ impl Known {
         if !self.is_gate_open() {
             return None;
         }
-        self.take(Event::Query, sql, None, || What::Text(sql.to_owned()))
+        self.take(Event::Query, sql, Vec::new(), None, || {
+            What::Text(sql.to_owned())
+        })
     }
 
-    pub(crate) fn take_statement(&mut self, name: &str, sql: &str) -> Option<Taken> {
+    pub(crate) fn take_statement(&mut self, name: &str, sql: &str, types: &[u32]) -> Option<Taken> {
         if !self.is_gate_open() {
             return None;
         }
         let what = || What::Statement(name.to_owned(), sql.to_owned());
-        self.take(Event::Parse, sql, None, what)
+        self.take(Event::Parse, sql, types.to_vec(), None, what)
     }
 
     pub(crate) fn take_portal(&mut self, portal: &Arc<Portal>) -> Option<Taken> {
@@ -223,10 +235,12 @@ impl Known {
             return None;
         }
         let mut params = Vec::new();
-        let count = push_params(&mut params, portal, self.check.as_ref())?;
-        let params = (count > 0).then_some(params);
+        let bound = portal.bound_params();
+        push_params(&mut params, &bound, self.check.as_ref())?;
+        let types: Vec<_> = bound.iter().map(|bound| bound.type_oid).collect();
+        let params = (!bound.is_empty()).then_some(params);
         let sql = &portal.statement.sql;
-        self.take(Event::Execute, sql, params, || {
+        self.take(Event::Execute, sql, types, params, || {
             What::Portal(Arc::clone(portal))
         })
     }
@@ -235,10 +249,11 @@ impl Known {
         &mut self,
         event: Event,
         sql: &str,
+        types: Vec<u32>,
         params: Option<Vec<u8>>,
         what: impl FnOnce() -> What,
     ) -> Option<Taken> {
-        let number = *self.by_key.get(&(event, skeleton(sql)?))?;
+        let number = *self.by_key.get(&(event, types, skeleton(sql)?))?;
         let memo = self.memos.get(&number)?;
         let (lesson, gate) = (&memo.lesson, self.gate);
         if gate.mono_ns >= lesson.until_mono_ns

@@ -73,14 +73,17 @@ impl Entry {
 
     /// Whether the server may still answer that it wants COPY data.
     pub fn may_copy_in(&self) -> bool {
-        matches!(
-            self.expect,
-            Expect::Query
-                | Expect::QueryRows
-                | Expect::Execute
-                | Expect::CopyOut
-                | Expect::CopyOutDone
-        )
+        // A simple query can have several COPYs, one after the other.
+        let is_between = self.expect == Expect::CopyInDone && self.base == Expect::Query;
+        is_between
+            || matches!(
+                self.expect,
+                Expect::Query
+                    | Expect::QueryRows
+                    | Expect::Execute
+                    | Expect::CopyOut
+                    | Expect::CopyOutDone
+            )
     }
 }
 

@@ -99,7 +99,7 @@ impl Session {
         }
         // A name is the host's to follow: SQL can use it later.
         let taken = if parse.name.is_empty() {
-            self.ask(|known| known.take_statement(parse.name, sql))
+            self.ask(|known| known.take_statement(parse.name, sql, &parse.param_oids))
         } else {
             None
         };
@@ -279,7 +279,13 @@ impl Session {
             Found::Unsettled => return Ok(self.hold_unsettled()),
             Found::Unknown => return Ok(self.refuse_unknown(Named::Portal, name)),
         };
-        if let Some(taken) = self.ask(|known| known.take_portal(&portal)) {
+        // What was prepared under other settings stands for other values than what was decided.
+        let taken = if portal.statement.epoch == self.epoch {
+            self.ask(|known| known.take_portal(&portal))
+        } else {
+            None
+        };
+        if let Some(taken) = taken {
             return Ok(self.let_through(taken, message, Judged::Execute { portal }));
         }
         let id = self.take_id();
@@ -291,6 +297,7 @@ impl Session {
             params: portal.bound_params(),
             max_rows,
             needs_describe: self.needs_describe(&portal),
+            epoch: portal.statement.epoch,
         });
         Ok(self.judge(id, message, Judged::Execute { portal }))
     }

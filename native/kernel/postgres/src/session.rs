@@ -111,6 +111,8 @@ pub struct Session {
     pub(crate) process: Option<(i32, i32)>,
     /// The server keeps text in UTF-8, so that the client encoding SQL_ASCII means the same bytes.
     pub(crate) is_ascii_utf8: bool,
+    /// Which settings texts are read with, as a number of the host's.
+    pub(crate) epoch: u64,
     /// SQL has ended names since the last time all of them were known.
     pub(crate) has_deallocated: bool,
 
@@ -171,6 +173,7 @@ impl Session {
             copy_in: None,
             process: None,
             is_ascii_utf8: false,
+            epoch: 0,
             has_deallocated: false,
             reports_ready: true,
             known: None,
@@ -307,6 +310,15 @@ impl Session {
     /// Which encoding the server keeps text in. Where that is UTF-8, the client encoding SQL_ASCII means the same bytes as UTF8.
     pub fn note_server_encoding(&mut self, name: &str) {
         self.is_ascii_utf8 = name == "UTF8";
+    }
+
+    /// From now on texts may stand for other values, because a setting changes: what was learned is forgotten, and what was prepared before
+    /// says that it was (`ClientEvent::Execute`).
+    pub fn begin_epoch(&mut self, epoch: u64) {
+        self.epoch = epoch;
+        if let Some(known) = self.known() {
+            known.forget_all();
+        }
     }
 
     /// `I`, `T` or `E`, as the server last said.

@@ -50,6 +50,8 @@ pub(crate) struct Statement {
     pub sql: String,
     /// The action its Parse was labelled with.
     pub action: u64,
+    /// What `Session::begin_epoch` said when it was prepared.
+    pub epoch: u64,
     /// Whether running it may give a name (`may_give_names`).
     pub may_give_names: bool,
     /// Types given in Parse, replaced by those of ParameterDescription when the server has told them.
@@ -99,13 +101,20 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Statement {
-    pub fn new(name: String, sql: String, action: u64, param_oids: Vec<u32>) -> Statement {
+    pub fn new(
+        name: String,
+        sql: String,
+        action: u64,
+        epoch: u64,
+        param_oids: Vec<u32>,
+    ) -> Statement {
         let (param_oids, plan) = (Mutex::new(param_oids), Mutex::new(None));
         Statement {
             name,
             may_give_names: may_give_names(sql.as_bytes()),
             sql,
             action,
+            epoch,
             param_oids,
             plan,
             void: AtomicBool::new(false),
@@ -144,18 +153,24 @@ impl Portal {
         }
     }
 
-    /// The parameters with the types the server or the client gave them.
+    /// The parameters with the types the server or the client gave them, 0 where neither did.
     pub fn bound_params(&self) -> Vec<BoundParameter> {
         let type_oids = self.statement.param_oids();
-        let bound = |(index, parameter): (usize, &Parameter)| BoundParameter {
+        let types = type_oids.iter().copied().chain(std::iter::repeat(0));
+        let bound = |(parameter, type_oid): (&Parameter, u32)| BoundParameter {
             parameter: parameter.clone(),
-            type_oid: type_oids.get(index).copied().unwrap_or(0),
+            type_oid,
         };
-        self.params.iter().enumerate().map(bound).collect()
+        self.params.iter().zip(types).map(bound).collect()
     }
 
-    pub fn set_rows(&self, rows: Rows) {
-        *lock(&self.rows) = Some(rows);
+    /// Its rows were described; what it has delivered of them it has, however often they are described.
+    pub fn set_rows(&self, mut rows: Rows) {
+        let mut held = lock(&self.rows);
+        if let (Rows::Planned(new), Some(Rows::Planned(old))) = (&mut rows, &*held) {
+            new.delivered = old.delivered;
+        }
+        *held = Some(rows);
     }
 
     /// Forgets how its rows are masked, where it has delivered none; whether it did.

@@ -150,7 +150,7 @@ impl Session {
                 param_oids,
             } => {
                 self.to_server.extend_from_slice(message);
-                let statement = Arc::new(Statement::new(name, sql, action, param_oids));
+                let statement = Arc::new(Statement::new(name, sql, action, self.epoch, param_oids));
                 self.statements
                     .send(&statement.name, Arc::clone(&statement), self.segment, false);
                 self.push_extended(Expect::Parse, Subject::Statement(statement), Some(action));

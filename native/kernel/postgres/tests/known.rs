@@ -66,6 +66,7 @@ fn session(is_harmless: bool) -> (Session, u64) {
         .learn(
             Event::Query,
             "select a from t where b = 1",
+            Vec::new(),
             lesson(is_harmless),
         )
         .unwrap();

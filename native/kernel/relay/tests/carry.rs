@@ -73,7 +73,7 @@ fn session(is_harmless: bool) -> Session {
     };
     let known = session.known().unwrap();
     known
-        .learn(Event::Query, "update t set a = 1", lesson)
+        .learn(Event::Query, "update t set a = 1", Vec::new(), lesson)
         .unwrap();
     session
 }

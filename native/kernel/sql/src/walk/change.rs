@@ -9,7 +9,7 @@ use super::outs::Outs;
 use super::scope::{Frame, Relation};
 use super::{names, Walker};
 use crate::effects::Effect;
-use crate::facts::{Access, Column, Name, Usage};
+use crate::facts::{Access, Column, Name, Table, Usage};
 
 impl Walker {
     /// INSERT, UPDATE, DELETE or MERGE; the outputs are those of RETURNING.
@@ -36,11 +36,15 @@ impl Walker {
 
     pub(super) fn insert(&mut self, insert: &pb::InsertStmt, bare: Usage) -> Outs {
         self.with_clause(insert.with_clause.as_ref());
-        if let Some(NodeEnum::SelectStmt(select)) = insert
+        let query = match insert
             .select_stmt
             .as_deref()
-            .and_then(|node| node.node.as_ref())
+            .and_then(|it| it.node.as_ref())
         {
+            Some(NodeEnum::SelectStmt(select)) => Some(select.as_ref()),
+            _ => None,
+        };
+        if let Some(select) = query {
             if select.values_lists.is_empty() {
                 self.flag("insert_select");
             }
@@ -64,8 +68,19 @@ impl Walker {
                 self.list(&infer.index_elems, Usage::Predicate);
                 self.optional(infer.where_clause.as_deref(), Usage::Predicate);
             }
+            if !conflict
+                .infer
+                .as_deref()
+                .is_some_and(|infer| infer.conname.is_empty())
+            {
+                // Any unique column, or one the text does not name, decides whether a row is new.
+                self.flag("compares_assigned");
+            }
             if conflict.action == pb::OnConflictAction::OnconflictUpdate as i32 {
                 self.flag("on_conflict_update");
+                if conflict.where_clause.is_none() && self.reads_all(query, target.as_ref()) {
+                    self.flag("unfiltered_write"); // every row of it conflicts with itself
+                }
             }
             self.assignments(&conflict.target_list, target.as_ref());
             self.optional(conflict.where_clause.as_deref(), Usage::Predicate);
@@ -148,6 +163,17 @@ impl Walker {
         if !matches!(filter.node, Some(NodeEnum::CurrentOfExpr(_))) {
             self.selection(filter, target);
         }
+    }
+
+    /// Whether a query that was walked reads a relation without any condition.
+    fn reads_all(&self, query: Option<&pb::SelectStmt>, relation: Option<&Name>) -> bool {
+        let is_filtered = query
+            .and_then(|query| query.where_clause.as_deref())
+            .is_some_and(selects);
+        let is_it = |table: &Table| {
+            table.access == Access::Read && relation.is_none_or(|it| it.name == table.name)
+        };
+        !is_filtered && self.statement.tables.iter().any(is_it)
     }
 
     fn selection(&mut self, condition: &pb::Node, target: Option<&Name>) {

@@ -25,6 +25,9 @@ impl Walker {
             }
             N::CreateSchemaStmt(s) => {
                 self.does("create_schema", &[E::Define]);
+                if s.authrole.is_some() {
+                    self.effect(E::Privilege); // it belongs to somebody else from the beginning
+                }
                 if !s.schema_elts.is_empty() {
                     self.unknown(); // several definitions in one, under a verb that says none of them
                 }
@@ -90,6 +93,9 @@ impl Walker {
             N::RenameStmt(s) => {
                 self.does("rename", &[E::Define]);
                 self.object(s.rename_type);
+                if super::definition::is_of_the_server(s.rename_type) {
+                    self.effect(E::Privilege); // a role loses its password with its name; others are the administrators'
+                }
                 if s.rename_type == pb::ObjectType::ObjectAttribute as i32
                     && s.behavior == pb::DropBehavior::DropCascade as i32
                 {
@@ -421,7 +427,9 @@ impl Walker {
                 self.does("create_type", &[E::Define]);
                 self.list(&s.params, Usage::Other);
             }
-            N::AlterEnumStmt(_) | N::AlterTypeStmt(_) => self.does("alter_type", &[E::Define]),
+            N::AlterEnumStmt(_) => self.does("alter_type", &[E::Define]),
+            // Its input and output functions, for whoever reads or writes a value of it.
+            N::AlterTypeStmt(_) => self.does("alter_type", &[E::Define, E::Privilege]),
             N::AlterCollationStmt(_) => self.does("alter_collation", &[E::Define]),
             N::CreateAmStmt(s) => {
                 self.does("create_access_method", &[E::Define]);

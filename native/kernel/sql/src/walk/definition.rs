@@ -186,16 +186,22 @@ impl Walker {
                 false,
             );
         }
-        let cascades = alter.cmds.iter().any(|node| {
-            matches!(&node.node, Some(N::AlterTableCmd(command)) if command.behavior == pb::DropBehavior::DropCascade as i32)
-        });
-        if alter.objtype == pb::ObjectType::ObjectType as i32 && cascades {
+        let commands = || {
+            alter.cmds.iter().filter_map(|node| match &node.node {
+                Some(N::AlterTableCmd(command)) => Some(command),
+                _ => None,
+            })
+        };
+        let is_of_a_type = alter.objtype == pb::ObjectType::ObjectType as i32;
+        let cascade = pb::DropBehavior::DropCascade as i32;
+        if is_of_a_type && commands().any(|command| command.behavior == cascade) {
             self.unknown(); // tables of the type change with it, and nothing names them
         }
-        let attaches = alter.cmds.iter().any(|node| {
-            matches!(&node.node, Some(N::AlterTableCmd(command)) if command.subtype == pb::AlterTableType::AtAttachPartition as i32)
-        });
-        if let (true, Some(range)) = (attaches, &alter.relation) {
+        let attach = pb::AlterTableType::AtAttachPartition as i32;
+        if let (true, Some(range)) = (
+            commands().any(|command| command.subtype == attach),
+            &alter.relation,
+        ) {
             self.assigned_whole(range);
         }
         self.list(&alter.cmds, Usage::Other);
@@ -265,6 +271,7 @@ impl Walker {
                 | T::AtAttachPartition
                 | T::AtDetachPartition
                 | T::AtReplicaIdentity
+                | T::AtDropExpression
         ) {
             self.flag("reshapes");
         }
@@ -466,6 +473,24 @@ pub(super) fn is_relation(kind: i32) -> bool {
 }
 
 /// The name of a kind of object, as in "table" or "foreign_server".
+/// What is not of one database's schemas: roles, and what stands for servers, files and languages.
+pub(super) fn is_of_the_server(kind: i32) -> bool {
+    use pb::ObjectType as O;
+    matches!(
+        O::try_from(kind).unwrap_or(O::Undefined),
+        O::ObjectRole
+            | O::ObjectDatabase
+            | O::ObjectTablespace
+            | O::ObjectEventTrigger
+            | O::ObjectLanguage
+            | O::ObjectForeignServer
+            | O::ObjectFdw
+            | O::ObjectPublication
+            | O::ObjectSubscription
+            | O::ObjectUserMapping
+    )
+}
+
 fn object_name(kind: i32) -> &'static str {
     use pb::ObjectType as O;
     match O::try_from(kind).unwrap_or(O::Undefined) {
