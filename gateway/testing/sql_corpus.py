@@ -16,6 +16,7 @@ The header ends at the first dashed line; further dashed lines split the rest in
     params    JSON list of parameters, for every mode but simple and psql
     shows     texts that must be in the rows, separated by " | "; for what must not be masked along with the rest
     changes   yes when the database is another one afterwards, as an ordinary write must make it
+    owner     name of a script in `owner/` that the owner of the database runs before, past the gateway; the database is restored after
     differs   why the bytes may depend on sensitive values, in the words of LIMITATIONS.md; without it they must not
 """
 
@@ -34,7 +35,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-MEMBERS: Final = frozenset({"verdict", "rule", "why", "mode", "params", "shows", "changes", "differs"})
+MEMBERS: Final = frozenset({"verdict", "rule", "why", "mode", "params", "shows", "changes", "differs", "owner"})
 VERDICTS: Final = frozenset({"block", "approve", "mask", "allow"})
 MODES: Final = frozenset({"simple", "extended", "binary", "blind", "blind-binary", "pipeline", "psql", "named"})
 
@@ -58,6 +59,7 @@ class Case:
     shows: tuple[str, ...] = ()
     changes: bool = False
     differs: str = ""
+    owner: str = ""
 
 
 def read_case(path: Path) -> Case:
@@ -80,6 +82,7 @@ def read_case(path: Path) -> Case:
         shows=tuple(members["shows"].split(" | ")) if "shows" in members else (),
         changes=members.get("changes") == "yes",
         differs=members.get("differs", ""),
+        owner=members.get("owner", ""),
     )
 
 

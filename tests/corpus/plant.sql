@@ -21,5 +21,14 @@ update customers set
   ip = inet '10.0.0.0' + (id * current_setting('plant.number')::int) % 60000;
 update events set secret = current_setting('plant.word') || '-secret-' || id;
 update people set pin = current_setting('plant.word') || '-pin-' || id;
+update members set code = current_setting('plant.word') || '-code-' || id;
+insert into illnesses select id, current_setting('plant.word') || '-illness-' || id from patients;
+update patients set illness = current_setting('plant.word') || '-illness-' || id;
+update visitors set phone = current_setting('plant.word') || '-phone-' || id;
+alter table arrivals add column phrase text default :'word';
+alter table arrivals alter column phrase drop default;
 refresh materialized view customer_cards;
+refresh materialized view member_cards;
 analyze;
+create or replace function index_note(text) returns text immutable language plpgsql as
+  $$begin perform write_note($1); return $1; end$$;

@@ -32,10 +32,12 @@ def planted(world):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_case(path, world, planted):
     case = read_case(path)
+    for database in planted if case.owner else ():
+        world.set_up(case, database)
     replies = {database: world.run(case, database) for database in planted}
     changed = {database: world.take_change(database) for database in planted}
     for database, has_changed in changed.items():
-        if has_changed != case.changes:
+        if has_changed != case.changes or case.owner:
             world.restore(database)
     for database, reply in replies.items():
         told = f"{reply.refusals} {reply.failures} {reply.cells[:3]}"

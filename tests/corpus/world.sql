@@ -111,4 +111,44 @@ insert into branches values (1, 'Lyon', 'Ida'), (2, 'Turin', 'Jon');
 alter table branches enable row level security;
 create policy lyon on branches using (city = 'Lyon');
 select lo_from_bytea(4242, 'large object body');
+
+-- Rows of a child are rows of its parent, which says nothing of what else they hold.
+create table holders (id int, owner text);
+alter table accounts inherit holders;
+create table callers (id int, name text);
+create table illnesses (id int, illness text, primary key (id, illness));
+create table patients (id int primary key, name text not null, illness text, foreign key (id, illness) references illnesses)
+  inherits (callers);
+insert into patients values (1, 'Kim', null), (2, 'Lou', null);
+create table guests (id int, name text);
+create table visitors (phone text) inherits (guests);
+insert into visitors values (1, 'Max', null), (2, 'Nia', null);
+create function refuse_row() returns trigger language plpgsql as
+  $$begin if new.id > 90 then raise exception 'no such visitor: %', new; end if; return new; end$$;
+create trigger refuse before update on visitors for each row execute function refuse_row();
+
+-- A sensitive column that is unique, inherited, computed from, and read by a view that is kept.
+create table members (id int primary key, name text, code text constraint members_code unique);
+insert into members (id, name) values (1, 'Ole'), (2, 'Pia'), (3, 'Quy');
+create table paid (shown text generated always as (upper(code)) stored) inherits (members);
+insert into paid (id, name) values (11, 'Rob');
+create view member_codes as select id, code from members;
+create materialized view member_cards as select id, code from member_codes;
+create table arrivals (id int, name text);
+insert into arrivals values (1, 'Sue'), (2, 'Tom');
+
+-- Definitions that run code when they go over the rows again. `plant.sql` gives the function of the index its effect.
+create function index_note(text) returns text immutable language plpgsql as 'begin return $1; end';
+create table indexed (id int, body text);
+insert into indexed values (1, 'one');
+create index on indexed (index_note(body));
+create table checked (id int, body text);
+insert into checked values (1, 'one');
+alter table checked add constraint checked_body check (write_check(body)) not valid;
+
+create function note_send(hstore) returns bytea language plpgsql as
+  $$begin insert into notes (author, body) values ('send', 'ran'); return hstore_send($1); end$$;
+create function watch() returns event_trigger language plpgsql as 'begin end';
+create event trigger watch on ddl_command_start execute function watch();
+alter event trigger watch disable;
 analyze;
