@@ -25,25 +25,33 @@ def startup(database: str = "shop", version: int = 196608, **settings: str) -> b
     return struct.pack("!ii", 8 + len(body), version) + body
 
 
-def parse(sql: str, name: str = "") -> bytes:
-    """A Parse that leaves the types of parameters to the server."""
-    return encode_message("P", name.encode() + b"\0" + sql.encode() + b"\0\0\0")
+def parse(sql: str, name: str = "", types: Sequence[int] = ()) -> bytes:
+    """A Parse that leaves the types of parameters to the server unless their numbers are given."""
+    declared = struct.pack(f"!H{len(types)}I", len(types), *types)
+    return encode_message("P", name.encode() + b"\0" + sql.encode() + b"\0" + declared)
 
 
-def bind(statement: str = "", portal: str = "") -> bytes:
-    """A Bind without parameters, for results in text."""
-    return encode_message("B", portal.encode() + b"\0" + statement.encode() + b"\0\0\0\0\0\0\0")
+def bind(statement: str = "", portal: str = "", values: Sequence[bytes] = (), *, is_binary: bool = False) -> bytes:
+    """A Bind with parameters in text unless told otherwise, for results in text."""
+    formats = struct.pack("!hh", 1, 1) if is_binary else struct.pack("!h", 0)
+    fields = b"".join(struct.pack("!i", len(value)) + value for value in values)
+    names = portal.encode() + b"\0" + statement.encode() + b"\0"
+    return encode_message("B", names + formats + struct.pack("!h", len(values)) + fields + b"\0\0")
 
 
 def bind_texts(statement: str, *values: str) -> bytes:
     """A Bind of the unnamed portal with parameters in text format."""
-    fields = b"".join(struct.pack("!i", len(value.encode())) + value.encode() for value in values)
-    return encode_message("B", b"\0" + statement.encode() + struct.pack("!xhh", 0, len(values)) + fields + b"\0\0")
+    return bind(statement, values=[value.encode() for value in values])
 
 
-def execute(portal: str = "") -> bytes:
-    """An Execute without a row limit."""
-    return encode_message("E", portal.encode() + b"\0\0\0\0\0")
+def execute(portal: str = "", rows: int = 0) -> bytes:
+    """An Execute without a row limit unless one is given."""
+    return encode_message("E", portal.encode() + b"\0" + struct.pack("!i", rows))
+
+
+def describe(kind: bytes, name: str = "") -> bytes:
+    """A Describe of a statement (`S`) or a portal (`P`)."""
+    return encode_message("D", kind + name.encode() + b"\0")
 
 
 def close(kind: bytes, name: str) -> bytes:

@@ -4,11 +4,11 @@ import shutil
 
 import psycopg
 import pytest
-from sealgate_native.postgres import encode_message
+from sealgate_native.postgres import encode_query
 
 from gateway.policy.bundle import write_manifest
 from gateway.testing.policy import add_topic
-from gateway.testing.wire import SYNC, Client, bind_texts, error_of, execute, kinds, parse
+from gateway.testing.wire import SYNC, Client, bind, bind_texts, describe, error_of, execute, kinds, parse
 
 TOPIC = """
 obligations contains {"rule": "test.volume", "kind": "volume_limit", "rows": 10, "per": "run"} if {
@@ -45,8 +45,8 @@ def bounded(bundle, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plain(make_gateway, make_connection, bounded, tmp_path_factory):
-    """A gateway without TLS, whose only connection is a narrow one."""
-    connections = [make_connection(environment="narrow")]
+    """A gateway without TLS, whose first connection is a narrow one."""
+    connections = [make_connection(environment="narrow"), make_connection(name="few", environment="few")]
     with make_gateway(tmp_path_factory.mktemp("plain"), connections=connections, policy=bounded, tls=False) as running:
         yield running
 
@@ -62,6 +62,15 @@ def narrow(make_gateway, make_connection, bounded, tmp_path_factory):
     ]
     with make_gateway(tmp_path_factory.mktemp("narrow"), connections=connections, policy=bounded) as running:
         yield running
+
+
+@pytest.fixture
+def few(plain, mint):
+    """A client of the protocol's messages whose statements may return two rows each."""
+    opened = Client(plain.port)
+    opened.login(mint(), database="few")
+    yield opened
+    opened.close()
 
 
 def test_rows_are_counted_over_the_sessions_of_a_run(narrow, connect, mint):
@@ -108,6 +117,26 @@ def test_a_limit_of_one_statement_names_its_rule(narrow, connect):
         connection.execute("select id from customers")
     assert caught.value.diag.message_detail == "Rule test.few lets a statement return 2 rows."
     assert connection.execute("select 1").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("is_one_pipeline", [True, False])
+def test_a_description_between_parts_of_a_portal_does_not_begin_its_limit_anew(few, is_one_pipeline):
+    part = describe(b"P", "p") + execute("p", 1)
+    few.converse(encode_query("begin"), parse("select id from customers", "s") + bind("s", "p") + SYNC)
+    messages = few.converse(part * 4 + SYNC) if is_one_pipeline else few.converse(*[part + SYNC] * 4)
+    assert kinds(messages).count("D") == 2
+    assert error_of(messages)["D"] == "Rule test.few lets a statement return 2 rows."
+
+
+def test_a_declare_that_fails_does_not_begin_the_limit_of_its_cursor_anew(few):
+    declares = "declare c cursor with hold for select id from customers"
+    assert kinds(few.query(declares)) == "CZ"
+    assert [kinds(few.query("fetch 1 from c")) for _ in range(2)] == ["TDCZ"] * 2
+    failing = parse(declares) + bind(values=[b"a parameter too many"]) + execute() + SYNC
+    assert error_of(few.converse(failing))["C"] == "08P01"
+    messages = few.query("fetch 1 from c")
+    assert "D" not in kinds(messages)
+    assert error_of(messages)["D"] == "Rule test.few lets a statement return 2 rows."
 
 
 def test_statements_that_compute_with_sensitive_columns_are_counted(narrow, connect):
@@ -172,7 +201,7 @@ def test_a_pipeline_of_statements_that_are_not_learned_keeps_to_the_bound(plain,
     """What is left is another number for each result, although all were judged before the first came."""
     client = Client(plain.port, mint())
     client.converse(parse("select id from customers where id <= $1::int /* not learned */", "s") + SYNC)
-    run = bind_texts("s", "4") + (encode_message("D", b"P\0") if describes else b"") + execute()
+    run = bind_texts("s", "4") + (describe(b"P") if describes else b"") + execute()
     assert kinds(client.converse(run + SYNC)).count("D") == 4
     messages = client.converse(run * 5 + SYNC)
     assert kinds(messages).count("D") == 6

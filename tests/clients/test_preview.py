@@ -71,6 +71,17 @@ def test_a_lock_somebody_holds_is_not_waited_for(ask, server):
         assert preview["notes"] == ["rows not counted: the statement would fail with SQLSTATE 55P03"]
 
 
+@pytest.mark.parametrize("from_start", [True, False])
+def test_what_it_would_change_is_told_by_the_settings_of_the_session(ask, connect, from_start):
+    connection = connect(options="-c DateStyle=ISO,DMY" if from_start else "")
+    if not from_start:
+        connection.execute("set datestyle = 'ISO, DMY'")
+    statement = "update accounts set balance = balance + 1 where '2026-02-01' = date '01/02/2026' and id > 0"
+    preview = ask(statement, connection=connection).document["preview"]
+    assert preview["rows"] == 2
+    assert "One-Time Filter: false" not in preview["plan"]
+
+
 def test_values_a_detector_knows_are_masked_in_the_plan(ask):
     preview = ask("update accounts set owner = 'x' where owner = '4111111111111111'").document["preview"]
     assert "4111111111111111" not in json.dumps(preview)

@@ -168,3 +168,22 @@ def test_a_refusal_behind_unanswered_messages_is_told_at_once(client):
     )
     assert [client.next()[0] for _ in range(3)] == ["1", "2", "E"]
     assert kinds(client.converse(SYNC)) == "Z"
+
+
+@pytest.mark.parametrize("is_asked_for", [True, False], ids=["behind the first answer", "behind the query"])
+def test_the_data_of_two_copies_of_one_query_may_come_together(client, server, is_asked_for):
+    """What is for the second comes before the server asks for it, and waits there."""
+    client.raw.settimeout(10)
+    query = encode_query("copy events from stdin; copy events from stdin")
+    data = [encode_message("d", row) + encode_message("c", b"") for row in (b"-70\tfirst\n", b"-70\tsecond\n")]
+    if is_asked_for:
+        client.raw.sendall(query)
+        assert client.next()[0] == "G"
+        client.raw.sendall(b"".join(data))
+        assert kinds(client.read()) == "CGCZ"
+    else:
+        client.raw.sendall(query + b"".join(data))
+        assert kinds(client.read()) == "GCGCZ"
+    stored = server.run("select string_agg(note, ' ' order by note) from events where id = -70", database="shop")
+    server.run("delete from events where id = -70", database="shop")
+    assert stored == "first second"
