@@ -93,39 +93,6 @@ def test_a_learned_text_is_judged_anew_for_parameters_of_another_type(adding, ma
     assert server.run("select count(*) from checked", database="shop") == "0"
 
 
-def list_digests(running):
-    """The digests of the reads policy was asked about, once for each Parse, Execute and query."""
-    asked = [record for record in running.read_records() if record["type"] == "decision" and record["phase"] == "request"]
-    return [record["digest"] for record in asked if record["action"]["effects"] == ["read"]]
-
-
-@pytest.mark.parametrize("cache", [{}, {"cache_entries": 0}], ids=["learning", "not learning"])
-def test_the_types_of_parameters_are_part_of_the_recorded_digest(make_gateway, mint, tmp_path, cache):
-    with make_gateway(tmp_path, tls=False, policy=cache) as running:
-        client = Client(running.port, mint())
-        for types in ((), (), (), (INTEGER,), (NUMERIC,), ()):
-            assert kinds(client.converse(run("select $1 as x", b"7", types=types) + SYNC)) == "12DCZ"
-        client.close()
-    first, second, third, integer, numeric, last = list_digests(running)[1::2]
-    assert first == second == third == last
-    assert len({first, integer, numeric}) == 3
-
-
-@pytest.mark.parametrize("cache", [{}, {"cache_entries": 0}], ids=["learning", "not learning"])
-def test_settings_are_part_of_the_recorded_digest(make_gateway, mint, tmp_path, cache):
-    text = "select name from customers where id = 1"
-    with make_gateway(tmp_path, tls=False, policy=cache) as running:
-        client = Client(running.port, mint())
-        for setting in ("set timezone = 'Asia/Tokyo'", "set timezone = 'Europe/Rome'"):
-            client.query(setting)
-            for _ in range(3):
-                assert kinds(client.converse(run(text) + SYNC, encode_query(text))) == "12DCZTDCZ"
-        client.close()
-    digests = list_digests(running)
-    assert len(digests) == 18
-    assert not set(digests[:9]) & set(digests[9:])
-
-
 def test_bytes_of_no_known_type_are_not_the_text_they_spell(log_in, read):
     text = "update accounts set balance = balance + $1 where id = 1"
     spelled, binary = (

@@ -55,13 +55,10 @@ OTHERS = [
 ]
 SENSITIVE = [*(f"public.customers.{name}" for name in COLUMNS), *(f"public.{name}" for name in OTHERS)]
 
-CREDENTIALS = "postgresql://copier:heron7-quay@standby/postgres"
-"""How this server would follow another one, if it were told to."""
-
 
 @pytest.fixture(scope="session")
 def server():
-    with start_postgres(settings=["max_prepared_transactions = 4", f"primary_conninfo = '{CREDENTIALS}'"]) as running:
+    with start_postgres(settings=["max_prepared_transactions = 4"]) as running:
         running.run(f"create role gateway superuser login password '{PASSWORD}'; create database plum owner gateway")
         running.run("set role gateway;\n" + (HERE / "world.sql").read_text(), database="plum")
         running.run("create database kiwi template plum owner gateway")

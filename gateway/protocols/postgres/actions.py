@@ -67,6 +67,10 @@ _UNCERTAIN: Final = (
 
 _RUNS_CHECKS: Final = "the type of a parameter has a check that calls a function of the database; give it as another type"
 
+_UNKNOWN_TYPE: Final = (
+    "the type of a parameter is not in the catalogue as the gateway knows it; give it as another type, or try again later"
+)
+
 QUERY: Final = "postgres.query"
 """The action name, the same for simple and extended queries, so that one approval covers a statement however it is sent."""
 
@@ -184,8 +188,8 @@ def describe_in_session(
         judged, used = _resolve_names(judged, snapshot, settings, names, own)
     if _uses_uncertain(judged, facts):
         judged = _Judged((), frozenset({"unknown"}), _UNCERTAIN)
-    if snapshot is not None and find_parameter_code(snapshot, (oid for oid in statement.types if oid >= FIRST_NORMAL_OID)):
-        judged = _Judged((), frozenset({"unknown"}), _RUNS_CHECKS)
+    if snapshot is not None and (reason := _find_unsafe_type(snapshot, statement.types)):
+        judged = _Judged((), frozenset({"unknown"}), reason)
     action = Action(
         protocol="postgres",
         phase="request",
@@ -206,6 +210,14 @@ def describe_in_session(
 
 def _date(change: Change, epoch: int) -> Change:
     return replace(change, epoch=epoch) if isinstance(change, Definition) else change
+
+
+def _find_unsafe_type(snapshot: CatalogSnapshot, types: Sequence[int]) -> str | None:
+    """Why parameters of these types cannot be taken: what runs when a value is made is not named by any text."""
+    own = [oid for oid in types if oid >= FIRST_NORMAL_OID]
+    if any(oid not in snapshot.shapes.types for oid in own):
+        return _UNKNOWN_TYPE
+    return _RUNS_CHECKS if own and find_parameter_code(snapshot, own) else None
 
 
 def _uses_uncertain(judged: _Judged, facts: Mapping[str, object]) -> bool:

@@ -93,8 +93,8 @@ impl Walker {
             N::RenameStmt(s) => {
                 self.does("rename", &[E::Define]);
                 self.object(s.rename_type);
-                if super::definition::is_of_the_server(s.rename_type) {
-                    self.effect(E::Privilege); // a role loses its password with its name; others are the administrators'
+                if let Some(effect) = super::definition::effect_of_rename(s.rename_type) {
+                    self.effect(effect);
                 }
                 if s.rename_type == pb::ObjectType::ObjectAttribute as i32
                     && s.behavior == pb::DropBehavior::DropCascade as i32
@@ -428,8 +428,8 @@ impl Walker {
                 self.list(&s.params, Usage::Other);
             }
             N::AlterEnumStmt(_) => self.does("alter_type", &[E::Define]),
-            // Its input and output functions, for whoever reads or writes a value of it.
-            N::AlterTypeStmt(_) => self.does("alter_type", &[E::Define, E::Privilege]),
+            // What reads and writes its values, for everybody.
+            N::AlterTypeStmt(_) => self.does("alter_base_type", &[E::Define]),
             N::AlterCollationStmt(_) => self.does("alter_collation", &[E::Define]),
             N::CreateAmStmt(s) => {
                 self.does("create_access_method", &[E::Define]);

@@ -473,22 +473,20 @@ pub(super) fn is_relation(kind: i32) -> bool {
 }
 
 /// The name of a kind of object, as in "table" or "foreign_server".
-/// What is not of one database's schemas: roles, and what stands for servers, files and languages.
-pub(super) fn is_of_the_server(kind: i32) -> bool {
+/// What renaming does beside defining, for objects that stand for more than a name of one database: as other statements on them.
+pub(super) fn effect_of_rename(kind: i32) -> Option<E> {
     use pb::ObjectType as O;
-    matches!(
-        O::try_from(kind).unwrap_or(O::Undefined),
-        O::ObjectRole
-            | O::ObjectDatabase
-            | O::ObjectTablespace
-            | O::ObjectEventTrigger
-            | O::ObjectLanguage
-            | O::ObjectForeignServer
-            | O::ObjectFdw
-            | O::ObjectPublication
-            | O::ObjectSubscription
-            | O::ObjectUserMapping
-    )
+    match O::try_from(kind).unwrap_or(O::Undefined) {
+        // A role loses its password with its name.
+        O::ObjectRole | O::ObjectDatabase | O::ObjectEventTrigger => Some(E::Privilege),
+        O::ObjectTablespace => Some(E::File),
+        O::ObjectLanguage => Some(E::Program),
+        O::ObjectPublication => Some(E::Export),
+        O::ObjectForeignServer | O::ObjectFdw | O::ObjectSubscription | O::ObjectUserMapping => {
+            Some(E::Network)
+        }
+        _ => None,
+    }
 }
 
 fn object_name(kind: i32) -> &'static str {

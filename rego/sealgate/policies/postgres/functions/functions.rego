@@ -251,6 +251,7 @@ approve contains {
 		"alter_operator_family",
 		"alter_operator",
 		"alter_text_search",
+		"alter_base_type",
 		"alter_depends",
 	]
 }
