@@ -65,7 +65,7 @@ _UNCERTAIN: Final = (
     "a relation it names was renamed, moved, dropped or defined anew; end the transaction first, and prepare in a new session"
 )
 
-_RUNS_CHECKS: Final = "the type of a parameter has a check that calls a function of the database; give it as another type"
+_RUNS_CHECKS: Final = "values of a parameter's type run a function of the database, by a check or a cast; give it as another type"
 
 _UNKNOWN_TYPE: Final = (
     "the type of a parameter is not in the catalogue as the gateway knows it; give it as another type, or try again later"
