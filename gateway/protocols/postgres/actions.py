@@ -118,12 +118,12 @@ class SessionSettings:
     Attributes:
         values: by name, as the statement itself is read with them.
         epoch: their number; another one means that something was changed since.
-        unsure: what stands for them where something else was read under others: no two actions have the same.
+        make_unsure: makes what stands for them where something was read under others: no two actions have the same.
     """
 
     values: Mapping[str, Any]
     epoch: int
-    unsure: Mapping[str, Any]
+    make_unsure: Callable[[], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,7 +373,7 @@ def _terms(statement: Statement, facts: Mapping[str, object], used: Sequence[Def
         terms["named_types"] = dict(types)
     if isinstance(settings, SessionSettings):
         is_older = any(definition.epoch != settings.epoch for definition in used)
-        terms["settings"] = dict(settings.unsure if is_older else settings.values)
+        terms["settings"] = dict(settings.make_unsure() if is_older else settings.values)
     return terms
 
 

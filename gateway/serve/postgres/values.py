@@ -127,12 +127,16 @@ class SessionValues:
 
     def describe(self, *, is_settled: bool) -> SessionSettings:
         """The settings a statement runs under; `is_settled` where all that was sent before it has been answered."""
+        is_unsure = self._is_uncertain or bool(self._sent) or (self.epoch > 0 and not is_settled)
+        return SessionSettings(self._make_unsure() if is_unsure else self._list_values(), self.epoch, self._make_unsure)
+
+    def _list_values(self) -> dict[str, Any]:
         values: dict[str, Any] = {REPORTED[name]: value for name, value in self._reported.items()}
         values |= {**self._started, **{name: list(texts) for name, texts in self._set.items()}}
-        unsure = {**values, "others": f"changed in a way that is not followed ({secrets.token_hex(8)})"}
-        is_unsure = self._is_uncertain or bool(self._sent) or (self.epoch > 0 and not is_settled)
-        values, unsure = dict(sorted(values.items())), dict(sorted(unsure.items()))
-        return SessionSettings(unsure if is_unsure else values, self.epoch, unsure)
+        return dict(sorted(values.items()))
+
+    def _make_unsure(self) -> dict[str, Any]:
+        return {**self._list_values(), "others": f"changed in a way that is not followed ({secrets.token_hex(8)})"}
 
     def list_settings(self) -> tuple[tuple[str, ...], bool]:
         """Statements that give another session the same settings, and whether that is all there is to it."""
