@@ -234,6 +234,28 @@ def test_overlapping_findings_become_one_named_after_the_first():
 
 
 @pytest.mark.parametrize(
+    ("text", "password"),
+    [
+        ("postgresql://copier:heron7@standby:5432/bank", "heron7"),
+        ("DATABASE_URL=postgres://u:p%40ss@db/x", "p%40ss"),
+        ('{"url": "amqps://svc:a;b,c(d)@mq"}', "a;b,c(d)"),
+        ("redis://:only-a-password@cache", "only-a-password"),
+        ("https://localhost:8080/path@x", None),
+        ("http://a:80,b:81/x", None),
+        ("https://user@host/a:b@c", None),
+        ("postgres://app:$PASSWORD@db and postgres://app:${PASSWORD}@db", None),
+        ("postgres://app:<password>@db", None),
+        ("see http://host:", None),
+        ("://:@", None),
+    ],
+)
+def test_the_password_of_a_url_is_found(text, password):
+    at = -1 if password is None else text.index(password)
+    found = [] if password is None else [("generic_secret", at, at + len(password))]
+    assert ONLY["generic_secret"].scan(text.encode()) == found
+
+
+@pytest.mark.parametrize(
     ("name", "value", "detector"),
     [
         ("account_number", b"12-3456", "account_number"),

@@ -143,7 +143,7 @@ pub(crate) const CLASSES: [Class; 11] = [
         name: "generic_secret",
         shape: SECRET_SHAPE,
         is_apart: false,
-        starts: |byte| b"psatcbgxPSATCB".contains(&byte),
+        starts: |byte| b":psatcbgxPSATCB".contains(&byte),
         verdict: generic_secret,
     },
 ];

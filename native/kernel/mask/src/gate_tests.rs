@@ -84,7 +84,7 @@ fn the_gate_hides_nothing() {
 }
 
 /// Values to be found, and others that only look like them; what announces one stands before it.
-const PLANTED: [&str; 26] = [
+const PLANTED: [&str; 28] = [
     "4111111111111111",
     "4111-1111 1111-1111",
     "378282246310005",
@@ -109,6 +109,8 @@ const PLANTED: [&str; 26] = [
     "aws secret wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
     "password=Tr0ub4dor-3x",
+    "postgresql://copier:heron7@standby:5432/bank",
+    "https://localhost:8080/path",
     "ghp_0123456789abcdef0123456789abcdef0123",
     "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEE\n-----END EC PRIVATE KEY-----",
 ];

@@ -210,8 +210,8 @@ const SECRET_WORDS: [&[u8]; 14] = [
     b"bearer",
 ];
 
-/// Pattern of the words and prefixes below, for the gate.
-pub(crate) const SECRET_SHAPE: &str = "(?i:passw(?:or)?d|passphrase|pwd|secret|token|api[_-]?key|access_?key|auth_key|credential|bearer)|\
+/// Pattern of the words and prefixes below, and of a URL, for the gate.
+pub(crate) const SECRET_SHAPE: &str = "://|(?i:passw(?:or)?d|passphrase|pwd|secret|token|api[_-]?key|access_?key|auth_key|credential|bearer)|\
 gh[pousr]_|glpat-|xox[abeprs]-|sk_live_|sk_test_|github_pat_";
 
 /// Prefixes that issuers put on their tokens, so that no key word is needed.
@@ -233,9 +233,13 @@ const TOKEN_PREFIXES: [&[u8]; 15] = [
     b"sk_test_",
 ];
 
-/// The value behind a key word (`password = …`, `"api_key": "…"`, `Bearer …`) when it looks random enough, or an issuer's token.
+/// The value behind a key word (`password = …`, `"api_key": "…"`, `Bearer …`) when it looks random enough, an issuer's token, or the
+/// password of a URL (`postgresql://user:password@host`).
 pub(crate) fn generic_secret(view: View<'_>, at: usize) -> Verdict {
     let rest = &view.hay[at..];
+    if rest[0] == b':' {
+        return url_password(view, at);
+    }
     let first = rest[0].to_ascii_lowercase();
     let mut is_open = false;
     for prefix in TOKEN_PREFIXES.iter().filter(|prefix| prefix[0] == rest[0]) {
@@ -270,6 +274,56 @@ pub(crate) fn generic_secret(view: View<'_>, at: usize) -> Verdict {
     } else {
         Verdict::Reject
     }
+}
+
+/// The password in the authority of a URL (RFC 3986 3.2.1), whatever it looks like: a reference to one is none.
+fn url_password(view: View<'_>, at: usize) -> Verdict {
+    const BEGIN: &[u8] = b"://";
+    const MAX_USER_BYTES: usize = 64;
+    let rest = &view.hay[at..];
+    let common = rest.iter().zip(BEGIN).take_while(|(one, two)| one == two);
+    let common = common.count();
+    if common < BEGIN.len() {
+        let is_open = common == rest.len() && !view.is_complete;
+        return if is_open {
+            Verdict::NeedMore
+        } else {
+            Verdict::Reject
+        };
+    }
+    let bounded = |from: usize, most: usize, accepts: fn(u8) -> bool| {
+        run_end(
+            &view.hay[..(from + most).min(view.hay.len())],
+            from,
+            accepts,
+        )
+    };
+    let user = at + BEGIN.len();
+    let user_end = bounded(user, MAX_USER_BYTES, |byte| {
+        is_authority_byte(byte) && byte != b':'
+    });
+    if view.is_cut(user_end) {
+        return Verdict::NeedMore;
+    }
+    if view.byte(user_end) != Some(b':') {
+        return Verdict::Reject;
+    }
+    let start = user_end + 1;
+    let end = bounded(start, MAX_SECRET_BYTES, is_authority_byte);
+    if view.is_cut(end) {
+        return Verdict::NeedMore;
+    }
+    let is_reference = [&b"$"[..], b"{", b"<", b"[masked:"]
+        .iter()
+        .any(|mark| view.hay[start..end].starts_with(mark));
+    if end == start || is_reference || view.byte(end) != Some(b'@') {
+        return Verdict::Reject;
+    }
+    Verdict::Accept { start, end }
+}
+
+fn is_authority_byte(byte: u8) -> bool {
+    (byte.is_ascii_graphic() && !b"/?#@\"'`\\".contains(&byte)) || byte >= 0x80
 }
 
 fn issued_token(view: View<'_>, at: usize, prefix: usize) -> Verdict {
