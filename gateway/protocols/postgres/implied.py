@@ -21,9 +21,9 @@ def find_hooks(snapshot: CatalogSnapshot, relation: Relation, access: str, actio
 def find_written_through(snapshot: CatalogSnapshot, relation: Relation, actions: Iterable[KeyAction]) -> Iterator[Relation]:
     """The tables whose rows a write to a view, a partition or a parent changes as well, and those that foreign keys change.
 
-    A partitioned table stands for its partitions: no policy wants hundreds of them.
+    A partitioned table stands for its partitions: no policy wants hundreds of them. What a materialized view is made of stays as it is.
     """
-    through = () if relation.kind == "p" else snapshot.behind(relation.oid).relations
+    through = snapshot.behind(relation.oid).relations if relation.kind in {"v", "r", "f"} else ()
     if relation.kind != "v":
         through = (*snapshot.above(relation.oid), *through)
     by_keys = (snapshot.relations.get(action.relation) for action in actions)

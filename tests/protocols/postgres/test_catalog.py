@@ -13,6 +13,7 @@ from gateway.protocols.postgres.catalog import BaseColumn, CatalogSnapshot
 from gateway.protocols.postgres.catalog_answers import build_snapshot
 from gateway.protocols.postgres.catalog_queries import QUERIES
 from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, VOLATILE_HARMLESS, YIELDS_ANY
+from gateway.protocols.postgres.implied import find_written_through
 from gateway.protocols.postgres.sensitivity import find_sensitive
 from gateway.protocols.postgres.shapes import MAX_DEPTH, MAX_FIELDS, build_types
 from gateway.testing.postgres import find_embedded, start_postgres
@@ -213,6 +214,23 @@ def test_a_partition_makes_its_parent_sensitive_but_not_its_siblings(snapshot: C
     sensitivity = find_sensitive(snapshot, ("public.events_a.ssn",))
     assert sensitivity.holds_any(snapshot.resolve(None, "events_a"))
     assert sensitivity.holds_any(snapshot.resolve(None, "events"))
+
+
+@pytest.mark.parametrize(
+    ("name", "reached"),
+    [
+        ("base", {"derived"}),  # its children
+        ("derived", {"base"}),  # it stands among the rows of its parent
+        ("events", set()),  # stands for its partitions
+        ("events_a", {"events"}),
+        ("plain", {"people"}),
+        ("stored", set()),  # what a materialized view is made of stays as it is
+    ],
+)
+def test_a_write_reaches_the_rows_of_others(snapshot: CatalogSnapshot, name: str, reached: set[str]) -> None:
+    relation = snapshot.resolve("public", name)
+    assert relation is not None
+    assert {each.name for each in find_written_through(snapshot, relation, ())} == reached
 
 
 def test_missing_sensitive_columns_are_named(snapshot: CatalogSnapshot) -> None:
