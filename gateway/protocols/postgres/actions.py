@@ -55,6 +55,9 @@ SHIFTED: Final = "postgres.shifted"
 VALUES: Final = "postgres.values"
 """Among the facts: the settings of the session that change what values its texts stand for (`SessionSettings`)."""
 
+UNSURE_EPOCH: Final = -1
+"""The epoch of what was prepared under settings that are not certain: no later one equals it."""
+
 AHEAD: Final = "postgres.ahead"
 """The look-up kind of reading a large text ahead, and the key of its answer (`Ahead`) in facts."""
 
@@ -117,12 +120,14 @@ class SessionSettings:
 
     Attributes:
         values: by name, as the statement itself is read with them.
-        epoch: their number; another one means that something was changed since.
+        epoch: their number; another one means that something was changed since. 0: nothing was changed yet.
+        is_sure: whether `values` are certain.
         make_unsure: makes what stands for them where something was read under others: no two actions have the same.
     """
 
     values: Mapping[str, Any]
     epoch: int
+    is_sure: bool
     make_unsure: Callable[[], Mapping[str, Any]]
 
 
@@ -198,13 +203,13 @@ def describe_in_session(
         facts=_request_facts(statement, settings, snapshot, judged.described),
         payload=_payload(statement, used),
         canonical=_canonical(statement, settings, snapshot, used),
-        terms=_terms(statement, facts, used),
+        terms=_terms(statement, facts, used, len(judged.described)),
         parse_status="ok" if judged.failure is None else "failed",
         parse_reason=judged.failure,
         harmless_read=judged.failure is None and all(each.is_harmless for each in judged.described),
     )
     settled = facts.get(VALUES)
-    epoch = settled.epoch if isinstance(settled, SessionSettings) else 0
+    epoch = (settled.epoch if settled.is_sure else UNSURE_EPOCH) if isinstance(settled, SessionSettings) else 0
     return action, tuple(_date(change, epoch) for change in _read_changes(statement, judged, snapshot))
 
 
@@ -362,18 +367,19 @@ def _canonical(
     }
 
 
-def _terms(statement: Statement, facts: Mapping[str, object], used: Sequence[Definition]) -> dict[str, Any]:
+def _terms(statement: Statement, facts: Mapping[str, object], used: Sequence[Definition], count: int) -> dict[str, Any]:
     """What an approval covers beside: the same text and parameters are other values in other types, and under other settings.
 
-    A constant is read when its statement is prepared, so the settings of then count for what a name stands for.
+    A constant is read when its statement is prepared, so the settings of then count for what a name stands for. A text of several
+    statements can take back itself, by RESET or the end of a transaction, what was changed before it.
     """
     settings, types = facts.get(VALUES), list_types(used)
     terms: dict[str, Any] = {"types": name_types(statement.types)} if statement.types else {}
     if types:
         terms["named_types"] = dict(types)
     if isinstance(settings, SessionSettings):
-        is_older = any(definition.epoch != settings.epoch for definition in used)
-        terms["settings"] = dict(settings.make_unsure() if is_older else settings.values)
+        is_unsure = any(definition.epoch != settings.epoch for definition in used) or (count > 1 and settings.epoch > 0)
+        terms["settings"] = dict(settings.make_unsure() if is_unsure else settings.values)
     return terms
 
 

@@ -24,6 +24,9 @@ from gateway.protocols.postgres.shapes import UserTypes
 FIRST_NORMAL_OID: Final = 16384
 """Objects below were made by initdb (FirstNormalObjectId): PostgreSQL's own."""
 
+ANYARRAY: Final = 2277
+"""The type of columns that hold arrays of whatever type, as those of the planner's statistics do."""
+
 MAX_VIEW_DEPTH: Final = 64
 """Views over views deeper than this are taken as opaque; hand-written schemas stay below ten."""
 
@@ -265,7 +268,8 @@ class CatalogSnapshot:
         if not self.casts:
             return ()
         reached = self.shapes.within(frozenset(type_oids))
-        return tuple(cast for casts in self.casts.values() for cast in casts if cast.is_unnamed and cast.source_oid in reached)
+        found = (cast for casts in self.casts.values() for cast in casts if cast.is_unnamed)
+        return tuple(cast for cast in found if cast.source_oid in reached or ANYARRAY in reached)
 
     def find_type_oids(self, schema: str | None, name: str) -> tuple[int, ...]:
         """The types of that name that are not PostgreSQL's own."""

@@ -104,7 +104,7 @@ with {_CODE}, h(relation, kind, function) as (
       select tgrelid, 'trigger', tgfoid from pg_catalog.pg_trigger where not tgisinternal and tgenabled <> 'D'
       union select {_PLACES} join code on code.classid = place.classid and code.objid = place.objid)
 select h.relation, h.kind, h.function, p.proname, n.nspname, l.lanname, p.prosecdef::int,
-       case when l.lanname in ('sql', 'plpgsql') and pg_catalog.octet_length(p.prosrc) <= 65536 then p.prosrc end
+       case when l.lanname in ('sql', 'plpgsql') and pg_catalog.octet_length(p.prosrc) <= 65536 and p.proconfig is null then p.prosrc end
 from h join pg_catalog.pg_proc p on p.oid = h.function and p.oid >= 16384
 join pg_catalog.pg_namespace n on n.oid = p.pronamespace join pg_catalog.pg_language l on l.oid = p.prolang""",  # noqa: S608 - constants of this module
         "type_hooks": f"""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
+from typing import Any
 
 from gateway.protocols.postgres.catalog import FIRST_NORMAL_OID, CatalogSnapshot, KeyAction, Relation
 from gateway.protocols.postgres.hooks import COMPILED, Cast, Hook
+from gateway.protocols.postgres.sensitivity import Sensitivity
 
 
 def find_hooks(snapshot: CatalogSnapshot, relation: Relation, access: str, actions: Iterable[KeyAction]) -> list[Hook]:
@@ -34,10 +36,25 @@ def find_written_through(snapshot: CatalogSnapshot, relation: Relation, actions:
             yield each
 
 
-def is_stored(snapshot: CatalogSnapshot, view: Relation) -> bool:
-    """Whether a materialized view keeps values it has from a view, so that another definition of it tells nothing of them."""
-    stored = (relation for relation in snapshot.relations.values() if relation.kind == "m")
-    return any(view in snapshot.behind(relation.oid).relations for relation in stored if relation.oid != view.oid)
+def is_stored(snapshot: CatalogSnapshot, tables: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a materialized view keeps values it has from a view that is defined, so that the new definition tells nothing of them."""
+    named = (snapshot.resolve(table.get("schema"), table["name"]) for table in tables if table["access"] == "define")
+    views = [relation for relation in named if relation is not None]
+    stored = [relation for relation in snapshot.relations.values() if relation.kind == "m"] if views else []
+    return any(view in snapshot.behind(relation.oid).relations for relation in stored for view in views)
+
+
+def find_of_domain(
+    snapshot: CatalogSnapshot, sensitivity: Sensitivity, names: Iterable[tuple[str | None, str]]
+) -> Iterator[tuple[Relation, str]]:
+    """The sensitive columns whose values a change of these domains looks at: an error, or that there is none, tells of them."""
+    domains = {oid for schema, name in names for oid in snapshot.find_type_oids(schema, name)}
+    for relation in snapshot.relations.values() if domains and sensitivity.is_configured else ():
+        for column in relation.columns.values():
+            if sensitivity.holds(relation.oid, column.number) and not domains.isdisjoint(
+                snapshot.shapes.within(frozenset({column.type_oid}))
+            ):
+                yield relation, column.name
 
 
 def find_cast_code(

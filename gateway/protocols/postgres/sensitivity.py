@@ -72,6 +72,22 @@ class Sensitivity:
         """Whether any column of a relation is sensitive."""
         return self.is_configured and any(self.holds(relation.oid, attnum) for attnum in relation.columns)
 
+    def touches(self, relation: Relation) -> bool:
+        """Whether the server meets sensitive values where it reads a relation: in it, or in the conditions of a view."""
+        if self.snapshot is None or not self.is_configured:
+            return self.is_configured
+        snapshot = self.snapshot
+        found: bool = snapshot.remember(("touches", self.names, relation.oid), lambda: self._touches(snapshot, relation))
+        return found
+
+    def _touches(self, snapshot: CatalogSnapshot, relation: Relation) -> bool:
+        if self.holds_any(relation):
+            return True
+        views = (snapshot.views[each.oid] for each in snapshot.behind(relation.oid).relations if each.oid in snapshot.views)
+        used = {source for view in views for source in view.columns}
+        whole = (snapshot.relations[oid] for oid, number in used if not number and oid in snapshot.relations)
+        return any(self.holds(oid, number) for oid, number in used if number) or any(map(self.holds_any, whole))
+
 
 def find_sensitive(snapshot: CatalogSnapshot | None, sensitive: tuple[str, ...]) -> Sensitivity:
     """Resolve configured "schema.table.column" names. Raises ConfigError for a name of another shape."""

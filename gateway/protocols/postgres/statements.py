@@ -12,11 +12,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.protocols.postgres.assigned import Assigned
+from gateway.protocols.postgres.bodies import judge_hook
 from gateway.protocols.postgres.catalog import SYSTEM_SCHEMAS, CatalogSnapshot, Function, KeyAction, Relation
 from gateway.protocols.postgres.copying import describe_copy
 from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, UNJUDGED, YIELDS_ANY
-from gateway.protocols.postgres.hooks import COMPILED, Hook, read_body
-from gateway.protocols.postgres.implied import describe_cast, find_cast_code, find_hooks, find_written_through, is_stored
+from gateway.protocols.postgres.hooks import COMPILED, Hook
+from gateway.protocols.postgres.implied import (
+    describe_cast,
+    find_cast_code,
+    find_hooks,
+    find_of_domain,
+    find_written_through,
+    is_stored,
+)
 from gateway.protocols.postgres.own import OwnTables
 from gateway.protocols.postgres.rows import MARKS, StarRows
 from gateway.protocols.postgres.sensitivity import Sensitivity
@@ -40,6 +48,9 @@ POSITION: Final = "\0"
 ALWAYS_FIRST: Final = frozenset({("gen_random_uuid", 0)})
 """Calls that always mean PostgreSQL's own function, because it has the same arguments and its schema is searched first; an extension
 has another of that name from before."""
+
+ROW_VARIABLES: Final = frozenset({"new", "old"})
+"""What a trigger calls the row it runs for."""
 
 REWRITTEN: Final = frozenset({"default", "constraint", "index", "partition", "view"})
 """Kinds of hooks that run where a definition reads or rewrites the rows there are."""
@@ -76,6 +87,8 @@ def describe_statement(
     columns = reader.read_columns()
     functions = reader.read_functions()
     effects = frozenset(analyzed["effects"]) | reader.effects
+    if reader.has_touched:
+        tables[0]["sensitive"] = True  # what runs unseen meets sensitive values, and its errors come with this statement
     facts: dict[str, Any] = {
         "verb": analyzed["verb"],
         "effects": sorted(effects),
@@ -94,7 +107,7 @@ def describe_statement(
     outputs = reader.read_outputs()
     if outputs is not None:
         facts["outputs"] = outputs
-    if analyzed["verb"] == "create_view" and snapshot is not None and any(is_stored(snapshot, each) for each in reader.defined):
+    if analyzed["verb"] == "create_view" and snapshot is not None and is_stored(snapshot, tables):
         # What was stored of it keeps its values, and looks as if they came from what it is now.
         facts["flags"] = sorted({*analyzed["flags"], "reshapes"})
     if reader.operators:
@@ -102,20 +115,6 @@ def describe_statement(
     if reader.casts:
         facts["casts"] = reader.casts
     return Described(facts, effects, effects == {"read"} and reader.is_harmless)
-
-
-def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity) -> tuple[bool, bool, bool]:
-    """Whether a hook's body is opaque, reads a sensitive column, and changes anything."""
-    body = read_body(hook)
-    opaque, reads_sensitive, effects = body.is_opaque, False, set[str]()
-    for analyzed in body.statements:
-        reader = _Reader(analyzed, snapshot, sensitivity)
-        reader.read_tables_only()
-        opaque |= any(not fact["harmless"] for fact in reader.read_functions())
-        opaque |= reader.has_unresolved or bool(reader.operators or reader.casts)
-        reads_sensitive |= reader.reads_sensitive()
-        effects |= set(analyzed["effects"])
-    return opaque, reads_sensitive, bool(effects - {"read", "execute", "define"})
 
 
 class _Reader:
@@ -135,7 +134,7 @@ class _Reader:
         self.effects: set[str] = set()
         self.is_harmless = snapshot is not None and not analyzed["is_explain_analyze"]
         self.relations: list[Relation] = []
-        self.defined: list[Relation] = []
+        self.has_touched = False
         self.has_unresolved = snapshot is None and bool(analyzed["tables"])
         self.has_own = False
         self.calls: list[tuple[str | None, str, int]] = [
@@ -157,8 +156,7 @@ class _Reader:
             fact: dict[str, Any] = {"name": table["name"], "access": table["access"]}
             if relation is not None:
                 self.relations.append(relation)
-                self.defined += [relation] if table["access"] == "define" else []
-                fact |= {"schema": relation.schema, "sensitive": self.sensitivity.holds_any(relation), "kind": relation.kind}
+                fact |= {"schema": relation.schema, "sensitive": self.sensitivity.touches(relation), "kind": relation.kind}
                 if table["access"] in {"read", "write"}:
                     self._read_relation(relation)
                 if hooks := self._find_hooks(relation, table["access"]):
@@ -191,7 +189,8 @@ class _Reader:
             case "create_table" if access in {"read", "write"}:
                 return self._read_hooks(relation, "write")  # LIKE copies what runs with a table
             case "alter_table" if access == "define":
-                return [hook for hook in self._read_hooks(relation, "write") if hook["kind"] in REWRITTEN]
+                hooks, self.has_touched = self._read_hooks(relation, "write"), False  # its triggers do not fire
+                return [hook for hook in hooks if hook["kind"] in REWRITTEN]
         return self._read_hooks(relation, access) if access in {"read", "write"} else []
 
     def _is_own(self, schema: str | None, name: str) -> bool:
@@ -228,7 +227,9 @@ class _Reader:
         return any(is_sensitive for column in known for *_, is_sensitive in self._find_column(column))
 
     def _is_known(self, column: Mapping[str, Any]) -> bool:
-        return self._resolve(column.get("schema"), column["table"]) is not None
+        relation = self._resolve(column.get("schema"), column["table"])
+        # `new.name` in a trigger looks like a field of a column.
+        return relation is not None and (column["name"] not in ROW_VARIABLES or relation.find(column["name"]) is not None)
 
     def read_tables_only(self) -> None:
         """The relations a hook's body names, without what runs with them in turn."""
@@ -261,10 +262,11 @@ class _Reader:
         snapshot, sensitivity = self.snapshot, self.sensitivity
         if snapshot is None:  # there are no hooks without a snapshot
             return {}
-        judged: tuple[bool, bool, bool] = snapshot.remember(
-            ("hook", hook, sensitivity.names), lambda: judge_hook(hook, snapshot, sensitivity)
+        judged: tuple[bool, bool, bool, bool] = snapshot.remember(
+            ("hook", hook, sensitivity.names), lambda: judge_hook(hook, snapshot, sensitivity, _Reader)
         )
-        opaque, reads_sensitive, changes = judged
+        opaque, reads_sensitive, changes, touches = judged
+        self.has_touched |= touches
         place = {"schema": hook.schema} if hook.schema else {}
         return {
             "kind": hook.kind,
@@ -306,6 +308,10 @@ class _Reader:
                     # Each of them could be written to under the name the view gives it.
                     for each in relation.columns.values():
                         facts[(schema, table, each.name, column["use"])] = self.sensitivity.holds(relation.oid, each.number)
+        if self.snapshot is not None and self.analyzed["verb"] == "alter_domain":
+            names = [(each.get("schema"), each["name"]) for each in self.analyzed["types"]]
+            for relation, name in find_of_domain(self.snapshot, self.sensitivity, names):
+                facts[(relation.schema, relation.name, name, "predicate")] = True
         if "compares_assigned" in self.analyzed["flags"]:
             for fact in self.assigned.describe(()):
                 facts[(fact.get("schema"), fact.get("table"), fact["name"], "predicate")] = fact["sensitive"]

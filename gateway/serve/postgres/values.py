@@ -56,7 +56,7 @@ class SessionValues:
         epoch: raised whenever a setting may have become another: when a change is sent, and again when its answer is known.
     """
 
-    __slots__ = ("_is_uncertain", "_note_epoch", "_reported", "_sent", "_set", "_started", "encodings", "epoch")
+    __slots__ = ("_is_uncertain", "_note_epoch", "_reported", "_restored", "_sent", "_set", "_started", "encodings", "epoch")
 
     def __init__(self) -> None:
         self.encodings = UTF8_NAMES
@@ -64,6 +64,7 @@ class SessionValues:
         self._reported: dict[str, str] = {}
         self._started: dict[str, str] = {}
         self._set: dict[str, tuple[str, ...]] = {}
+        self._restored: frozenset[str] = frozenset()
         self._sent: dict[int, _Sent] = {}
         self._is_uncertain = False
         self._note_epoch: Callable[[int], None] = _ignore
@@ -116,11 +117,13 @@ class SessionValues:
             return
         if sent.is_certain and sent.verb in {"reset", "discard"} and "all" in sent.names:
             # Whatever else is under way was sent later, and counts when it is over.
-            self._set, self._is_uncertain = {}, False
+            self._set, self._restored, self._is_uncertain = {}, frozenset(), False
         elif sent.is_certain and sent.verb in {"set", "reset"} and "all" not in sent.names:
-            # All of them in their order: one sets back what another has set.
+            # All of them in their order, from what the session began with: one sets back what another has set.
+            if sent.verb == "reset" or "default" in sent.text.lower():
+                self._restored |= sent.names & self._started.keys()
             for name in sent.names - REPORTED.keys():
-                self._set[name] = (*self._set.get(name, ()), sent.text)
+                self._set[name] = (*self._set.get(name, self._tell_start(name)), sent.text)
                 self._is_uncertain |= len(self._set[name]) > MAX_TEXTS
         elif not sent.names <= REPORTED.keys():
             self._is_uncertain = True
@@ -128,7 +131,11 @@ class SessionValues:
     def describe(self, *, is_settled: bool) -> SessionSettings:
         """The settings a statement runs under; `is_settled` where all that was sent before it has been answered."""
         is_unsure = self._is_uncertain or bool(self._sent) or (self.epoch > 0 and not is_settled)
-        return SessionSettings(self._make_unsure() if is_unsure else self._list_values(), self.epoch, self._make_unsure)
+        values = self._make_unsure() if is_unsure else self._list_values()
+        return SessionSettings(values, self.epoch, not is_unsure, self._make_unsure)
+
+    def _tell_start(self, name: str) -> tuple[str, ...]:
+        return (f"set {name} to {quote(self._started[name])}",) if name in self._started else ()
 
     def _list_values(self) -> dict[str, Any]:
         values: dict[str, Any] = {REPORTED[name]: value for name, value in self._reported.items()}
@@ -139,10 +146,15 @@ class SessionValues:
         return {**self._list_values(), "others": f"changed in a way that is not followed ({secrets.token_hex(8)})"}
 
     def list_settings(self) -> tuple[tuple[str, ...], bool]:
-        """Statements that give another session the same settings, and whether that is all there is to it."""
+        """Statements that give another session the same settings, and whether that is all there is to it.
+
+        Another session would go back to other values than this one began with.
+        """
         named = {**self._reported, **self._started}
         texts = [f"set {name} to {quote(value)}" for name, value in sorted(named.items())]
-        return (*texts, *(text for texts in self._set.values() for text in texts)), not (self._is_uncertain or self._sent)
+        return (*texts, *(text for texts in self._set.values() for text in texts)), not (
+            self._is_uncertain or self._sent or self._restored
+        )
 
 
 def quote(value: str) -> str:

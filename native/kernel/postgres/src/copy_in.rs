@@ -8,12 +8,44 @@ use crate::session::Session;
 use crate::state::Expect;
 use crate::Violation;
 
+const NOT_UTF8: &str = "COPY data that is not UTF-8 was sent as SQL_ASCII";
+
+/// Text that arrives in pieces, checked to be UTF-8.
+#[derive(Default)]
+pub(crate) struct Utf8 {
+    /// The begin of a character whose rest has not arrived.
+    begun: Vec<u8>,
+}
+
+impl Utf8 {
+    /// Whether all of it is UTF-8 so far.
+    fn takes(&mut self, piece: &[u8]) -> bool {
+        let mut whole = std::mem::take(&mut self.begun);
+        let text = if whole.is_empty() {
+            piece
+        } else {
+            whole.extend_from_slice(piece);
+            &whole
+        };
+        match std::str::from_utf8(text) {
+            Ok(_) => true,
+            Err(error) if error.error_len().is_none() => {
+                self.begun = text[error.valid_up_to()..].to_vec();
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
+
 /// COPY FROM STDIN in progress.
 pub(crate) struct CopyIn {
     pub action: Option<u64>,
     pub is_text: bool,
     pub bytes: u64,
     pub rows: u64,
+    /// Where the client's encoding is SQL_ASCII: the server does not look at such data, and would store what no other client can read.
+    pub check: Option<Utf8>,
 }
 
 impl Session {
@@ -55,6 +87,7 @@ impl Session {
             is_text: format == 0,
             bytes: 0,
             rows: 0,
+            check: (self.is_client_ascii && format == 0).then(Utf8::default),
         });
         self.tell(ServerEvent::CopyIn {
             action,
@@ -77,6 +110,9 @@ impl Session {
         match kind {
             b'd' => {
                 copy.bytes += body.len() as u64;
+                if copy.check.as_mut().is_some_and(|check| !check.takes(body)) {
+                    return Err(Violation::unexpected(NOT_UTF8));
+                }
                 if copy.is_text {
                     copy.rows += body.iter().filter(|byte| **byte == b'\n').count() as u64;
                 }
@@ -86,6 +122,13 @@ impl Session {
             b'c' | b'f' => {
                 if kind == b'c' {
                     decode::empty(body, "CopyDone")?;
+                    if copy
+                        .check
+                        .as_ref()
+                        .is_some_and(|check| !check.begun.is_empty())
+                    {
+                        return Err(Violation::unexpected(NOT_UTF8));
+                    }
                 } else {
                     decode::only_string(body, "CopyFail")?;
                 }

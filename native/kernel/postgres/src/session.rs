@@ -111,6 +111,8 @@ pub struct Session {
     pub(crate) process: Option<(i32, i32)>,
     /// The server keeps text in UTF-8, so that the client encoding SQL_ASCII means the same bytes.
     pub(crate) is_ascii_utf8: bool,
+    /// The client has set its encoding to SQL_ASCII.
+    pub(crate) is_client_ascii: bool,
     /// Which settings texts are read with, as a number of the host's.
     pub(crate) epoch: u64,
     /// SQL has ended names since the last time all of them were known.
@@ -173,6 +175,7 @@ impl Session {
             copy_in: None,
             process: None,
             is_ascii_utf8: false,
+            is_client_ascii: false,
             epoch: 0,
             has_deallocated: false,
             reports_ready: true,

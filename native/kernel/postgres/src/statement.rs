@@ -44,6 +44,9 @@ impl Plan {
     }
 }
 
+/// The epoch of a statement prepared under settings that are not certain: no later one equals it.
+pub(crate) const UNSURE_EPOCH: u64 = u64::MAX;
+
 /// A statement made by Parse.
 pub(crate) struct Statement {
     pub name: String,

@@ -6,7 +6,7 @@ use crate::event::{ActionStatus, ServerEvent};
 use crate::pending::{Ends, Entry, Subject};
 use crate::session::{ResolveError, Session};
 use crate::state::Expect;
-use crate::statement::{may_give_names, Portal, Statement};
+use crate::statement::{may_give_names, Portal, Statement, UNSURE_EPOCH};
 
 /// Fails to parse in every PostgreSQL; see `abort_pipeline`.
 const ABORT_NAME: &str = "sealgate_refused";
@@ -150,7 +150,11 @@ impl Session {
                 param_oids,
             } => {
                 self.to_server.extend_from_slice(message);
-                let statement = Arc::new(Statement::new(name, sql, action, self.epoch, param_oids));
+                // What was run before it in its pipeline may have changed a setting that Sync, or a savepoint, takes back unseen.
+                let is_certain = self.epoch == 0 || self.segment_executes == 0;
+                let epoch = if is_certain { self.epoch } else { UNSURE_EPOCH };
+                let statement = Statement::new(name, sql, action, epoch, param_oids);
+                let statement = Arc::new(statement);
                 self.statements
                     .send(&statement.name, Arc::clone(&statement), self.segment, false);
                 self.push_extended(Expect::Parse, Subject::Statement(statement), Some(action));

@@ -78,7 +78,8 @@ impl Walker {
             }
             if conflict.action == pb::OnConflictAction::OnconflictUpdate as i32 {
                 self.flag("on_conflict_update");
-                if conflict.where_clause.is_none() && self.reads_all(query, target.as_ref()) {
+                let is_filtered = conflict.where_clause.as_deref().is_some_and(selects);
+                if !is_filtered && self.reads_all(query, target.as_ref()) {
                     self.flag("unfiltered_write"); // every row of it conflicts with itself
                 }
             }

@@ -6,8 +6,8 @@
 use pg_query::NodeEnum as N;
 use serde_json::Value;
 
-use super::Walker;
-use crate::facts::Usage;
+use super::{names, Walker};
+use crate::facts::{Access, Usage};
 use crate::parse::locked;
 
 /// Longest body that is read; longer ones count as opaque.
@@ -62,25 +62,60 @@ impl Walker {
         let Some(tree) = found else {
             return self.flag("opaque_body");
         };
-        let mut queries = Vec::new();
-        if !gather(&tree, &mut queries) {
+        let mut parts = Parts::default();
+        parts.gather(&tree);
+        if parts.is_dynamic {
             self.flag("opaque_body");
         }
-        for query in queries {
+        for query in parts.queries {
             self.plpgsql_query(&query);
+        }
+        for name in parts.types {
+            self.variable_type(&name);
+        }
+        let declarations = Declarations::read(source);
+        for name in parts.records {
+            match declarations.type_of(&name) {
+                Some(kind) if kind == "record" => {}
+                Some(kind) => self.variable_type(&kind),
+                None => self.flag("opaque_body"),
+            }
+        }
+    }
+
+    /// The type of a variable, whose checks run whenever it is given a value.
+    fn variable_type(&mut self, written: &str) {
+        let written = written.trim().to_lowercase();
+        let (name, of) = match written.split_once('%') {
+            Some((name, of)) => (name.trim(), Some(of)),
+            None => (written.trim_end_matches("[]").trim(), None),
+        };
+        let parts: Vec<String> = name
+            .split('.')
+            .map(|part| part.trim_matches('"').to_owned())
+            .collect();
+        match (of, parts.as_slice()) {
+            // Of another variable, which is declared itself.
+            (Some("type"), [_]) => {}
+            (Some("type"), [table @ .., _]) => self.table_name(table, Access::Read),
+            (Some(_), table) => self.table_name(table, Access::Read),
+            (None, parts) => {
+                if let Some(name) = names::qualified(parts) {
+                    self.statement.types.insert(name);
+                }
+            }
         }
     }
 
     /// A statement as it stands, or an expression or assignment, which PL/pgSQL turns into SELECT.
     fn plpgsql_query(&mut self, query: &str) {
-        let assigned = query.split_once(":=").map_or(query, |(_, value)| value);
-        let found = [
-            query.to_owned(),
-            format!("select {query}"),
-            format!("select {assigned}"),
-        ]
-        .iter()
-        .find_map(|text| locked(|| pg_query::parse(text, 0)).ok());
+        let parse = |text: &str| locked(|| pg_query::parse(text, 0)).ok();
+        let found = parse(query).or_else(|| parse(&format!("select {query}")));
+        let found = found.or_else(|| match query.split_once(":=") {
+            // An element or field that is computed is an expression, too.
+            Some((target, value)) if !target.contains('[') => parse(&format!("select {value}")),
+            _ => None,
+        });
         let Some(tree) = found else {
             return self.flag("opaque_body");
         };
@@ -99,25 +134,100 @@ impl Walker {
     }
 }
 
-/// Collects the queries of a PL/pgSQL tree; false where one is made when it runs.
-fn gather(tree: &Value, queries: &mut Vec<String>) -> bool {
-    let mut plain = true;
-    match tree {
-        Value::Array(items) => {
-            for item in items {
-                plain &= gather(item, queries);
-            }
-        }
-        Value::Object(members) => {
-            for (name, value) in members {
-                match value {
-                    Value::String(query) if name == "query" => queries.push(query.clone()),
-                    _ => plain &= gather(value, queries),
+/// What a PL/pgSQL tree holds that is SQL, or tells of it.
+#[derive(Default)]
+struct Parts {
+    queries: Vec<String>,
+    /// Names of the types of variables, as they are written or as PostgreSQL calls its own.
+    types: Vec<String>,
+    /// Variables whose type and default the tree leaves out: rows, records, and types it does not know.
+    records: Vec<String>,
+    /// A query is made when it runs.
+    is_dynamic: bool,
+}
+
+impl Parts {
+    fn gather(&mut self, tree: &Value) {
+        match tree {
+            Value::Array(items) => items.iter().for_each(|item| self.gather(item)),
+            Value::Object(members) => {
+                for (name, value) in members {
+                    self.is_dynamic |= DYNAMIC.contains(&name.as_str());
+                    match (name.as_str(), value) {
+                        ("query", Value::String(query)) => self.queries.push(query.clone()),
+                        ("typname", Value::String(name)) => self.types.push(name.clone()),
+                        ("PLpgSQL_rec", Value::Object(record)) => {
+                            let name = record.get("refname").and_then(Value::as_str);
+                            let name = name.unwrap_or_default();
+                            if !["new", "old"].contains(&name) {
+                                self.records.push(name.to_owned());
+                            }
+                        }
+                        _ => self.gather(value),
+                    }
                 }
-                plain &= !DYNAMIC.contains(&name.as_str());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The declarations of a body, as they are written.
+struct Declarations(Vec<String>);
+
+impl Declarations {
+    fn read(source: &str) -> Declarations {
+        let plain = without_comments(source).to_lowercase();
+        let words: Vec<&str> = plain
+            .split_inclusive([' ', '\n', '\t', '\r', ';'])
+            .collect();
+        let (mut found, mut is_declaring, mut section) = (Vec::new(), false, String::new());
+        for word in words {
+            match word.trim_end_matches([' ', '\n', '\t', '\r']) {
+                "declare" => (is_declaring, section) = (true, String::new()),
+                "begin" if is_declaring => {
+                    is_declaring = false;
+                    found.extend(section.split(';').map(|part| part.trim().to_owned()));
+                }
+                _ => section.push_str(word),
             }
         }
-        _ => {}
+        Declarations(found)
     }
+
+    /// The type a variable is declared with; none where that is not certain, or something is computed for it at once.
+    fn type_of(&self, name: &str) -> Option<String> {
+        let mut found = self.0.iter().filter_map(|declaration| {
+            let rest = declaration.trim_start_matches('"').strip_prefix(name)?;
+            let rest = rest.trim_start_matches('"');
+            rest.starts_with([' ', '\n', '\t', '\r'])
+                .then(|| rest.trim())
+        });
+        let (first, other) = (found.next()?, found.next());
+        let is_plain = |byte: char| byte.is_alphanumeric() || "_.%\"[]$ ".contains(byte);
+        let words: Vec<&str> = first.split_whitespace().collect();
+        let is_certain = other.is_none() && words.len() == 1 && first.chars().all(is_plain);
+        is_certain.then(|| first.to_owned())
+    }
+}
+
+/// A body without its comments (4.1.5). What a string holds is not told apart: the worst is that a declaration is not found.
+fn without_comments(source: &str) -> String {
+    let (mut plain, mut rest) = (String::with_capacity(source.len()), source);
+    while let Some(at) = [rest.find("--"), rest.find("/*")]
+        .into_iter()
+        .flatten()
+        .min()
+    {
+        plain.push_str(&rest[..at]);
+        plain.push(' ');
+        let end = if rest[at..].starts_with("--") {
+            rest[at..].find('\n')
+        } else {
+            rest[at..].find("*/").map(|end| end + 2)
+        };
+        rest = end.map_or("", |end| &rest[at + end..]);
+    }
+    plain.push_str(rest);
     plain
 }

@@ -413,6 +413,11 @@ impl Walker {
             }
             N::AlterDomainStmt(s) => {
                 self.does("alter_domain", &[E::Define]);
+                let parts = super::names::strings(&s.type_name);
+                match super::names::qualified(&parts) {
+                    Some(name) => drop(self.statement.types.insert(name)),
+                    None => self.unknown(),
+                }
                 if s.subtype == "X" {
                     self.flag("drops_part");
                 }

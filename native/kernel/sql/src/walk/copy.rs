@@ -154,6 +154,16 @@ impl Walker {
                     if !utf8 {
                         self.flag("copy_encoding");
                     }
+                    let letters = |name: &str| {
+                        let known = name.chars().filter(char::is_ascii_alphanumeric);
+                        known.collect::<String>().to_lowercase()
+                    };
+                    if value
+                        .as_deref()
+                        .is_some_and(|name| letters(name) == "sqlascii")
+                    {
+                        self.unknown(); // the server takes the data for text of its own and looks at none of it
+                    }
                     details.encoding = value;
                 }
                 _ => {}
