@@ -56,20 +56,20 @@ def judge_hook(
     return opaque, reads_sensitive, bool(effects - {"read", "execute", "define"}), touches
 
 
-def _touches_sensitive(
-    snapshot: CatalogSnapshot, sensitivity: Sensitivity, hook: Hook, seen: frozenset[Hook] = frozenset()
-) -> bool:
+def _touches_sensitive(snapshot: CatalogSnapshot, sensitivity: Sensitivity, hook: Hook) -> bool:
     """Whether a hook, or what runs with its statements in turn, meets sensitive values, which an error or notice of it can quote."""
-    body = read_body(hook)
-    if hook in seen or body.is_opaque:
-        return body.is_opaque
-    named = (snapshot.resolve(table.get("schema"), table["name"]) for each in body.statements for table in each["tables"])
-    for relation in {each.oid: each for each in named if each is not None}.values():
-        actions = snapshot.changed_by_keys(relation.oid)
-        reached = (*snapshot.behind(relation.oid).relations, *find_written_through(snapshot, relation, actions))
-        if any(sensitivity.touches(each) for each in reached):
+    pending, seen = [hook], {hook}
+    while pending:
+        body = read_body(pending.pop())
+        if body.is_opaque:
             return True
-        below = find_hooks(snapshot, relation, "write", actions)
-        if any(_touches_sensitive(snapshot, sensitivity, other, seen | {hook}) for other in below):
-            return True
+        named = (snapshot.resolve(table.get("schema"), table["name"]) for each in body.statements for table in each["tables"])
+        for relation in {each.oid: each for each in named if each is not None}.values():
+            actions = snapshot.changed_by_keys(relation.oid)
+            reached = (*snapshot.behind(relation.oid).relations, *find_written_through(snapshot, relation, actions))
+            if any(sensitivity.touches(each) for each in reached):
+                return True
+            below = set(find_hooks(snapshot, relation, "write", actions)) - seen
+            pending += below
+            seen |= below
     return False
