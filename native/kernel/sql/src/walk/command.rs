@@ -25,7 +25,14 @@ impl Walker {
             }
             N::CreateSchemaStmt(s) => {
                 self.does("create_schema", &[E::Define]);
-                if s.authrole.is_some() {
+                let is_own = |role: &pb::RoleSpec| {
+                    matches!(
+                        pb::RoleSpecType::try_from(role.roletype),
+                        Ok(pb::RoleSpecType::RolespecCurrentUser
+                            | pb::RoleSpecType::RolespecCurrentRole)
+                    )
+                };
+                if s.authrole.as_ref().is_some_and(|role| !is_own(role)) {
                     self.effect(E::Privilege); // it belongs to somebody else from the beginning
                 }
                 if !s.schema_elts.is_empty() {
