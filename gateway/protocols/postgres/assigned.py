@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from sealgate_native.sql import Statement as Analyzed
 
 
+def is_alone(analyzed: Analyzed) -> bool:
+    """Whether the verb says all that a statement writes."""
+    return "nested" not in analyzed and "cte_write" not in analyzed["flags"]
+
+
+def adds_only(analyzed: Analyzed) -> bool:
+    """Whether rows come and none that is there changes."""
+    return analyzed["verb"] in {"insert", "copy"} and is_alone(analyzed) and "on_conflict_update" not in analyzed["flags"]
+
+
 class Assigned:
     """The columns one statement writes to.
 

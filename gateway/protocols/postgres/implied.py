@@ -20,12 +20,16 @@ def find_hooks(snapshot: CatalogSnapshot, relation: Relation, access: str, actio
     return list(dict.fromkeys(hook for hook in hooks if access == "write" or hook.kind == "policy"))
 
 
-def find_written_through(snapshot: CatalogSnapshot, relation: Relation, actions: Iterable[KeyAction]) -> Iterator[Relation]:
+def find_written_through(
+    snapshot: CatalogSnapshot, relation: Relation, actions: Iterable[KeyAction], *, adds_only: bool = False
+) -> Iterator[Relation]:
     """The tables whose rows a write to a view, a partition or a parent changes as well, and those that foreign keys change.
 
     A partitioned table stands for its partitions: no policy wants hundreds of them. What a materialized view is made of stays as it is.
+    With `adds_only` rows are added, which go into a parent itself and not into its children.
     """
-    through = snapshot.behind(relation.oid).relations if relation.kind in {"v", "r", "f"} else ()
+    kinds = {"v"} if adds_only else {"v", "r", "f"}
+    through = snapshot.behind(relation.oid).relations if relation.kind in kinds else ()
     if relation.kind != "v":
         through = (*snapshot.above(relation.oid), *through)
     by_keys = (snapshot.relations.get(action.relation) for action in actions)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.protocols.postgres.assigned import Assigned
+from gateway.protocols.postgres.assigned import Assigned, adds_only, is_alone
 from gateway.protocols.postgres.bodies import judge_hook
 from gateway.protocols.postgres.catalog import SYSTEM_SCHEMAS, CatalogSnapshot, Function, KeyAction, Relation
 from gateway.protocols.postgres.copying import describe_copy
@@ -201,16 +201,15 @@ class _Reader:
         """The tables whose rows a write to a relation changes as well."""
         if self.snapshot is None:
             return
-        for each in find_written_through(self.snapshot, relation, self._key_actions(relation)):
+        actions = self._key_actions(relation)
+        for each in find_written_through(self.snapshot, relation, actions, adds_only=adds_only(self.analyzed)):
             yield {"name": each.name, "access": "write", "schema": each.schema, "sensitive": self.sensitivity.holds_any(each)}
 
     def _key_actions(self, relation: Relation) -> tuple[KeyAction, ...]:
         """What foreign keys do with the statement; new rows alone move nothing."""
-        verb, is_single = self.analyzed["verb"], "nested" not in self.analyzed and "cte_write" not in self.analyzed["flags"]
-        if self.snapshot is None or (
-            verb in {"insert", "copy"} and is_single and "on_conflict_update" not in self.analyzed["flags"]
-        ):
+        if self.snapshot is None or adds_only(self.analyzed):
             return ()
+        verb, is_single = self.analyzed["verb"], is_alone(self.analyzed)
         if verb == "update" and is_single and relation.kind != "v":
             updates = frozenset(column["name"] for column in self.analyzed["assigned"])
             return self.snapshot.changed_by_keys(relation.oid, deletes=False, updates=None if "*" in updates else updates)

@@ -231,6 +231,8 @@ def test_a_write_reaches_the_rows_of_others(snapshot: CatalogSnapshot, name: str
     relation = snapshot.resolve("public", name)
     assert relation is not None
     assert {each.name for each in find_written_through(snapshot, relation, ())} == reached
+    added = {each.name for each in find_written_through(snapshot, relation, (), adds_only=True)}
+    assert added == reached - {"derived"}
 
 
 def test_missing_sensitive_columns_are_named(snapshot: CatalogSnapshot) -> None:
