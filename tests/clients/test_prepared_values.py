@@ -6,15 +6,17 @@ Where two actions have one ticket, the approval of either covers both.
 import re
 
 import pytest
-from sealgate_native.postgres import encode_query
+from sealgate_native.postgres import encode_message, encode_query
 
 from gateway.approval.store import ApprovalStore
 from gateway.testing.wire import SYNC, Client, bind, error_of, execute, kinds, parse
 
+FLUSH = encode_message("H", b"")
 INTEGER, DOUBLE, UNKNOWN, DATE, NUMERIC = 23, 701, 705, 1082, 1700
 
 MDY, DMY = "set datestyle = 'ISO, MDY'", "set datestyle = 'ISO, DMY'"
 MONTH = "update accounts set balance = balance + extract(month from date '01/02/2026')::int where id = 1"
+WHICH = "select extract(month from date '01/02/2026')::int"
 MONTH_OF = "update accounts set balance = balance + extract(month from $1::date)::int where id = 1"
 ESCAPE = "set bytea_output = 'escape'"
 LENGTH = r"update accounts set balance = balance + length(cast('\x41'::bytea as text)) where id = 1"
@@ -36,12 +38,13 @@ def plaintext(make_gateway, tmp_path_factory):
 
 @pytest.fixture
 def log_in(plaintext, mint):
-    """A session that has sent these texts, each as a query, and batches that end with a Sync."""
+    """A session that began with these settings and has sent these texts, each as a query, and batches that end with a Sync."""
     opened = []
 
-    def make(*before):
-        client = Client(plaintext.port, mint())
+    def make(*before, **started):
+        client = Client(plaintext.port)
         opened.append(client)
+        client.login(mint(), **started)
         client.converse(*(encode_query(part) if isinstance(part, str) else part for part in before))
         return client
 
@@ -123,6 +126,66 @@ def test_so_are_those_of_a_bind_that_nothing_was_run_by(log_in):
     prepare = parse(LENGTH, "s") + SYNC
     other = ask(log_in(prepare, ESCAPE, bind("s") + SYNC, "reset all"), bind("s") + execute() + SYNC)
     assert other not in {ask(log_in(prepare), bind("s") + execute() + SYNC), ask(log_in(), LENGTH)}
+
+
+BEHIND = {
+    "SET LOCAL": ([], "set local datestyle = 'ISO, DMY'", b""),
+    "ROLLBACK TO": (["begin", "savepoint a", DMY, "savepoint b", MDY], "rollback to b", run("rollback to a")),
+}
+
+
+@pytest.mark.parametrize("is_flushed", [True, False], ids=["answered", "at once"])
+@pytest.mark.parametrize("case", BEHIND)
+def test_what_is_prepared_behind_a_setting_that_its_pipeline_takes_back_is_no_other_sessions(log_in, case, is_flushed):
+    """The server reports neither change: when it is ready again, DateStyle is what it was."""
+    before, changing, restoring = BEHIND[case]
+    action = bind("k") + execute() + SYNC
+
+    def ask_behind():
+        client = log_in(*before)
+        if is_flushed:
+            client.raw.sendall(run(changing) + FLUSH)
+            assert [client.next()[0], client.next()[0]] == ["1", "2"]
+            while (answer := client.next()) is not None and answer[0] != "C":
+                assert answer[0] == "N"  # that SET LOCAL is for transactions
+        prepare = parse(MONTH, "k") + parse(WHICH, "month") + restoring + SYNC
+        assert "E" not in kinds(client.converse((b"" if is_flushed else run(changing)) + prepare))
+        assert any(b"ISO, MDY" in body for _, body in client.query("show datestyle"))
+        assert [body[-1:] for kind, body in client.converse(bind("month") + execute() + SYNC) if kind == "D"] == [b"2"]
+        return ask(client, action)
+
+    never_changed = {ask(log_in(), MONTH), ask(log_in(parse(MONTH, "k") + SYNC), action)}
+    first, second = ask_behind(), ask_behind()
+    assert never_changed.isdisjoint({first, second})
+    assert first != second
+
+
+@pytest.mark.parametrize("restoring", ["reset bytea_output", "set bytea_output to default"])
+def test_a_setting_goes_back_to_what_its_session_began_with(log_in, restoring):
+    escape = ask(log_in(restoring, bytea_output="escape"), LENGTH)
+    assert ask(log_in(restoring, bytea_output="escape"), LENGTH) == escape
+    assert escape not in {ask(log_in(restoring), LENGTH), ask(log_in(), LENGTH)}
+
+
+STARTED_DMY = {"datestyle": "ISO, DMY"}
+TAKING_BACK = {
+    "RESET": ("reset datestyle", STARTED_DMY, [], [MDY]),
+    "SET TO DEFAULT": ("set datestyle to default", STARTED_DMY, [], [MDY]),
+    "ROLLBACK": ("rollback", {}, [], [DMY, "begin", MDY]),
+    "COMMIT": ("commit", {}, [], [DMY, "begin", "set local datestyle = 'ISO, MDY'"]),
+    "ROLLBACK TO": ("rollback to a", {}, ["begin", "savepoint a"], [DMY, "begin", "savepoint a", MDY]),
+}
+
+
+@pytest.mark.parametrize("case", TAKING_BACK)
+def test_a_text_that_takes_a_setting_back_itself_runs_under_another_one(log_in, case):
+    restoring, started, plainly, before = TAKING_BACK[case]
+    text = f"{restoring}; {MONTH}"
+    plain = ask(log_in(*plainly), text)
+    assert ask(log_in(*plainly), text) == plain
+    client = log_in(*before, **started)
+    assert any(b"ISO, MDY" in body for _, body in client.query("show datestyle"))
+    assert ask(client, text) != plain
 
 
 FAILS = bind(values=[b"a parameter too many"]) + execute() + SYNC

@@ -82,6 +82,18 @@ def test_what_it_would_change_is_told_by_the_settings_of_the_session(ask, connec
     assert "One-Time Filter: false" not in preview["plan"]
 
 
+def test_where_a_setting_went_back_to_another_start_nothing_is_counted(ask, connect):
+    """`reset` in the session that counts would go back to what that one began with."""
+    connection = connect(options="-c bytea_output=escape")
+    statement = r"update accounts set balance = balance + 1 where cast('\x41'::bytea as text) <> 'A' and id > 0"
+    assert ask(statement, connection=connection).document["preview"]["rows"] == 0
+    connection.execute("reset bytea_output")
+    assert connection.execute("show bytea_output").fetchone() == ("escape",)
+    preview = ask(statement, connection=connection).document["preview"]
+    assert set(preview) == {"notes"}
+    assert preview["notes"][-1].startswith("no preview: the settings")
+
+
 def test_values_a_detector_knows_are_masked_in_the_plan(ask):
     preview = ask("update accounts set owner = 'x' where owner = '4111111111111111'").document["preview"]
     assert "4111111111111111" not in json.dumps(preview)

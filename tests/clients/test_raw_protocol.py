@@ -187,3 +187,60 @@ def test_the_data_of_two_copies_of_one_query_may_come_together(client, server, i
     stored = server.run("select string_agg(note, ' ' order by note) from events where id = -70", database="shop")
     server.run("delete from events where id = -70", database="shop")
     assert stored == "first second"
+
+
+def copy_as_sql_ascii(client, server, *pieces):
+    """What comes of a COPY of one CopyData for each piece, and the notes it has stored."""
+    assert kinds(client.query("set client_encoding to 'SQL_ASCII'")) == "CSZ"
+    client.raw.sendall(encode_query("copy events from stdin"))
+    assert client.next()[0] == "G"
+    client.raw.sendall(b"".join(encode_message("d", piece) for piece in pieces) + encode_message("c", b""))
+    messages = client.read()
+    stored = server.run("select encode(textsend(note), 'hex') from events where id = -71", database="shop").split()
+    server.run("delete from events where id = -71", database="shop")
+    return messages, [bytes.fromhex(note) for note in stored]
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (b"-71\tgood\n-71\t\xff\n",),
+        (b"-71\tgood\n", b"-71\t", b"\xff", b"\n"),
+        (b"-71\tgood\n-71\tcaf\xc3", b"\n"),
+        (b"-71\t\xe2", b"\x82", b"(\n"),
+        (b"-71\t\xed", b"\xa0\x80\n"),
+        (b"-71\t\xc3", b"\xa9\xa9\n"),
+        (b"-71\tgood\n-71\tcaf\xc3",),
+        (b"-71\tgood\n-71\t\xf0\x9f", b"\x98", b""),
+    ],
+    ids=[
+        "no character",
+        "alone",
+        "cut by a line",
+        "cut by another",
+        "surrogate",
+        "a rest too many",
+        "ends within one",
+        "ends within one of pieces",
+    ],
+)
+def test_copy_data_that_is_not_utf8_ends_a_session_in_sql_ascii(client, server, pieces):
+    """The server would store it unseen, and no client of another encoding could read it."""
+    messages, stored = copy_as_sql_ascii(client, server, *pieces)
+    assert kinds(messages) == "E"
+    error = error_of(messages)
+    assert (error["S"], error["C"]) == ("FATAL", "08P01")
+    assert "not UTF-8" in error["D"]
+    assert stored == []
+    assert client.is_closed()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 64])
+def test_copy_data_that_is_utf8_may_be_cut_anywhere_in_sql_ascii(client, server, size):
+    notes = ["caf\u00e9", "\u20ac", "\U0001f600"]
+    data = "".join(f"-71\t{note}\n" for note in notes).encode()
+    pieces = (data[start : start + size] for start in range(0, len(data), size))
+    messages, stored = copy_as_sql_ascii(client, server, *pieces)
+    assert kinds(messages) == "CZ"
+    assert sorted(stored) == sorted(note.encode() for note in notes)
+    assert kinds(client.query("select 1")) == "TDCZ"
