@@ -290,6 +290,17 @@ def test_sql_ascii_is_utf8_without_its_name(connect):
     assert connection.execute("select 'é'").fetchone() == ("é",)
 
 
+def test_a_parameter_of_a_type_the_gateway_has_not_read_is_refused(connect, server):
+    connection = connect()
+    connection.execute("select 1")
+    told = []
+    for number in range(5):  # the catalogue may be read anew in between, and then holds it
+        oid = server.run(f"create type fresh{number} as enum ('a'); select 'fresh{number}'::regtype::oid", database="shop")
+        told.append(connection.pgconn.exec_params(b"select $1", [b"a"], [int(oid)]).error_message)
+        server.run(f"drop type fresh{number}", database="shop")
+    assert any(b"not in the catalogue as the gateway knows it" in message for message in told)
+
+
 def test_a_cursor_is_never_another_statements(connect):
     connection = connect(autocommit=False)
     connection.execute("declare c cursor for select upper(name) from customers order by id")
