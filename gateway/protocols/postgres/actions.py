@@ -233,7 +233,9 @@ def _uses_uncertain(judged: _Judged, facts: Mapping[str, object]) -> bool:
     if not older:
         return False
     runs_older = any(analyzed["verb"] == "execute" or analyzed.get("nested") == "execute" for analyzed in judged.named)
-    return any(uses_moved(each.facts, older if runs_older else names) for each in judged.described)
+    moved = older if runs_older else names
+    # What a hook names is looked up anew each time, in the session's own path.
+    return any(uses_moved(each.facts, moved) or not each.unseen.isdisjoint(moved) for each in judged.described)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from gateway.protocols.postgres.catalog import CatalogSnapshot
@@ -13,6 +14,9 @@ from gateway.protocols.postgres.sensitivity import Sensitivity
 if TYPE_CHECKING:
     # A type of the stub only: at run time an analysis is a plain dict.
     from sealgate_native.sql import Statement as Analyzed
+
+ROW_VARIABLES: Final = frozenset({"new", "old"})
+"""What a trigger calls the row it runs for."""
 
 ERROR_TEXTS: Final = ("sqlerrm", "message_text", "pg_exception")
 """Words by which a handler of PL/pgSQL gets the text of an error (43.6.8.1)."""
@@ -38,38 +42,55 @@ class BodyReader(Protocol):
 MakeReader = Callable[["Analyzed", CatalogSnapshot, Sensitivity], BodyReader]
 
 
-def judge_hook(
-    hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, make_reader: MakeReader
-) -> tuple[bool, bool, bool, bool]:
-    """Whether a hook's body is opaque, reads a sensitive column, changes anything, and meets sensitive values."""
-    body, touches = read_body(hook), sensitivity.is_configured and _touches_sensitive(snapshot, sensitivity, hook)
-    # A handler has the text of the error it caught.
-    reads_sensitive = touches and any(word in (hook.source or "").lower() for word in ERROR_TEXTS)
-    opaque, effects = body.is_opaque, set[str]()
-    for analyzed in body.statements:
-        reader = make_reader(analyzed, snapshot, sensitivity)
-        reader.read_tables_only()
-        opaque |= any(not fact["harmless"] for fact in reader.read_functions())
-        opaque |= reader.has_unresolved or bool(reader.operators or reader.casts or analyzed["set_vars"])
-        reads_sensitive |= reader.reads_sensitive()
-        effects |= set(analyzed["effects"])
-    return opaque, reads_sensitive, bool(effects - {"read", "execute", "define"}), touches
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a hook does, and what runs with its statements in turn.
+
+    Attributes:
+        is_opaque: part of it cannot be read, or calls what is not harmless.
+        reads_sensitive: it uses a sensitive column.
+        changes: it changes anything itself.
+        touches: it meets sensitive values, which an error or notice of it can quote.
+        names: bare names of relations it uses, which mean others where the session has temporary ones.
+    """
+
+    is_opaque: bool
+    reads_sensitive: bool
+    changes: bool
+    touches: bool
+    names: frozenset[str]
 
 
-def _touches_sensitive(snapshot: CatalogSnapshot, sensitivity: Sensitivity, hook: Hook) -> bool:
-    """Whether a hook, or what runs with its statements in turn, meets sensitive values, which an error or notice of it can quote."""
-    pending, seen = [hook], {hook}
+def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, make_reader: MakeReader) -> Judged:
+    """Judge a hook by its body, and by those of the hooks that its statements fire."""
+    pending, seen, names, effects = [hook], {hook}, set[str](), set[str]()
+    is_opaque = reads_sensitive = touches = False
     while pending:
-        body = read_body(pending.pop())
-        if body.is_opaque:
-            return True
-        named = (snapshot.resolve(table.get("schema"), table["name"]) for each in body.statements for table in each["tables"])
-        for relation in {each.oid: each for each in named if each is not None}.values():
-            actions = snapshot.changed_by_keys(relation.oid)
-            reached = (*snapshot.behind(relation.oid).relations, *find_written_through(snapshot, relation, actions))
-            if any(sensitivity.touches(each) for each in reached):
-                return True
-            below = set(find_hooks(snapshot, relation, "write", actions)) - seen
-            pending += below
-            seen |= below
-    return False
+        current = pending.pop()
+        body = read_body(current)
+        is_opaque |= body.is_opaque
+        for analyzed in body.statements:
+            reader = make_reader(analyzed, snapshot, sensitivity)
+            reader.read_tables_only()
+            is_opaque |= any(not fact["harmless"] for fact in reader.read_functions())
+            is_opaque |= reader.has_unresolved or bool(reader.operators or reader.casts or analyzed["set_vars"])
+            reads_sensitive |= reader.reads_sensitive()
+            effects |= set(analyzed["effects"]) if current is hook else set()
+            names |= {table["name"] for table in analyzed["tables"] if "schema" not in table}
+            for table in analyzed["tables"]:
+                relation = snapshot.resolve(table.get("schema"), table["name"])
+                if relation is None:
+                    continue
+                actions = snapshot.changed_by_keys(relation.oid) if table["access"] == "write" else ()
+                behind = snapshot.behind(relation.oid)
+                is_opaque |= bool(behind.functions)
+                reached = (*behind.relations, *find_written_through(snapshot, relation, actions))
+                touches |= any(sensitivity.touches(each) for each in reached)
+                below = set(find_hooks(snapshot, relation, table["access"], actions)) - seen
+                pending += below
+                seen |= below
+        # A handler has the text of the error it caught.
+        reads_sensitive |= touches and any(word in (current.source or "").lower() for word in ERROR_TEXTS)
+    touches = sensitivity.is_configured and (touches or is_opaque)
+    is_changing = bool(effects - {"read", "execute", "define"})
+    return Judged(is_opaque, reads_sensitive, is_changing, touches, frozenset(names))

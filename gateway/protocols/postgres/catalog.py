@@ -199,6 +199,7 @@ class CatalogSnapshot:
     hooks: Mapping[int, tuple[Hook, ...]]
     casts: Mapping[str, tuple[Cast, ...]]
     key_actions: Mapping[int, tuple[KeyAction, ...]]
+    policies: Mapping[int, tuple[tuple[int, int], ...]]
     shapes: UserTypes
     digest: str
     _by_name: Mapping[tuple[str, str], Relation] = field(repr=False)

@@ -77,6 +77,10 @@ select r.ev_class, 'type', d.refobjid, 0
 from pg_catalog.pg_rewrite r
 join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
 where d.refclassid = 'pg_catalog.pg_type'::regclass and d.refobjid >= 16384 and r.ev_type = '1' and r.ev_class >= 16384""",
+        "policies": """
+select distinct p.polrelid, d.refobjid, d.refobjsubid
+from pg_catalog.pg_policy p join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_policy'::regclass and d.objid = p.oid
+where d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid <> p.polrelid""",
         "parents": "select inhrelid, inhparent from pg_catalog.pg_inherits",
         "generated": """
 select a.adrelid, a.adnum, d.refobjsubid

@@ -73,7 +73,7 @@ class Sensitivity:
         return self.is_configured and any(self.holds(relation.oid, attnum) for attnum in relation.columns)
 
     def touches(self, relation: Relation) -> bool:
-        """Whether the server meets sensitive values where it reads a relation: in it, or in the conditions of a view."""
+        """Whether the server meets sensitive values where it reads a relation: in it, or in the conditions of a view or policy."""
         if self.snapshot is None or not self.is_configured:
             return self.is_configured
         snapshot = self.snapshot
@@ -83,8 +83,9 @@ class Sensitivity:
     def _touches(self, snapshot: CatalogSnapshot, relation: Relation) -> bool:
         if self.holds_any(relation):
             return True
-        views = (snapshot.views[each.oid] for each in snapshot.behind(relation.oid).relations if each.oid in snapshot.views)
-        used = {source for view in views for source in view.columns}
+        behind = snapshot.behind(relation.oid).relations
+        used = {source for each in behind if each.oid in snapshot.views for source in snapshot.views[each.oid].columns}
+        used |= {source for each in behind for source in snapshot.policies.get(each.oid, ())}
         whole = (snapshot.relations[oid] for oid, number in used if not number and oid in snapshot.relations)
         return any(self.holds(oid, number) for oid, number in used if number) or any(map(self.holds_any, whole))
 

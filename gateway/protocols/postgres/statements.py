@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.protocols.postgres.assigned import Assigned, adds_only, is_alone
-from gateway.protocols.postgres.bodies import judge_hook
+from gateway.protocols.postgres.bodies import ROW_VARIABLES, Judged, judge_hook
 from gateway.protocols.postgres.catalog import SYSTEM_SCHEMAS, CatalogSnapshot, Function, KeyAction, Relation
 from gateway.protocols.postgres.copying import describe_copy
 from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, UNJUDGED, YIELDS_ANY
@@ -49,9 +49,6 @@ ALWAYS_FIRST: Final = frozenset({("gen_random_uuid", 0)})
 """Calls that always mean PostgreSQL's own function, because it has the same arguments and its schema is searched first; an extension
 has another of that name from before."""
 
-ROW_VARIABLES: Final = frozenset({"new", "old"})
-"""What a trigger calls the row it runs for."""
-
 REWRITTEN: Final = frozenset({"default", "constraint", "index", "partition", "view"})
 """Kinds of hooks that run where a definition reads or rewrites the rows there are."""
 
@@ -71,11 +68,13 @@ class Described:
         facts: the entry of `postgres.statements`.
         effects: never empty.
         is_harmless: nothing it does can change anything or take long-lived locks, as far as known.
+        unseen: bare names of relations that hooks use.
     """
 
     facts: dict[str, Any]
     effects: frozenset[str]
     is_harmless: bool
+    unseen: frozenset[str] = frozenset()
 
 
 def describe_statement(
@@ -114,7 +113,7 @@ def describe_statement(
         facts["operators"] = reader.operators
     if reader.casts:
         facts["casts"] = reader.casts
-    return Described(facts, effects, effects == {"read"} and reader.is_harmless)
+    return Described(facts, effects, effects == {"read"} and reader.is_harmless, frozenset(reader.unseen))
 
 
 class _Reader:
@@ -135,6 +134,7 @@ class _Reader:
         self.is_harmless = snapshot is not None and not analyzed["is_explain_analyze"]
         self.relations: list[Relation] = []
         self.has_touched = False
+        self.unseen: set[str] = set()
         self.has_unresolved = snapshot is None and bool(analyzed["tables"])
         self.has_own = False
         self.calls: list[tuple[str | None, str, int]] = [
@@ -261,11 +261,11 @@ class _Reader:
         snapshot, sensitivity = self.snapshot, self.sensitivity
         if snapshot is None:  # there are no hooks without a snapshot
             return {}
-        judged: tuple[bool, bool, bool, bool] = snapshot.remember(
+        judged: Judged = snapshot.remember(
             ("hook", hook, sensitivity.names), lambda: judge_hook(hook, snapshot, sensitivity, _Reader)
         )
-        opaque, reads_sensitive, changes, touches = judged
-        self.has_touched |= touches
+        self.has_touched |= judged.touches
+        self.unseen |= judged.names
         place = {"schema": hook.schema} if hook.schema else {}
         return {
             "kind": hook.kind,
@@ -273,9 +273,9 @@ class _Reader:
             "name": hook.name,
             "language": hook.language,
             "security_definer": hook.is_definer,
-            "opaque": opaque,
-            "reads_sensitive": reads_sensitive,
-            "changes": changes,
+            "opaque": judged.is_opaque,
+            "reads_sensitive": judged.reads_sensitive,
+            "changes": judged.changes,
         }
 
     def _read_relation(self, relation: Relation) -> None:

@@ -111,7 +111,7 @@ pub struct Session {
     pub(crate) process: Option<(i32, i32)>,
     /// The server keeps text in UTF-8, so that the client encoding SQL_ASCII means the same bytes.
     pub(crate) is_ascii_utf8: bool,
-    /// The client has set its encoding to SQL_ASCII.
+    /// The client may have set its encoding to SQL_ASCII, now or before.
     pub(crate) is_client_ascii: bool,
     /// Which settings texts are read with, as a number of the host's.
     pub(crate) epoch: u64,

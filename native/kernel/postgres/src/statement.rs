@@ -98,6 +98,12 @@ pub(crate) fn may_give_names(sql: &[u8]) -> bool {
     })
 }
 
+/// Whether a text may set the client's encoding to SQL_ASCII; the server reports that only once it is ready again, or not at all.
+pub(crate) fn may_set_ascii(sql: &[u8]) -> bool {
+    sql.windows(5)
+        .any(|part| part.eq_ignore_ascii_case(b"ascii"))
+}
+
 /// A lock that no panic can leave half-written: every value behind it is replaced whole.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

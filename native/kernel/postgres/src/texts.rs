@@ -122,7 +122,7 @@ impl Session {
             }
         }
         if name == "client_encoding" {
-            self.is_client_ascii = value == "SQL_ASCII";
+            self.is_client_ascii |= value == "SQL_ASCII";
         }
         let masked = self.mask_text(value.as_bytes(), &mut BTreeMap::new());
         let value = String::from_utf8_lossy(&masked).into_owned();

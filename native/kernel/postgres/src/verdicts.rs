@@ -6,7 +6,7 @@ use crate::event::{ActionStatus, ServerEvent};
 use crate::pending::{Ends, Entry, Subject};
 use crate::session::{ResolveError, Session};
 use crate::state::Expect;
-use crate::statement::{may_give_names, Portal, Statement, UNSURE_EPOCH};
+use crate::statement::{may_give_names, may_set_ascii, Portal, Statement, UNSURE_EPOCH};
 
 /// Fails to parse in every PostgreSQL; see `abort_pipeline`.
 const ABORT_NAME: &str = "sealgate_refused";
@@ -139,6 +139,7 @@ impl Session {
                 if may_give_names(message) {
                     self.age_names();
                 }
+                self.is_client_ascii |= may_set_ascii(message);
                 // A simple query begins by dropping the unnamed statement and portal.
                 self.statements.send_close("");
                 self.portals.send_close("");
@@ -174,6 +175,7 @@ impl Session {
                 if portal.statement.may_give_names {
                     self.age_names();
                 }
+                self.is_client_ascii |= may_set_ascii(portal.statement.sql.as_bytes());
                 self.push_extended(Expect::Execute, Subject::Portal(portal), Some(action));
             }
         }

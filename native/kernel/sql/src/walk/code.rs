@@ -74,8 +74,9 @@ impl Walker {
             self.variable_type(&name);
         }
         let declarations = Declarations::read(source);
-        for name in parts.records {
-            match declarations.type_of(&name) {
+        for name in &parts.records {
+            let times = parts.records.iter().filter(|other| *other == name).count();
+            match declarations.type_of(name).filter(|_| times == 1) {
                 Some(kind) if kind == "record" => {}
                 Some(kind) => self.variable_type(&kind),
                 None => self.flag("opaque_body"),
@@ -177,7 +178,7 @@ struct Declarations(Vec<String>);
 
 impl Declarations {
     fn read(source: &str) -> Declarations {
-        let plain = without_comments(source).to_lowercase();
+        let plain = without_comments(source).to_lowercase().replace(">>", ">> ");
         let words: Vec<&str> = plain
             .split_inclusive([' ', '\n', '\t', '\r', ';'])
             .collect();
