@@ -3,6 +3,8 @@
 //! A body is not what runs alone: what it executes as text, calls, or fires is not in it. `opaque_body` says that part of it could
 //! not be read, and whoever judges takes that for anything.
 
+use std::collections::BTreeSet;
+
 use pg_query::NodeEnum as N;
 use serde_json::Value;
 
@@ -74,8 +76,9 @@ impl Walker {
             self.variable_type(&name);
         }
         let declarations = Declarations::read(source);
-        for name in &parts.records {
-            let times = parts.records.iter().filter(|other| *other == name).count();
+        for (name, _) in &parts.records {
+            let named = |(other, _): &&(String, Option<i64>)| other == name;
+            let times = parts.records.iter().filter(named).count();
             match declarations.type_of(name).filter(|_| times == 1) {
                 Some(kind) if kind == "record" => {}
                 Some(kind) => self.variable_type(&kind),
@@ -142,7 +145,8 @@ struct Parts {
     /// Names of the types of variables, as they are written or as PostgreSQL calls its own.
     types: Vec<String>,
     /// Variables whose type and default the tree leaves out: rows, records, and types it does not know.
-    records: Vec<String>,
+    /// By name and number, since a loop shows its variable again.
+    records: BTreeSet<(String, Option<i64>)>,
     /// A query is made when it runs.
     is_dynamic: bool,
 }
@@ -161,7 +165,8 @@ impl Parts {
                             let name = record.get("refname").and_then(Value::as_str);
                             let name = name.unwrap_or_default();
                             if !["new", "old"].contains(&name) {
-                                self.records.push(name.to_owned());
+                                let number = record.get("dno").and_then(Value::as_i64);
+                                self.records.insert((name.to_owned(), number));
                             }
                         }
                         _ => self.gather(value),
