@@ -208,8 +208,8 @@ def describe_in_session(
         parse_reason=judged.failure,
         harmless_read=judged.failure is None and all(each.is_harmless for each in judged.described),
     )
-    settled = facts.get(VALUES)
-    epoch = (settled.epoch if settled.is_sure else UNSURE_EPOCH) if isinstance(settled, SessionSettings) else 0
+    values = facts.get(VALUES)
+    epoch = (values.epoch if values.is_sure else UNSURE_EPOCH) if isinstance(values, SessionSettings) else 0
     return action, tuple(_date(change, epoch) for change in _read_changes(statement, judged, snapshot))
 
 

@@ -91,6 +91,11 @@ class Definition:
     types: tuple[str, ...] = ()
     epoch: int = 0
 
+    @property
+    def label(self) -> str:
+        """Kind and name, as reviewers read them."""
+        return f"{self.kind} {self.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class Ended:
@@ -353,9 +358,9 @@ def _arguments_yield(described: Described, *, is_execute: bool) -> bool:
 
 def list_types(definitions: Iterable[Definition]) -> Mapping[str, list[str]]:
     """The types of the parameters of each name that has any declared: the same text is another statement in other types."""
-    return {f"{definition.kind} {definition.name}": list(definition.types) for definition in definitions if definition.types}
+    return {definition.label: list(definition.types) for definition in definitions if definition.types}
 
 
 def list_texts(definitions: Iterable[Definition]) -> Mapping[str, str]:
     """What an approval of a statement that uses names covers beside its own text: the text each name stands for."""
-    return {f"{definition.kind} {definition.name}": definition.analyzed["text"] for definition in definitions}
+    return {definition.label: definition.analyzed["text"] for definition in definitions}

@@ -2,8 +2,8 @@
 
 `date '01/02/2026'` is another day under another DateStyle. The server reports three such settings whenever they change; what a session
 sets beyond them is known by the statement that set it, where that statement stood alone and outside a transaction, so that nothing can
-take it back unseen, and once it has run to its end. Where what is in effect is not certain, no two actions count as the same: an approval is then good for the action
-that waits for it, and for no later one.
+take it back unseen, and once it has run to its end. Where what is in effect is not certain, no two actions count as the same: an
+approval is then good for the action that waits for it, and for no later one.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class SessionValues:
         return SessionSettings(values, self.epoch, not is_unsure, self._make_unsure)
 
     def _tell_start(self, name: str) -> tuple[str, ...]:
-        return (f"set {name} to {quote(self._started[name])}",) if name in self._started else ()
+        return (f"set {name} to {_quote(self._started[name])}",) if name in self._started else ()
 
     def _list_values(self) -> dict[str, Any]:
         values: dict[str, Any] = {REPORTED[name]: value for name, value in self._reported.items()}
@@ -151,13 +151,13 @@ class SessionValues:
         Another session would go back to other values than this one began with.
         """
         named = {**self._reported, **self._started}
-        texts = [f"set {name} to {quote(value)}" for name, value in sorted(named.items())]
+        texts = [f"set {name} to {_quote(value)}" for name, value in sorted(named.items())]
         return (*texts, *(text for texts in self._set.values() for text in texts)), not (
             self._is_uncertain or self._sent or self._restored
         )
 
 
-def quote(value: str) -> str:
+def _quote(value: str) -> str:
     """A string constant of SQL (4.1.2.1), as every setting of strings reads it."""
     return "'" + value.replace("'", "''") + "'"
 

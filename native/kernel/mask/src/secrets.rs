@@ -9,21 +9,31 @@ const MAX_JWT_BYTES: usize = 8192;
 /// The longest secret value that is held back to be checked; a longer one is redacted to its end unchecked.
 const MAX_SECRET_BYTES: usize = 256;
 
+/// None where these bytes stand at a position, else the verdict on what does.
+fn unless_begun(view: View<'_>, at: usize, begin: &[u8]) -> Option<Verdict> {
+    let rest = &view.hay[at..];
+    if rest.starts_with(begin) {
+        return None;
+    }
+    let may_follow = begin.starts_with(rest) && !view.is_complete;
+    Some(if may_follow {
+        Verdict::NeedMore
+    } else {
+        Verdict::Reject
+    })
+}
+
+/// Where a run of such bytes ends, looked for in a bounded number of them.
+fn run_within(view: View<'_>, from: usize, most: usize, accepts: fn(u8) -> bool) -> usize {
+    let limit = (from + most).min(view.hay.len());
+    run_end(&view.hay[..limit], from, accepts)
+}
+
 pub(crate) fn pem_key(view: View<'_>, at: usize) -> Verdict {
     const BEGIN: &[u8] = b"-----BEGIN ";
     const MAX_LABEL_BYTES: usize = 48;
-    let rest = &view.hay[at..];
-    let common = rest
-        .iter()
-        .zip(BEGIN)
-        .take_while(|(one, two)| one == two)
-        .count();
-    if common < BEGIN.len() {
-        return if common == rest.len() && !view.is_complete {
-            Verdict::NeedMore
-        } else {
-            Verdict::Reject
-        };
+    if let Some(verdict) = unless_begun(view, at, BEGIN) {
+        return verdict;
     }
     let label_at = at + BEGIN.len();
     let label_end = run_end(view.hay, label_at, |byte| {
@@ -280,26 +290,11 @@ pub(crate) fn generic_secret(view: View<'_>, at: usize) -> Verdict {
 fn url_password(view: View<'_>, at: usize) -> Verdict {
     const BEGIN: &[u8] = b"://";
     const MAX_USER_BYTES: usize = 64;
-    let rest = &view.hay[at..];
-    let common = rest.iter().zip(BEGIN).take_while(|(one, two)| one == two);
-    let common = common.count();
-    if common < BEGIN.len() {
-        let is_open = common == rest.len() && !view.is_complete;
-        return if is_open {
-            Verdict::NeedMore
-        } else {
-            Verdict::Reject
-        };
+    if let Some(verdict) = unless_begun(view, at, BEGIN) {
+        return verdict;
     }
-    let bounded = |from: usize, most: usize, accepts: fn(u8) -> bool| {
-        run_end(
-            &view.hay[..(from + most).min(view.hay.len())],
-            from,
-            accepts,
-        )
-    };
     let user = at + BEGIN.len();
-    let user_end = bounded(user, MAX_USER_BYTES, |byte| {
+    let user_end = run_within(view, user, MAX_USER_BYTES, |byte| {
         is_authority_byte(byte) && byte != b':'
     });
     if view.is_cut(user_end) {
@@ -309,7 +304,7 @@ fn url_password(view: View<'_>, at: usize) -> Verdict {
         return Verdict::Reject;
     }
     let start = user_end + 1;
-    let end = bounded(start, MAX_SECRET_BYTES, is_authority_byte);
+    let end = run_within(view, start, MAX_SECRET_BYTES, is_authority_byte);
     if view.is_cut(end) {
         return Verdict::NeedMore;
     }
@@ -350,13 +345,8 @@ fn is_secret_byte(byte: u8) -> bool {
 fn secret_value(view: View<'_>, at: usize, is_bearer: bool) -> Verdict {
     const MAX_NAME_BYTES: usize = 24;
     const MAX_GAP_BYTES: usize = 4;
-    let bounded = |from: usize, most: usize, accepts: fn(u8) -> bool| {
-        run_end(
-            &view.hay[..(from + most).min(view.hay.len())],
-            from,
-            accepts,
-        )
-    };
+    let bounded =
+        |from: usize, most: usize, accepts: fn(u8) -> bool| run_within(view, from, most, accepts);
     let is_gap: fn(u8) -> bool = |byte| byte == b' ' || byte == b'\t';
     let is_quote: fn(u8) -> bool = |byte| b"\"'`\\".contains(&byte);
     let mut next = bounded(at, MAX_NAME_BYTES, is_base64url);

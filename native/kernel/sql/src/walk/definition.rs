@@ -472,7 +472,6 @@ pub(super) fn is_relation(kind: i32) -> bool {
     .any(|known| known as i32 == kind)
 }
 
-/// The name of a kind of object, as in "table" or "foreign_server".
 /// What renaming does beside defining, for objects that stand for more than a name of one database: as other statements on them.
 pub(super) fn effect_of_rename(kind: i32) -> Option<E> {
     use pb::ObjectType as O;
@@ -489,6 +488,7 @@ pub(super) fn effect_of_rename(kind: i32) -> Option<E> {
     }
 }
 
+/// The name of a kind of object, as in "table" or "foreign_server".
 fn object_name(kind: i32) -> &'static str {
     use pb::ObjectType as O;
     match O::try_from(kind).unwrap_or(O::Undefined) {
