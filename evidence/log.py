@@ -30,12 +30,12 @@ from evidence.chain import Chain
 from evidence.disk import Disk
 from evidence.drafts import Drafts, Sealer, SealerFactory
 from evidence.entries import STATE, Attachment, Entry, encode_item, make_chunk_entry, make_prepared_entry, make_record_entry
-from evidence.errors import DataKeyError, EvidenceBusyError, EvidenceWriteError, RecordError
+from evidence.errors import DataKeyError, EvidenceWriteError, RecordError
 from evidence.failure import LAST_WORDS_BYTES, chain_before, describe_failure, describe_loss, make_last_word
 from evidence.keys import ChunkSealer, destroy_keys, parse_recipients
 from evidence.merkle import hash_leaf
 from evidence.note import NoteSigner
-from evidence.publish import MAX_BACKLOG_BYTES, Publisher, Subscriber
+from evidence.publish import Publisher, Subscriber
 from evidence.record import LOG_SID, TranscriptMode, check, format_time
 from evidence.recover import Recovered, ensure_ballast, lock_log, recover, settle
 from evidence.segment import NativeWriter, SegmentHeader, Writer
@@ -303,23 +303,20 @@ class Log:
             self._check_open(chain, kind)
             index = self._wal.next_index
             leaf = encode_leaf(self._envelop(chain, kind, fields, index))
-            digest = hash_leaf(leaf)
-            receipt = Receipt(index, digest, chain.sseq)
+            receipt = Receipt(index, digest := hash_leaf(leaf), chain.sseq)
             self._enqueue(make_record_entry(leaf, digest, receipt, waiter, loop, attachments))
             chain.follow(kind, fields, digest.hex())
         self._last_record_s = time.monotonic()
         return receipt
 
     def _envelop(self, chain: Chain, kind: str, fields: Mapping[str, Any], index: int) -> dict[str, Any]:
-        ts, mono_us = self._read_clocks()
-        return chain.envelop(kind, fields, index, ts, mono_us)
+        return chain.envelop(kind, fields, index, *self._read_clocks())
 
     def _read_clocks(self) -> tuple[str, int]:
         return format_time(self._clock()), (time.monotonic_ns() - self.started_ns) // 1000
 
     def _enqueue(self, entry: Entry) -> None:
-        if self._publisher.backlog_bytes > MAX_BACKLOG_BYTES:
-            raise EvidenceBusyError("publishing is behind", why="the disk takes tiles too slowly", fix="refuse this action")
+        self._publisher.check_room()
         if self._wal.needs_segment(entry.size):
             # The state as of the segment's first record, so that recovery never reads further back than this segment.
             chains = [chain.as_state() for chain in self._chains.values() if chain.sseq]
@@ -377,6 +374,11 @@ class Log:
         return self._failure is None and not self._closed
 
     @property
+    def is_crowded(self) -> bool:
+        """Whether publishing is so far behind that whoever can wait with records should."""
+        return self._publisher.is_crowded
+
+    @property
     def writer(self) -> Writer | None:
         """The native writer, for who appends to sessions that are lent."""
         return self._wal.writer
@@ -388,19 +390,18 @@ class Log:
 
     def metrics(self) -> dict[str, int]:
         """Counters for monitoring: records, bytes, syncs, segments, queue length, refusals, sizes, backlog, failure."""
-        open_sessions, failed = len(self._sessions), int(self._failure is not None)
-        return {**self._wal.metrics(), **self._publisher.metrics(), "open_sessions": open_sessions, "failed": failed}
+        own = {"open_sessions": len(self._sessions), "failed": int(self._failure is not None)}
+        return {**self._wal.metrics(), **self._publisher.metrics(), **own}
 
     def _start(self, found: Recovered) -> None:
         unknown = sum(len(chain.pending) for chain in found.chains.values())
         recovered = [chain for chain in found.chains.values() if chain.sid != LOG_SID]
-        torn = len(found.torn or b"")
-        counts = {"sessions": len(recovered), "outcomes": unknown, "cut_bytes": torn, "records": found.size}
+        counts = {"sessions": len(recovered), "outcomes": unknown, "cut_bytes": len(found.torn or b""), "records": found.size}
         if found.entries:
             self._publisher.put(found.entries)
         last = self.submit("log.open", {"origin": self.origin, "recovered": counts})
         if found.torn:
-            gap = {"reason": "torn-tail", "bytes": torn, "sha256": hashlib.sha256(found.torn).hexdigest()}
+            gap = {"reason": "torn-tail", "bytes": len(found.torn), "sha256": hashlib.sha256(found.torn).hexdigest()}
             last = self.submit("gap", gap)
         for chain in recovered:
             last = settle(self.submit_to, chain)
@@ -456,9 +457,8 @@ class Log:
         """The log has failed for good: refuse everything, and leave a last record if the disk takes one. Writer thread."""
         with self._wal.lock:
             self._failure = self._failure or error
-            durable = self._wal.durable_size
             handed_over = [*batch, *self._wal.drain()]
-        unwritten = [entry for entry in handed_over if entry.receipt is None or entry.receipt.index >= durable]
+        unwritten = [entry for entry in handed_over if entry.receipt is None or entry.receipt.index >= self._wal.durable_size]
         failure = describe_failure(self._failure)
         refuse(unwritten, failure)
         for callback in self._failure_callbacks:
@@ -475,9 +475,9 @@ class Log:
         """Record the failure in a fresh segment: the old one is in an unknown state, and the ballast makes room."""
         (self.path / "ballast").unlink(missing_ok=True)
         chain = chain_before(self._log_chain, unwritten)
-        first = self._wal.durable_size
+        losses = describe_loss(self._failure, unwritten, self._wal.count_foreign())
         entries = []
-        for index, (kind, fields) in enumerate(describe_loss(self._failure, unwritten, self._wal.count_foreign()), first):
+        for index, (kind, fields) in enumerate(losses, self._wal.durable_size):
             entries.append(make_last_word(chain, kind, fields, self._envelop(chain, kind, fields, index)))
         self._wal.write_last_words(entries, LAST_WORDS_BYTES)
         self._publisher.put(entries)

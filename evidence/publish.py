@@ -22,7 +22,7 @@ from typing import Final
 from evidence.chunks import ChunkWriter
 from evidence.disk import Disk
 from evidence.entries import CHUNK, FILE, FRAMES, Entry, count_records
-from evidence.errors import EvidenceWriteError, RecoveryError
+from evidence.errors import EvidenceBusyError, EvidenceWriteError, RecoveryError
 from evidence.note import Checkpoint, NoteSigner
 from evidence.segment import list_segments
 from evidence.tiles import TileWriter
@@ -31,6 +31,9 @@ _LOGGER: Final = logging.getLogger("sealgate.evidence")
 
 PUBLISH_LEAVES: Final = 4_096
 """Publish without waiting for the next checkpoint once this many records wait: 16 tiles, a few megabytes of memory."""
+
+CROWDED_BYTES: Final = 64 << 20
+"""Durable bytes not yet published at which whoever writes many records should wait: well before records are refused."""
 
 MAX_BACKLOG_BYTES: Final = 256 << 20
 """Durable but unpublished bytes held in memory; beyond this, records are refused until publishing has caught up."""
@@ -102,6 +105,16 @@ class Publisher:
             self.backlog_bytes += sum([entry.size for entry in batch])
             if self._inbox_leaves >= PUBLISH_LEAVES:
                 self._wake.notify()
+
+    def check_room(self) -> None:
+        """Raise EvidenceBusyError where no more records may wait."""
+        if self.backlog_bytes > MAX_BACKLOG_BYTES:
+            raise EvidenceBusyError("publishing is behind", why="the disk takes tiles too slowly", fix="refuse this action")
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so many wait that whoever can wait with more should."""
+        return self.backlog_bytes > CROWDED_BYTES
 
     def request(self) -> Future[bytes]:
         """Ask for a checkpoint over everything durable now; the future gives the signed note."""

@@ -132,6 +132,11 @@ class SessionLog:
         self._log.hurry()
 
     @property
+    def is_crowded(self) -> bool:
+        """Whether publishing is so far behind that whoever can wait with records should."""
+        return self._log.is_crowded
+
+    @property
     def is_writable(self) -> bool:
         """Whether the log takes records."""
         return self._log.is_writable

@@ -196,5 +196,9 @@ class SessionRecorder(Protocol):
     def is_ready(self, *, for_effects: bool) -> bool:
         """Whether records are taken at the moment; those that let an effect through also need a recent attestation."""
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so many records wait to be published that whoever can wait with more should."""
+
     def close(self, fields: Mapping[str, Any]) -> asyncio.Future[Receipt]:
         """Queue the session's last record."""

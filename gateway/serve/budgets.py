@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Final, Literal
 from weakref import WeakSet, ref
 
@@ -54,10 +55,10 @@ class _Usage:
     sessions: WeakSet[SessionBudget] | None = None  # of a run; a session's own usage has none
     sent_at: deque[float] | None = None  # made with the first statement under a rate_limit: an empty one has 0.8 KiB
 
-    def note_sent(self, at_s: float) -> None:
+    def note_sent(self, at_s: float, statements: int) -> None:
         if self.sent_at is None:
             self.sent_at = deque(maxlen=MAX_RATE)
-        self.sent_at.append(at_s)
+        self.sent_at.extend(repeat(at_s, min(statements, MAX_RATE)))
 
 
 class Budgets:
@@ -112,20 +113,23 @@ class SessionBudget:
         awaited = (session._results() for session in self._sessions)  # noqa: SLF001 - of its own class
         return sum(len(results) for results in awaited if results is not None)
 
-    def charge(self, obligations: Iterable[Obligation], inferences: int = 1) -> Excess | None:
+    def charge(self, obligations: Iterable[Obligation], inferences: int = 1, statements: int = 1) -> Excess | None:
         """Count one message; what it would exceed, in which case it is not counted. Raises UncountableError.
 
-        `inferences` is how many of its statements compute with what is sensitive, where there is a budget for them.
+        Args:
+            obligations: of its decision.
+            inferences: how many of its statements compute with what is sensitive, where there is a budget for them.
+            statements: how many it has, for a rate of them.
         """
         counted = [item for item in obligations if item.kind in COUNTED]
         for item in counted:
-            if (excess := self._find_excess(item, inferences)) is not None:
+            if (excess := self._find_excess(item, inferences, statements)) is not None:
                 return excess
         kinds = {item.kind for item in counted}
         for usage in self._usage.values():
             usage.inferences += inferences if "inference_budget" in kinds else 0
         if "rate_limit" in kinds:
-            self._usage["run"].note_sent(self._clock_s())
+            self._usage["run"].note_sent(self._clock_s(), statements)
         return None
 
     def find_row_limit(self, obligations: Iterable[Obligation]) -> tuple[int | None, str]:
@@ -157,7 +161,7 @@ class SessionBudget:
             for usage in self._usage.values():
                 usage.inferences += outcome.rows.bit_length()
 
-    def _find_excess(self, item: Obligation, inferences: int) -> Excess | None:
+    def _find_excess(self, item: Obligation, inferences: int, statements: int) -> Excess | None:
         if item.kind == "volume_limit":
             bound, scope = _count(item, "rows"), _scope(item)
             if self._usage[scope].rows.read() < bound:
@@ -173,7 +177,9 @@ class SessionBudget:
         sent_at = self._usage["run"].sent_at or ()
         if bound > MAX_RATE:
             raise UncountableError(f"rule {item.rule} sets a rate over more than {MAX_RATE} statements")
-        if len(sent_at) < bound or (bound and sent_at[-bound] <= self._clock_s() - span_s):
+        # The one that has to be over before as many more may come.
+        oldest = bound - statements + 1
+        if oldest > 0 and (len(sent_at) < oldest or sent_at[-oldest] <= self._clock_s() - span_s):
             return None
         return Excess(item.rule, f"more than {bound} statements within {span_s} s", f"wait {span_s} s, and send less at once")
 

@@ -161,6 +161,11 @@ class LogRecorder:
             return False
         return self._session.is_writable
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether whoever can wait with records should."""
+        return self._session.is_crowded
+
     def commit(self, digest: bytes) -> str:
         """The digest keyed with the session's salt, in hex."""
         return commit_digest(digest, self._session.salt)

@@ -166,12 +166,15 @@ class Wire(asyncio.Protocol):
         self._is_woken = True
         self._wake_reader()
 
-    def take(self) -> bytes:
-        """Everything that arrived since the last call, possibly nothing."""
+    def take(self, max_bytes: int | None = None) -> bytes:
+        """What arrived since the last call, possibly nothing; of more than `max_bytes` the rest stays for the next one."""
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
-        self._size = 0
-        if self._is_paused and self._transport is not None:
+        if max_bytes is not None and len(data) > max_bytes:
+            self._chunks.append(data[max_bytes:])
+            data = data[:max_bytes]
+        self._size = sum(map(len, self._chunks))
+        if self._is_paused and self._size <= READ_HIGH_BYTES and self._transport is not None:
             self._is_paused = False
             self._transport.resume_reading()
         return data

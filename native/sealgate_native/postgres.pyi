@@ -113,7 +113,7 @@ class Session:
         query: id, sql.   parse: id, statement, sql, param_oids.
         execute: id, portal, statement, sql, params (None or {format, type_oid, text | hex}), max_rows, needs_describe.
         function_call: id, oid, params as of execute.   refused: id, reason.
-        copy_in_end: action, ok, bytes, rows (line ends; None in binary).   terminate.
+        copy_in_end: action, ok, bytes, rows (line ends; None in binary), sha256 (of the data, hex).   terminate.
     Server events:
         row_description: id, action, statement, index, described_by ("query", "statement", "portal", "execute"),
             fields [{name, table_oid, attnum, type_oid, type_size, type_modifier}], formats.
@@ -195,7 +195,7 @@ class Session:
         """Forgets everything learned."""
 
     def take_drafts(self) -> Drafts | None:
-        """Records made since the last call. Queue them after each `receive_client` and `receive_server`, before any byte leaves."""
+        """Records made since the last call. Queue them after each `receive_client`, `receive_server` and `forward`, before any byte leaves."""
 
     def adopt(self, label: int) -> dict[str, Any] | None:
         """What is known of an action the session let through; it is the host's from now on. None when there is no such action.
@@ -215,8 +215,8 @@ class Session:
     def break_off(self) -> list[dict[str, Any]]:
         """The session is over: the end of the result under way, and before it every event that was not taken. Works after a violation."""
 
-    def forward(self, id: int, action: int) -> bool:
-        """Sends a judged message on; `action` labels what the server answers to it.
+    def forward(self, id: int, action: int, now_ns: int = 0, mono_ns: int = 0, may_affect: bool = False) -> bool:
+        """Sends a judged message on; `action` labels what the server answers to it. Messages behind it may be let through as learned.
 
         False when the server has failed the pipeline meanwhile and the message was dropped, as the server would have done.
         ValueError when nothing waits as `id`.
@@ -299,6 +299,10 @@ class Session:
     @property
     def is_settled(self) -> bool:
         """Whether everything sent to the server has been answered up to its ReadyForQuery."""
+
+    @property
+    def awaits_client(self) -> bool:
+        """Whether nothing goes on until the client sends something: nothing that was sent runs, or it reads the data of a COPY."""
 
     @property
     def is_caught_up(self) -> bool:

@@ -304,9 +304,23 @@ impl Session {
         events.collect()
     }
 
-    fn forward(&self, py: Python<'_>, id: u64, action: u64) -> PyResult<bool> {
+    #[pyo3(signature = (id, action, now_ns = 0, mono_ns = 0, may_affect = false))]
+    fn forward(
+        &self,
+        py: Python<'_>,
+        id: u64,
+        action: u64,
+        now_ns: u64,
+        mono_ns: u64,
+        may_affect: bool,
+    ) -> PyResult<bool> {
+        let gate = Gate {
+            now_ns,
+            mono_ns,
+            may_affect,
+        };
         lock(&self.inner)
-            .forward(id, action)
+            .forward_within(id, action, gate)
             .map_err(|error| raise_resolve(py, &error))
     }
 
@@ -440,6 +454,11 @@ impl Session {
     #[getter]
     fn is_caught_up(&self) -> bool {
         lock(&self.inner).is_caught_up()
+    }
+
+    #[getter]
+    fn awaits_client(&self) -> bool {
+        lock(&self.inner).awaits_client()
     }
 
     fn may_be_portal(&self, name: &str) -> bool {

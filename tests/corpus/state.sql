@@ -8,14 +8,14 @@ select (select md5(string_agg(md5(query_to_xml(format('select * from %I.%I', n.n
   (select md5(string_agg(t::text, '' order by t::text)) from (select attrelid, attnum, attname, atttypid, attnotnull, attacl from pg_attribute where attrelid >= 16384 and attrelid not in (select oid from pg_class where relnamespace in (select oid from pg_namespace where nspname like 'pg\_%')) and attnum > 0) t),
   (select md5(string_agg(t::text, '' order by t::text)) from (
      select oid, 'trigger' || tgname || tgenabled::text from pg_trigger union all select oid, 'policy' || polname from pg_policy
-     union all select oid, 'rule' || rulename || ev_enabled::text from pg_rewrite where oid >= 16384 union all select oid, 'extension' || extname from pg_extension
+     union all select oid, 'rule' || rulename || ev_enabled::text from pg_rewrite where oid >= 16384 and ev_class not in (select oid from pg_class where relnamespace in (select oid from pg_namespace where nspname like 'pg\_t%')) union all select oid, 'extension' || extname from pg_extension
      union all select oid, 'event' || evtname from pg_event_trigger union all select oid, 'publication' || pubname from pg_publication
      union all select oid, 'server' || srvname from pg_foreign_server union all select oid, 'large' || lomowner from pg_largeobject_metadata
      union all select oid, 'operator' || oprname from pg_operator where oid >= 16384 union all select oid, 'type' || typname from pg_type where oid >= 16384 and typnamespace in (select oid from pg_namespace where nspname not like 'pg\_%')
      union all select oid, 'cast' || casttarget from pg_cast where oid >= 16384 union all select oid, 'language' || lanname from pg_language
      union all select oid, 'schema' || nspname || coalesce(nspacl::text, '') from pg_namespace where nspname not like 'pg\_t%' union all select 0, 'database' || datname || coalesce(datacl::text, '') from pg_database
-     union all select objoid, 'comment' || description from pg_description where objoid >= 16384 union all select oid, 'constraint' || conname from pg_constraint where oid >= 16384
-     union all select 0, 'label' || label from pg_seclabels union all select oid, 'default' || adnum::text from pg_attrdef union all select oid, 'tablespace' || spcname from pg_tablespace) t),
+     union all select objoid, 'comment' || description from pg_description where objoid >= 16384 union all select oid, 'constraint' || conname from pg_constraint where oid >= 16384 and conrelid not in (select oid from pg_class where relnamespace in (select oid from pg_namespace where nspname like 'pg\_t%'))
+     union all select 0, 'label' || label from pg_seclabels union all select oid, 'default' || adnum::text from pg_attrdef where adrelid not in (select oid from pg_class where relnamespace in (select oid from pg_namespace where nspname like 'pg\_t%')) union all select oid, 'tablespace' || spcname from pg_tablespace) t),
   (select md5(coalesce(string_agg(data, '' order by loid, pageno), '')) from pg_largeobject),
   (select md5(string_agg(gid, '')) from pg_prepared_xacts),
   (select count(*) from pg_replication_slots),

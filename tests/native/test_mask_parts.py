@@ -219,7 +219,9 @@ def test_an_element_that_becomes_null_is_announced():
     assert masked == array(70001, [composite((INT4, None), (TEXT, b"Ann"))])
     inner = ("array", 70004, ",", ("own", INT4))
     row = ("composite", 70005, [("name", ("own", TEXT)), ("years", inner)])
-    masked = apply(composite((TEXT, b"Ann"), (70004, array(INT4, [b"\0\0\0\7"]))), 70005, [mask(["years"], shape=row)], binary=True)
+    masked = apply(
+        composite((TEXT, b"Ann"), (70004, array(INT4, [b"\0\0\0\7"]))), 70005, [mask(["years"], shape=row)], binary=True
+    )
     assert masked == composite((TEXT, b"Ann"), (70004, None))
 
 
@@ -235,7 +237,9 @@ def test_a_composite_field_by_field():
     assert apply(binary, 70001, deep, binary=True) == composite(
         (TEXT, b"Ann"), (INT4, b"\0\0\0\7"), (JSONB, b'\x01{"pan": "[redacted]"}')
     )
-    assert apply(binary, 70001, whole, binary=True) == composite((TEXT, b"[redacted]"), (INT4, None), (JSONB, b'\x01"[redacted]"'))
+    assert apply(binary, 70001, whole, binary=True) == composite(
+        (TEXT, b"[redacted]"), (INT4, None), (JSONB, b'\x01"[redacted]"')
+    )
 
 
 def test_an_array_of_composites_in_text():
@@ -342,7 +346,9 @@ def quote_field(text):
 @settings(deadline=None, max_examples=300)
 def test_a_planted_value_never_survives_whatever_wraps_it(data, binary, wrappers):
     document, path = data.draw(wrapped())
-    text = json.dumps(document, ensure_ascii=data.draw(st.booleans()), separators=data.draw(st.sampled_from([(",", ":"), (", ", " : ")])))
+    text = json.dumps(
+        document, ensure_ascii=data.draw(st.booleans()), separators=data.draw(st.sampled_from([(",", ":"), (", ", " : ")]))
+    )
     assume(PLANTED in text)
     value, oid, shape = (b"\x01" + text.encode() if binary else text.encode()), JSONB, ("own", JSONB)
     for number, wrapper in enumerate(wrappers, start=80000):
@@ -395,7 +401,13 @@ def replace(document):
 def test_no_bytes_are_too_strange(value, binary, oid):
     shapes = {70001: PERSON, 70002: PEOPLE}
     extra = {"shape": shapes[oid]} if oid in shapes else {}
-    apply(value, oid, [mask(["data", 0, None, "pan"], **extra), mask([None], "tokenize", rule="two", **extra)], binary=binary, detectors=ALL)
+    apply(
+        value,
+        oid,
+        [mask(["data", 0, None, "pan"], **extra), mask([None], "tokenize", rule="two", **extra)],
+        binary=binary,
+        detectors=ALL,
+    )
 
 
 @given(st.integers(1, 7), st.sampled_from(["text", "csv"]))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
+import hashlib
 import random
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
-
 
 import pytest
 from hypothesis import example, given, settings
@@ -349,7 +348,13 @@ def test_a_violation_is_for_good(side: str, data: bytes, code: str) -> None:
 
 @pytest.mark.parametrize(
     ("kept_in", "asked", "is_good"),
-    [("UTF8", "SQL_ASCII", True), ("UTF8", "UTF8", True), ("UTF8", "LATIN1", False), ("LATIN1", "SQL_ASCII", False), ("", "SQL_ASCII", False)],
+    [
+        ("UTF8", "SQL_ASCII", True),
+        ("UTF8", "UTF8", True),
+        ("UTF8", "LATIN1", False),
+        ("LATIN1", "SQL_ASCII", False),
+        ("", "SQL_ASCII", False),
+    ],
 )
 def test_an_encoding_that_means_the_same_bytes_passes(kept_in: str, asked: str, is_good: bool) -> None:
     session = make_session()
@@ -645,7 +650,15 @@ def test_copy_from_stdin_passes_and_is_counted(is_extended: bool) -> None:
     session.receive_server(pg.message("G", b"\0\0\1\0\0"))
     session.receive_client(pg.message("d", b"2\n3") + pg.message("c"))
     assert [kind for kind, _ in pg.messages(session.take_to_server())] == ["d", "d", "c"]
-    assert session.next_client_event() == {"kind": "copy_in_end", "action": 1, "ok": True, "bytes": 5, "rows": 2}
+    digest = hashlib.sha256(b"1\n2\n3").hexdigest()
+    assert session.next_client_event() == {
+        "kind": "copy_in_end",
+        "action": 1,
+        "ok": True,
+        "bytes": 5,
+        "rows": 2,
+        "sha256": digest,
+    }
     if is_extended:
         # The first Sync was read, and ignored, as part of the COPY.
         session.receive_client(pg.SYNC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 import struct
@@ -226,7 +227,14 @@ def test_copy_in_passes(conversation: Conversation, is_extended: bool) -> None:
     shown = conversation.send(pg.message("d", b"70\n71"), pg.message("d", b"\n"), pg.message("c"), *end)
     assert kinds(shown) == "CZ"
     assert conversation.found("copy_in_end") == [
-        {"kind": "copy_in_end", "action": conversation.actions, "ok": True, "bytes": 6, "rows": 2}
+        {
+            "kind": "copy_in_end",
+            "action": conversation.actions,
+            "ok": True,
+            "bytes": 6,
+            "rows": 2,
+            "sha256": hashlib.sha256(b"70\n71\n").hexdigest(),
+        }
     ]
     conversation.session.receive_client(b"".join(steps))
     conversation.settle(lambda: len(conversation.found("copy_in")) == 2)

@@ -1,8 +1,8 @@
 """The SQL analysis: every vector of tests/vectors/sql, limits, and laws that hold for any composition of statements."""
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest

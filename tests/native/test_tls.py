@@ -461,7 +461,9 @@ def test_a_clients_certificate_is_shown_to_a_server_that_asks(issuer):
     (shown,) = x509.load_pem_x509_certificates(own[0])
     assert peer.tls.getpeercert(binary_form=True) == shown.public_bytes(Encoding.DER)
     with pytest.raises(ssl.SSLError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):
-        connect(ClientContext("verify-full", trusted).connect("localhost"), server_peer(*issuer.find("server"), ask=issuer.ca_file))
+        connect(
+            ClientContext("verify-full", trusted).connect("localhost"), server_peer(*issuer.find("server"), ask=issuer.ca_file)
+        )
 
 
 def test_an_intermediate_authority_goes_along(issuer, authority):

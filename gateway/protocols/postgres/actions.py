@@ -19,6 +19,7 @@ from gateway.action import Action, Lookup
 from gateway.protocols.postgres.catalog import FIRST_NORMAL_OID, CatalogSnapshot
 from gateway.protocols.postgres.implied import find_parameter_code
 from gateway.protocols.postgres.named import (
+    ANY_NAME,
     UNTRACKED,
     Change,
     Definition,
@@ -234,8 +235,16 @@ def _uses_uncertain(judged: _Judged, facts: Mapping[str, object]) -> bool:
         return False
     runs_older = any(analyzed["verb"] == "execute" or analyzed.get("nested") == "execute" for analyzed in judged.named)
     moved = older if runs_older else names
+    return any(_uses(each, moved) for each in judged.described)
+
+
+def _uses(described: Described, moved: frozenset[str]) -> bool:
     # What a hook names is looked up anew each time, in the session's own path.
-    return any(uses_moved(each.facts, moved) or not each.unseen.isdisjoint(moved) for each in judged.described)
+    return (
+        uses_moved(described.facts, moved)
+        or not described.unseen.isdisjoint(moved)
+        or (bool(described.unseen) and ANY_NAME in moved)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +287,7 @@ def _judge(sql: str, snapshot: CatalogSnapshot | None, settings: SqlSettings, ow
         if (chosen := CHOSEN_SETTING.fullmatch(sql)) and snapshot is not None and snapshot.search_path[:1] == ("pg_catalog",):
             analyzed["set_vars"] = [chosen[1]]
         described.append(describe_statement(analyzed, snapshot, find_sensitive(snapshot, settings.sensitive), own))
-        if uses_moved(described[-1].facts, moved):
+        if _uses(described[-1], moved):
             return _Judged((), frozenset({"unknown"}), _UNCERTAIN)
         moved |= find_moved(described[-1].facts, snapshot, moved)
         own = own.after(described[-1].facts)
@@ -401,6 +410,11 @@ def count_inferences(action: Action | None) -> int:
     statements = () if action is None else action.facts.get("statements", ())
     computing = [any(column["sensitive"] and column["use"] == "other" for column in each["columns"]) for each in statements]
     return max(1, sum(computing))
+
+
+def count_statements(action: Action | None) -> int:
+    """How many statements an action has, at least one: what cannot be read, or holds none, is sent all the same."""
+    return max(1, 0 if action is None else len(action.facts.get("statements", ())))
 
 
 def uses_names(request: Action) -> bool:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 ROW_VARIABLES: Final = frozenset({"new", "old"})
 """What a trigger calls the row it runs for."""
 
-ERROR_TEXTS: Final = ("sqlerrm", "message_text", "pg_exception")
-"""Words by which a handler of PL/pgSQL gets the text of an error (43.6.8.1)."""
+ERROR_TEXTS: Final = ("sqlerrm", "message_text", "pg_exception", 'u&"')
+"""Words by which a handler of PL/pgSQL gets the text of an error (43.6.8.1), and what any of them can be spelled with."""
 
 
 class BodyReader(Protocol):
@@ -64,7 +64,7 @@ class Judged:
 def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, make_reader: MakeReader) -> Judged:
     """Judge a hook by its body, and by those of the hooks that its statements fire."""
     pending, seen, names, effects = [hook], {hook}, set[str](), set[str]()
-    is_opaque = reads_sensitive = touches = False
+    is_opaque = reads_sensitive = touches = handles_texts = False
     while pending:
         current = pending.pop()
         body = read_body(current)
@@ -89,8 +89,9 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
                 below = set(find_hooks(snapshot, relation, table["access"], actions)) - seen
                 pending += below
                 seen |= below
-        # A handler has the text of the error it caught.
-        reads_sensitive |= touches and any(word in (current.source or "").lower() for word in ERROR_TEXTS)
+        handles_texts |= any(word in (current.source or "").lower() for word in ERROR_TEXTS)
+    # A handler has the text of the error it caught, wherever below it that came from.
+    reads_sensitive |= touches and handles_texts
     touches = sensitivity.is_configured and (touches or is_opaque)
     is_changing = bool(effects - {"read", "execute", "define"})
     return Judged(is_opaque, reads_sensitive, is_changing, touches, frozenset(names))

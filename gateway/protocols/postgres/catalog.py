@@ -199,6 +199,7 @@ class CatalogSnapshot:
     hooks: Mapping[int, tuple[Hook, ...]]
     casts: Mapping[str, tuple[Cast, ...]]
     key_actions: Mapping[int, tuple[KeyAction, ...]]
+    primary_keys: Mapping[int, tuple[int, ...]]
     policies: Mapping[int, tuple[tuple[int, int], ...]]
     shapes: UserTypes
     digest: str
@@ -309,6 +310,10 @@ class CatalogSnapshot:
             pending += parents
             seen |= parents
         return tuple(self.relations[each] for each in sorted(seen - {oid}) if each in self.relations)
+
+    def is_parent(self, relation: Relation) -> bool:
+        """Whether tables of other shapes inherit from it; partitions have the shape of what they belong to."""
+        return relation.kind == "r" and relation.oid in self._children
 
     def changed_by_keys(self, oid: int, *, deletes: bool = True, updates: frozenset[str] | None = None) -> tuple[KeyAction, ...]:
         """What foreign keys do when rows of a relation, or of one behind it, change: to their own tables, and on from there.

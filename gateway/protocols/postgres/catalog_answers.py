@@ -60,6 +60,7 @@ def _build(texts: Mapping[str, list[tuple[str, ...]]]) -> CatalogSnapshot:
         hooks=MappingProxyType(build_hooks(texts["hooks"], texts["rules"], checks)),
         casts=MappingProxyType(_group((cast.name, cast) for cast in casts)),
         key_actions=MappingProxyType(_group(_key_action(row) for row in texts["keys"])),
+        primary_keys=MappingProxyType({int(oid): tuple(json.loads(numbers)) for oid, numbers in texts["primary_keys"]}),
         policies=MappingProxyType(_group((int(oid), (int(other), int(number))) for oid, other, number in texts["policies"])),
         shapes=shapes,
         digest=hashlib.sha256(json.dumps(texts, sort_keys=True, separators=(",", ":")).encode()).hexdigest(),

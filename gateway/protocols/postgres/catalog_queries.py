@@ -144,6 +144,10 @@ where d.refclassid = 'pg_catalog.pg_type'::regclass and d.refobjid >= 16384
 select confrelid, conrelid, pg_catalog.array_to_json(conkey)::text, pg_catalog.array_to_json(confkey)::text, confdeltype, confupdtype
 from pg_catalog.pg_constraint
 where contype = 'f' and (confdeltype not in ('a', 'r') or confupdtype not in ('a', 'r'))""",
+        "primary_keys": """
+select conrelid, pg_catalog.array_to_json(conkey)::text
+from pg_catalog.pg_constraint
+where contype = 'p' and conrelid >= 16384""",
         "types": """
 select n.nspname, t.typname, t.typtype
 from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace

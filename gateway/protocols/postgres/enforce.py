@@ -173,6 +173,8 @@ def can_quote_sensitive(action: Action) -> bool:
     """
     statements = action.facts.get("statements", ())
     return any(
-        statement.get("may_yield_sensitive", True) or any(table.get("sensitive", True) for table in statement["tables"])
+        statement.get("may_yield_sensitive", True)
+        or statement.get("meets_sensitive", False)
+        or any(table.get("sensitive", True) for table in statement["tables"])
         for statement in statements
     )

@@ -96,11 +96,21 @@ class Undecodable:
 
 @dataclass(frozen=True, slots=True)
 class CopyInEnd:
-    """The client ended a COPY FROM STDIN (53.2.6): `ok` for CopyDone, not for CopyFail."""
+    """The client ended the data of a COPY FROM STDIN (53.2.6).
 
-    ok: bool
-    bytes_out: int
+    Attributes:
+        action: label of the action that began it.
+        is_done: it was all, by CopyDone; not by CopyFail.
+        bytes_in: of data.
+        rows: line ends of text.
+        sha256: digest of the data.
+    """
+
+    action: int | None
+    is_done: bool
+    bytes_in: int
     rows: int | None
+    sha256: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,6 +234,8 @@ def find_moved(
         return frozenset({ANY_CODE})
     if joins_others(statement):
         return _find_reached(statement, snapshot)
+    if verb == "alter_table":
+        return _find_altered(statement, snapshot)
     if verb == "create_schema":
         return _find_shadowed(statement, snapshot, moved | {NEW_SCHEMA}) | {NEW_SCHEMA}
     is_move = verb in {"rename", "alter_schema", "drop", "create_view", "create_rule"}
@@ -251,6 +253,25 @@ def _find_reached(statement: Mapping[str, Any], snapshot: CatalogSnapshot | None
         if relation is None or snapshot is None:
             return frozenset({ANY_NAME})
         found |= {table["name"], *(each.name for each in snapshot.above(relation.oid))}
+    return frozenset(found)
+
+
+def _find_altered(statement: Mapping[str, Any], snapshot: CatalogSnapshot | None) -> frozenset[str]:
+    """Names of relations that deliver or change more than the snapshot says once a table was altered.
+
+    A column added to a parent becomes one with a child's column of its name. A foreign key whose columns follow lets a change of the
+    table it refers to change this one.
+    """
+    found: set[str] = set()
+    for table in statement["tables"]:
+        if table["access"] != "define":
+            continue
+        relation = None if snapshot is None else snapshot.resolve(table.get("schema"), table["name"])
+        above = () if relation is None or snapshot is None else snapshot.above(relation.oid)
+        if "follows_key" in statement["flags"] or (
+            relation is not None and snapshot is not None and snapshot.is_parent(relation)
+        ):
+            found |= {table["name"], *(each.name for each in above)}
     return frozenset(found)
 
 
@@ -325,7 +346,7 @@ def describe_by_name(
     if is_execute:
         facts["prepared_name"] = definition.name
         facts.pop("nested", None)
-    return Described(facts, effects, is_harmless=False)
+    return Described(facts, effects, is_harmless=False, unseen=named.unseen | described.unseen)
 
 
 def _join(first: Sequence[Any], second: Sequence[Any]) -> list[Any]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 MAX_OWN_TABLES: Final = 1_000
 """Tables of a session that are remembered; further ones count as unknown."""
 
 _ANY: Final = "*"
+
+COPIED: Final = frozenset({"default", "constraint", "index"})
+"""Kinds of hooks that LIKE can take along into a new table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +24,13 @@ class OwnTables:
         temporary: those that are the session's alone, so that nothing of anybody else's can depend on them.
         taken: names that stand for something else the session made, or for a table whose rows may be others': none of them becomes
             one of its tables again, since a CREATE that fails, or says IF NOT EXISTS, leaves what has the name as it is.
+        fleeting: temporary ones that are gone with the end of the transaction.
     """
 
     names: frozenset[str] = frozenset()
     temporary: frozenset[str] = frozenset()
     taken: frozenset[str] = frozenset()
+    fleeting: frozenset[str] = frozenset()
 
     def holds(self, schema: str | None, name: str) -> bool:
         """Whether a table that no snapshot holds is one of them."""
@@ -40,6 +45,8 @@ class OwnTables:
     def after(self, statement: Mapping[str, Any]) -> OwnTables:
         """What is known once a described statement was sent."""
         named, made, lost = frozenset(statement.get("new_names", ())), find_made(statement), find_lost(statement)
+        if "drops_temporary" in statement["flags"]:
+            return self._bound(self.names - self.temporary, frozenset(), self.taken)
         if joins_others(statement):
             # Those above what was attached to have its rows too; nobody else's can come into a temporary one.
             kept = self.temporary - frozenset(table["name"] for table in statement["tables"])
@@ -52,12 +59,28 @@ class OwnTables:
         made -= (self.names - self.temporary) if is_temporary else self.temporary  # two tables of one name, or one that failed
         names = (self.names - lost - named) | made
         temporary = (self.temporary - lost - named) | (made if is_temporary else frozenset())
-        return self._bound(names, temporary, self.taken | (named - made))
+        fleeting = self.fleeting | (made if "on_commit_drop" in statement["flags"] else frozenset())
+        if lost & self.fleeting:
+            fleeting |= made  # under another name
+        return self._bound(names, temporary, self.taken | (named - made), fleeting)
 
-    def _bound(self, names: frozenset[str], temporary: frozenset[str], taken: frozenset[str]) -> OwnTables:
+    def undone_to(self, before: OwnTables) -> OwnTables:
+        """What is left where everything since `before` may have been rolled back."""
+        return self._bound(self.names & before.names, self.temporary & before.temporary, self.taken | before.taken)
+
+    def settled(self) -> OwnTables:
+        """What is left after the end of a transaction."""
+        if not self.fleeting:
+            return self
+        return replace(self, names=self.names - self.fleeting, temporary=self.temporary - self.fleeting, fleeting=frozenset())
+
+    def _bound(
+        self, names: frozenset[str], temporary: frozenset[str], taken: frozenset[str], fleeting: frozenset[str] | None = None
+    ) -> OwnTables:
         if len(names) > MAX_OWN_TABLES:
             names, temporary = names & self.names, temporary & self.temporary
-        return OwnTables(names, temporary, taken if len(taken) <= MAX_OWN_TABLES else frozenset({_ANY}))
+        fleeting = self.fleeting if fleeting is None else fleeting
+        return OwnTables(names, temporary, taken if len(taken) <= MAX_OWN_TABLES else frozenset({_ANY}), fleeting & temporary)
 
 
 def find_made(statement: Mapping[str, Any]) -> frozenset[str]:
@@ -76,6 +99,8 @@ def find_made(statement: Mapping[str, Any]) -> frozenset[str]:
     others = [table for table in defined if table["name"] not in named]
     if "inherits" in statement["flags"] and not all(table.get("own") for table in others):
         return frozenset()
+    if any(hook["kind"] in COPIED for table in statement["tables"] for hook in table.get("hooks", ())):
+        return frozenset()  # LIKE: what runs with the other table runs with this one, though no snapshot says so
     unknown = (table for table in defined if table.get("unresolved") and table.get("schema") in {None, "pg_temp", "public"})
     return frozenset(table["name"] for table in unknown) & named
 

@@ -148,7 +148,7 @@ _CLIENT: Final[dict[str, Callable[[Report], ClientEvent]]] = {
         r["id"], r["oid"], tuple(_parameter(value, (), n) for n, value in enumerate(r["params"]))
     ),
     "refused": lambda r: Undecodable(r["id"], r["reason"]),
-    "copy_in_end": lambda r: CopyInEnd(r["ok"], r["bytes"], r["rows"]),
+    "copy_in_end": lambda r: CopyInEnd(r["action"], r["ok"], r["bytes"], r["rows"], bytes.fromhex(r["sha256"])),
     "terminate": lambda _: Terminate(),
 }
 

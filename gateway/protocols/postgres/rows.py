@@ -25,6 +25,9 @@ REST_OF_ROW: Final = "\0\2"
 IF_THERE: Final = "\0\3"
 """Begins the name of a column that counts where the relation has it."""
 
+PRIMARY_KEY: Final = "\0\4"
+"""The name of all columns of a relation's primary key, which a foreign key need not name."""
+
 MARKS: Final = (STAR_OF_ROW, REST_OF_ROW, IF_THERE)
 
 

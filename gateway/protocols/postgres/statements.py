@@ -11,22 +11,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.protocols.postgres.assigned import Assigned, adds_only, is_alone
+from gateway.protocols.postgres.assigned import Assigned
 from gateway.protocols.postgres.bodies import ROW_VARIABLES, Judged, judge_hook
 from gateway.protocols.postgres.catalog import SYSTEM_SCHEMAS, CatalogSnapshot, Function, KeyAction, Relation
 from gateway.protocols.postgres.copying import describe_copy
 from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, UNJUDGED, YIELDS_ANY
 from gateway.protocols.postgres.hooks import COMPILED, Hook
-from gateway.protocols.postgres.implied import (
-    describe_cast,
-    find_cast_code,
-    find_hooks,
-    find_of_domain,
-    find_written_through,
-    is_stored,
-)
+from gateway.protocols.postgres.implied import describe_cast, find_cast_code, find_hooks, find_of_domain, is_stored
 from gateway.protocols.postgres.own import OwnTables
-from gateway.protocols.postgres.rows import MARKS, StarRows
+from gateway.protocols.postgres.reached import find_key_actions, find_merging, find_reached
+from gateway.protocols.postgres.rows import MARKS, PRIMARY_KEY, StarRows
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
@@ -86,7 +80,7 @@ def describe_statement(
     columns = reader.read_columns()
     functions = reader.read_functions()
     effects = frozenset(analyzed["effects"]) | reader.effects
-    if reader.has_touched:
+    if reader.has_touched and analyzed["verb"] != "alter_table":
         tables[0]["sensitive"] = True  # what runs unseen meets sensitive values, and its errors come with this statement
     facts: dict[str, Any] = {
         "verb": analyzed["verb"],
@@ -103,6 +97,8 @@ def describe_statement(
     if "copy" in analyzed:
         facts["copy"] = describe_copy(analyzed["copy"])
     facts["may_yield_sensitive"] = reader.may_yield(columns)
+    if reader.has_touched:
+        facts["meets_sensitive"] = True
     outputs = reader.read_outputs()
     if outputs is not None:
         facts["outputs"] = outputs
@@ -169,6 +165,9 @@ class _Reader:
                 self.has_unresolved |= table["access"] != "define" and not is_own
                 self.has_own |= is_own
                 self.is_harmless = False
+                self.effects |= (
+                    {"unknown"} if table["access"] == "write" and not is_own else set()
+                )  # it may be a view of anything
                 fact |= {name: table[name] for name in ("schema",) if name in table}
                 is_new = table["access"] == "define" and table["name"] in self.analyzed["new_names"]
                 fact |= {"unresolved": True, **({"own": True} if is_own else {})}
@@ -177,11 +176,8 @@ class _Reader:
                 if is_own and self.own.holds_temporary(table.get("schema"), table["name"]):
                     fact["temporary"] = True
             facts.append(fact)
-            if relation is not None and table["access"] == "write":
-                facts += self._written_through(relation)
-            elif relation is None and table["access"] == "write" and not fact.get("own"):
-                # It may be a view of anything.
-                self.effects.add("unknown")
+            if relation is not None:
+                facts += self._read_reached(relation, table["access"])
         return facts
 
     def _find_hooks(self, relation: Relation, access: str) -> list[dict[str, Any]]:
@@ -189,31 +185,23 @@ class _Reader:
             case "create_table" if access in {"read", "write"}:
                 return self._read_hooks(relation, "write")  # LIKE copies what runs with a table
             case "alter_table" if access == "define":
-                hooks, self.has_touched = self._read_hooks(relation, "write"), False  # its triggers do not fire
-                return [hook for hook in hooks if hook["kind"] in REWRITTEN]
+                return self._read_hooks(relation, "write", REWRITTEN)  # its triggers do not fire
         return self._read_hooks(relation, access) if access in {"read", "write"} else []
 
     def _is_own(self, schema: str | None, name: str) -> bool:
         """Whether the session made the table itself, through the gateway, where nothing sensitive goes in."""
         return self.snapshot is not None and self.own.holds(schema, name)
 
-    def _written_through(self, relation: Relation) -> Iterator[dict[str, Any]]:
-        """The tables whose rows a write to a relation changes as well."""
+    def _read_reached(self, relation: Relation, access: str) -> Iterator[dict[str, Any]]:
+        """The tables whose rows a write to a relation changes as well, or that a definition of it defines."""
         if self.snapshot is None:
             return
-        actions = self._key_actions(relation)
-        for each in find_written_through(self.snapshot, relation, actions, adds_only=adds_only(self.analyzed)):
-            yield {"name": each.name, "access": "write", "schema": each.schema, "sensitive": self.sensitivity.holds_any(each)}
+        actions = self._key_actions(relation) if access == "write" else ()
+        for each in find_reached(self.snapshot, self.analyzed, relation, access, actions):
+            yield {"name": each.name, "access": access, "schema": each.schema, "sensitive": self.sensitivity.holds_any(each)}
 
     def _key_actions(self, relation: Relation) -> tuple[KeyAction, ...]:
-        """What foreign keys do with the statement; new rows alone move nothing."""
-        if self.snapshot is None or adds_only(self.analyzed):
-            return ()
-        verb, is_single = self.analyzed["verb"], is_alone(self.analyzed)
-        if verb == "update" and is_single and relation.kind != "v":
-            updates = frozenset(column["name"] for column in self.analyzed["assigned"])
-            return self.snapshot.changed_by_keys(relation.oid, deletes=False, updates=None if "*" in updates else updates)
-        return self.snapshot.changed_by_keys(relation.oid, updates=frozenset() if verb == "delete" and is_single else None)
+        return () if self.snapshot is None else find_key_actions(self.snapshot, self.analyzed, relation)
 
     def changed_by_keys(self) -> list[KeyAction]:
         """What foreign keys do with everything the statement writes to."""
@@ -223,11 +211,11 @@ class _Reader:
     def reads_sensitive(self) -> bool:
         """Whether a relation's sensitive column is used; a name that is no relation's is a variable, filled by a query that counts."""
         known = [column for column in self.analyzed["columns"] if "table" not in column or self._is_known(column)]
-        return any(is_sensitive for column in known for *_, is_sensitive in self._find_column(column))
+        compares = "compares_assigned" in self.analyzed["flags"] and any(fact["sensitive"] for fact in self.assigned.describe(()))
+        return compares or any(is_sensitive for column in known for *_, is_sensitive in self._find_column(column))
 
     def _is_known(self, column: Mapping[str, Any]) -> bool:
-        relation = self._resolve(column.get("schema"), column["table"])
-        # `new.name` in a trigger looks like a field of a column.
+        relation = self._resolve(column.get("schema"), column["table"])  # `new.name` in a trigger looks like a field of a column
         return relation is not None and (column["name"] not in ROW_VARIABLES or relation.find(column["name"]) is not None)
 
     def read_tables_only(self) -> None:
@@ -237,17 +225,18 @@ class _Reader:
             if relation is not None:
                 self.relations.append(relation)
             else:
-                # Variables and transition tables have names no catalogue holds.
-                self.has_unresolved |= table["access"] == "read"
+                # A variable, a transition table, or whatever the session has under the name.
+                self.has_unresolved |= table["access"] in {"read", "write"}
 
     def _resolve(self, schema: str | None, name: str) -> Relation | None:
         return None if self.snapshot is None else self.snapshot.resolve(schema, name)
 
-    def _read_hooks(self, relation: Relation, access: str) -> list[dict[str, Any]]:
+    def _read_hooks(self, relation: Relation, access: str, kinds: frozenset[str] | None = None) -> list[dict[str, Any]]:
         """Code that runs with this access although the statement does not name it, and what its body says."""
         if self.snapshot is None:
             return []
         hooks = find_hooks(self.snapshot, relation, access, self._key_actions(relation) if access == "write" else ())
+        hooks = [hook for hook in hooks if kinds is None or hook.kind in kinds]
         self.has_rules |= any(hook.kind == "rule" for hook in hooks)
         facts = [self._hook_facts(hook) for hook in hooks]
         for function in self.snapshot.behind(relation.oid).functions:
@@ -311,6 +300,9 @@ class _Reader:
             names = [(each.get("schema"), each["name"]) for each in self.analyzed["types"]]
             for relation, name in find_of_domain(self.snapshot, self.sensitivity, names):
                 facts[(relation.schema, relation.name, name, "predicate")] = True
+        if self.snapshot is not None and self.analyzed["verb"] == "alter_table":
+            merging = (child for each in self.relations for child in find_merging(self.snapshot, self.sensitivity, each))
+            facts |= {(child.schema, child.name, "*", "predicate"): True for child in merging}
         if "compares_assigned" in self.analyzed["flags"]:
             for fact in self.assigned.describe(()):
                 facts[(fact.get("schema"), fact.get("table"), fact["name"], "predicate")] = fact["sensitive"]
@@ -358,6 +350,11 @@ class _Reader:
     def _column_of(self, relation: Relation, name: str) -> Iterator[tuple[str, str, str, bool]]:
         if name == "*":
             yield relation.schema, relation.name, "*", self.sensitivity.holds_any(relation)
+            return
+        if name == PRIMARY_KEY:
+            numbers = () if self.snapshot is None else self.snapshot.primary_keys.get(relation.oid, ())
+            for key in (relation.columns[number].name for number in numbers if number in relation.columns):
+                yield from self._column_of(relation, key)
             return
         found = relation.find(name)
         if name.startswith(POSITION):

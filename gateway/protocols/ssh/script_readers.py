@@ -246,7 +246,9 @@ def _read_shell(program: str, words: tuple[str, ...]) -> str | None:
             return program
         if has_code:
             return _read_code(rest[0], rest[1:])
-        return None if _is_file(rest[0]) and not is_interactive else program
+        # The name of an interpreter can lead to a script that starts it, as those of version managers do.
+        is_other = _is_file(rest[0]) and not _runs_code(_base(rest[0]))
+        return None if is_other and not is_interactive else program
     return program
 
 

@@ -63,7 +63,7 @@ class Changes:
         catalog: told when snapshots count no more, and from when to when none may be kept.
     """
 
-    __slots__ = ("_answered", "_catalog", "_change", "_sent", "_uncommitted")
+    __slots__ = ("_answered", "_catalog", "_change", "_moved", "_sent", "_uncommitted")
 
     def __init__(self, catalog: CatalogCache) -> None:
         self._catalog = catalog
@@ -71,6 +71,7 @@ class Changes:
         self._sent: dict[int, Extent] = {}
         self._answered = Extent.NOTHING
         self._uncommitted = Extent.NOTHING
+        self._moved: frozenset[Moved] = frozenset()
 
     @property
     def is_open(self) -> bool:
@@ -89,6 +90,7 @@ class Changes:
             extent = max(extent, self._uncommitted, self._answered, *self._sent.values())
         if extent is Extent.NOTHING:
             return False
+        self._moved |= moved
         if moved:
             extent = Extent.NAMING  # a table that is only added may come to stand before another one
         self._sent[ruling.number] = extent
@@ -113,10 +115,14 @@ class Changes:
         if self._change is not None and Extent.NAMING not in self._sent.values():
             self._change.end()
             self._change = None
+        if status == "I" and not self.is_under_way:
+            self._moved = frozenset()
+        self._catalog.keep_unsettled(self, self._moved)
 
     def close(self, upstream: Upstream, *, is_busy: bool) -> None:
         """The session is over, and its connection to the server with it; where the server may still be at work, as soon as it is not."""
         change, self._change = self._change, None
+        self._catalog.keep_unsettled(self, frozenset())
         if change is None and self.is_under_way:
             change = self._catalog.begin_change()  # a function, which may have defined something
         if change is None and (upstream.wire.gone.is_set() or not is_busy):

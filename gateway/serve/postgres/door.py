@@ -34,11 +34,11 @@ from gateway.protocols.postgres.events import (
 from gateway.protocols.postgres.large_objects import write_call
 from gateway.protocols.postgres.login import PINNED_SETTINGS, UTF8_NAMES, fold_encoding, read_search_path
 from gateway.protocols.postgres.named import ANY_CODE, ANY_NAME, Change, SessionNames, find_moved, find_shifted, uses_moved
-from gateway.protocols.postgres.own import OwnTables
 from gateway.protocols.postgres.preview import choose_preview
 from gateway.protocols.postgres.sensitivity import find_sensitive
 from gateway.serve.postgres.hold import HeldWork
 from gateway.serve.postgres.lookups import MAX_MOVED, CatalogCache, Moved
+from gateway.serve.postgres.own_tables import OwnTablesBook
 from gateway.serve.postgres.preview import PreviewQuestions
 from gateway.serve.postgres.values import SessionValues
 
@@ -69,13 +69,12 @@ class PostgresDoor:
         "_judged_by",
         "_mark",
         "_may_hold",
-        "_own_tables",
+        "_own",
         "_previews",
         "_renamed",
         "_settings",
         "_shadowing",
         "_shifted",
-        "_temporary",
         "changes",
         "facts",
         "hold",
@@ -102,7 +101,7 @@ class PostgresDoor:
         self.search_path = None if search_path is None else read_search_path(search_path)
         self._event: JudgedEvent | None = None
         self._checked: CatalogSnapshot | None = None
-        self._own_tables = OwnTables()
+        self._own = OwnTablesBook()
         self.moved: frozenset[str] = frozenset()
         """Names that are uncertain until the transaction is over: `actions.MOVED`."""
         self.moving: frozenset[Moved] = frozenset()
@@ -111,8 +110,6 @@ class PostgresDoor:
         self._mark = 0
         self._shifted: frozenset[str] = frozenset()
         self._renamed: frozenset[str] = frozenset()
-        self._temporary: frozenset[str] = frozenset()
-        """Names of temporary relations the session made; they come before all others and stand in no snapshot."""
         self._shadowing: frozenset[str] = frozenset()
         self.session: PipelineSession | None = None
         self.hold: HeldWork | None = None
@@ -150,8 +147,13 @@ class PostgresDoor:
 
     @property
     def is_uncertain(self) -> bool:
-        """Whether a name may stand for another relation than the snapshot says, or to what was prepared before."""
-        return bool(self.moved or self._shifted or self._shadowing)
+        """Whether a name may stand for another relation than the snapshot says, or to what was prepared before, or soon will again."""
+        return bool(self.moved or self._shifted or self._shadowing) or self._own.is_open
+
+    @property
+    def needs_settling(self) -> bool:
+        """Whether something is only certain once the server is outside a transaction: a cursor's end, a table that was made."""
+        return self.names.needs_settling or self._own.is_open
 
     @property
     def is_read_only(self) -> bool:
@@ -174,7 +176,7 @@ class PostgresDoor:
             TargetError, ConfigError: there is no snapshot, or it does not fit the configuration.
         """
         if lookup.kind == actions.AHEAD and self._checked is not None:
-            read = partial(actions.read_ahead, lookup.key["text"], self._checked, self._settings, self._own_tables)
+            read = partial(actions.read_ahead, lookup.key["text"], self._checked, self._settings, self._own.tables)
             return await asyncio.get_running_loop().run_in_executor(_READERS, read)
         if lookup.kind != CATALOG:
             raise ProtocolError("the gateway cannot look this up", why=lookup.kind)
@@ -209,7 +211,8 @@ class PostgresDoor:
             if self._judged_by is not None:
                 self._shifted = _bound(self._shifted | find_shifted(self._judged_by, snapshot))
             self._judged_by = snapshot
-            self._shadowing = self._temporary & snapshot.name_schemas().keys()
+            known = snapshot.name_schemas().keys()
+            self._shadowing = self._own.temporary if ANY_NAME in self._own.temporary else self._own.temporary & known
         moved = self.moved | self._shadowing
         # A portal runs a statement that was prepared before.
         moved = moved | self._shifted if isinstance(event, Execute) else moved
@@ -217,7 +220,7 @@ class PostgresDoor:
         is_settled = self._is_settled() and not (isinstance(event, Execute) and event.epoch != self.values.epoch)
         given = {
             **facts,
-            actions.OWN_TABLES: self._own_tables,
+            actions.OWN_TABLES: self._own.tables,
             actions.MOVED: moved,
             actions.SHIFTED: self._shifted,
             actions.VALUES: self.values.describe(is_settled=is_settled),
@@ -238,15 +241,15 @@ class PostgresDoor:
             self.values.note_sent(number, action, is_alone=is_alone)
             statements = action.facts.get("statements", ())
             for statement in statements:
-                self._own_tables = self._own_tables.after(statement)
+                is_temporary = self._own.makes_temporary(statement)
+                self._own.send(number, statement)
                 moved = _find_moved(statement, self._judged_by, self.moved)
                 self.moved = _bound(self.moved | moved)
                 if statement["verb"] in {"rename", "alter_schema"}:
                     # Only under a name that is taken away can something have been prepared that goes on reading what it was.
                     taken = {table["name"] for table in statement["tables"] if table["access"] == "define"} | {ANY_NAME}
                     self._renamed = _bound(self._renamed | (moved & taken))
-                if "temporary" in statement["flags"]:
-                    self._temporary = _bound(self._temporary | frozenset(statement.get("new_names", ())))
+                if is_temporary:
                     self._shadowing = _bound(self._shadowing | moved)
                 else:
                     self.moving |= _qualify(statement, moved)
@@ -257,10 +260,12 @@ class PostgresDoor:
         """No reply of an action can come any more: what it did to names and settings is certain."""
         self.names.end(number, is_completed=is_completed)
         self.values.end(number, is_completed=is_completed)
+        self._own.end(number, is_completed=is_completed)
 
     def settle(self, *, is_under_way: bool) -> None:
         """The server is outside a transaction; `is_under_way` tells that it has yet to answer what defines."""
         self.names.settle()
+        self._own.settle()
         if not is_under_way:
             # What was planned in the transaction may go on reading what its names stood for there.
             self._shifted = _bound(self._shifted | self._renamed)
@@ -284,7 +289,7 @@ class PostgresDoor:
 
     def is_overtaken(self, action: Action) -> bool:
         """Whether a relation the action just described names has become another one since, or is about to."""
-        moved = self._catalog.moved_since(self._mark)
+        moved = self._catalog.moved_since(self._mark) - self.moving
         if not moved:
             return False
         snapshot = self.snapshot

@@ -11,11 +11,16 @@ from gateway.protocols.postgres import enforce
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Why a session ends; `fields` are the last words to the agent, where it can still hear them."""
+    """Why a session ends.
+
+    Attributes:
+        fields: the last words to the agent, where it can still hear them.
+        cancels: what the server still does for it is cancelled, and its end waited for.
+    """
 
     reason: str
     fields: Mapping[str, str] | None = None
-    agent_left: bool = False
+    cancels: bool = False
 
 
 class EndSession(Exception):  # noqa: N818 - not an error: how any task of a session ends it
@@ -26,8 +31,8 @@ class EndSession(Exception):  # noqa: N818 - not an error: how any task of a ses
         self.ending = ending
 
 
-AGENT_LEFT: Final = Ending("the agent left", agent_left=True)
-GOOD_BYE: Final = Ending("the agent said good-bye", agent_left=True)
+AGENT_LEFT: Final = Ending("the agent left", cancels=True)
+GOOD_BYE: Final = Ending("the agent said good-bye", cancels=True)
 GATEWAY_STOPPED: Final = Ending("the gateway stopped")
 SHUTDOWN: Final = Ending("shutdown", enforce.refuse_login(enforce.SHUTDOWN, "the gateway is shutting down", fix="connect again"))
 EVIDENCE_LOST: Final = Ending(
@@ -50,17 +55,30 @@ TARGET_LOST: Final = Ending(
     ),
 )
 
+HELD_TOO_LONG: Final = Ending(
+    "held too long",
+    enforce.refuse_login(
+        enforce.IDLE,
+        "the transaction held a change that waits for approval for too long",
+        why="others wait behind its locks",
+        fix="connect again, and send COMMIT right after the change",
+    ),
+    cancels=True,
+)
+
 
 def end_idle(timeout_s: float) -> Ending:
     """The agent was silent for too long."""
     why = f"limits.idle_timeout_s is {timeout_s:g}"
-    return Ending("idle", enforce.refuse_login(enforce.IDLE, "the session was idle for too long", why=why, fix="connect again"))
+    fields = enforce.refuse_login(enforce.IDLE, "the session was idle for too long", why=why, fix="connect again")
+    return Ending("idle", fields, cancels=True)
 
 
 def end_overlong(max_session_s: float) -> Ending:
     """The session lasted as long as any may."""
     why = f"limits.max_session_s is {max_session_s:g}"
-    return Ending("too long", enforce.refuse_login(enforce.SHUTDOWN, "the session lasted too long", why=why, fix="connect again"))
+    fields = enforce.refuse_login(enforce.SHUTDOWN, "the session lasted too long", why=why, fix="connect again")
+    return Ending("too long", fields, cancels=True)
 
 
 def end_faulted(session_id: str) -> Ending:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
@@ -149,7 +150,20 @@ class HeldWork:
         lose: how the session ends when the server has left.
     """
 
-    __slots__ = ("_beside", "_coming", "_held", "_is_idle", "_is_keeping", "_is_running", "_kernel", "_lose", "_run", "_upstream")
+    __slots__ = (
+        "_beside",
+        "_coming",
+        "_held",
+        "_hold_s",
+        "_is_idle",
+        "_is_keeping",
+        "_is_running",
+        "_kernel",
+        "_lose",
+        "_run",
+        "_upstream",
+        "ends_at",
+    )
 
     def __init__(
         self, kernel: Session, beside: Beside, is_idle: Callable[[], bool], upstream: Upstream, lose: Callable[[], Ending]
@@ -164,6 +178,9 @@ class HeldWork:
         self._held: dict[int, Held] = {}
         self._is_keeping = False
         self._is_running = False
+        self._hold_s = 0.0
+        self.ends_at: float | None = None
+        """Monotonic time until which the client's transaction may hold what it does, seconds; None where it holds nothing."""
 
     @property
     def is_open(self) -> bool:
@@ -197,7 +214,7 @@ class HeldWork:
         terms = hold.read_terms(decision.obligations)
         if terms is None or not isinstance(event, Query | Execute):
             raise ProtocolError("the statement cannot be held")
-        begins = self._kernel.transaction_status == "I"
+        begins, self._hold_s = self._kernel.transaction_status == "I", hold_s
         self._kernel.hide_texts()  # what the server says of it must not tell more than its reviewers granted
         answer = await self._beside.ask(hold.encode_settings(terms, hold_s, begins=begins))
         if begins:
@@ -275,6 +292,8 @@ class HeldWork:
         if held is None or ruling.action is not held.action:
             return False
         self._held[ruling.number] = held
+        # The server bounds how long it is idle; a client could go on with other statements instead.
+        self.ends_at = self.ends_at or time.monotonic() + self._hold_s + hold.IDLE_MARGIN_S
         self._kernel.report_ready(is_wanted=True)
         return True
 
@@ -290,12 +309,14 @@ class HeldWork:
             return
         if not is_completed:
             del self._held[number]
+            self.ends_at = self.ends_at if self._held else None
         elif held.effect is None or not await session.show_effect(held.ticket, held.effect, held.action.protocol):
             self._held[number] = replace(held, effect=None)  # no COMMIT will be granted for it
 
     def settle(self) -> None:
         """The transaction is over, however it ended."""
         self._held.clear()
+        self.ends_at = None
 
     async def cancel(self) -> None:
         """Stop a statement that runs before its approval, if one does: nobody waits for it any more."""
@@ -311,7 +332,7 @@ class HeldWork:
         is_lost = has_expired and self.is_open and self.is_alone
         if run is None and not self._is_keeping and not is_lost:
             return
-        self._held.clear()
+        self.settle()
         await self._finish("rollback")
         if run is not None:
             self._beside.release(run.before)

@@ -96,7 +96,7 @@ class KnownActions:
         identity, a suspended subject, a log that takes no records.
         """
         session = self._session
-        if self._snapshot is None or self._door.is_uncertain:
+        if self._snapshot is None or self._door.is_uncertain or self._catalog.is_unsettled:
             return CLOSED
         if self._catalog.current is not self._snapshot:
             self.forget()
@@ -115,7 +115,7 @@ class KnownActions:
     @property
     def until_ns(self) -> int:
         """Monotonic nanoseconds until which the kernel may be left to itself."""
-        return 0 if self._door.is_uncertain else int(self._catalog.until_s * 1e9)
+        return 0 if self._door.is_uncertain or self._catalog.is_unsettled else int(self._catalog.until_s * 1e9)
 
     def forget(self) -> None:
         """Give up what was learned: a silent session needs no memory for it, and it is too old by then."""

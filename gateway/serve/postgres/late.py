@@ -98,7 +98,9 @@ class LateChecks:
         """Count a statement against what its session and run may do."""
         obligations = ruling.decision.obligations
         try:
-            excess = self._budget.charge(obligations, actions.count_inferences(ruling.action))
+            excess = self._budget.charge(
+                obligations, actions.count_inferences(ruling.action), actions.count_statements(ruling.action)
+            )
             if self.bound_rows(enforce.read_row_limit(obligations), obligations, is_coming=True)[1]:
                 # What is left by the time of its result is another number: a decision made for an earlier one must not be used.
                 self._kernel.forget_plans()

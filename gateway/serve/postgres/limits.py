@@ -11,14 +11,17 @@ DRAIN_TIMEOUT_S: Final = 5.0
 MIN_GUARD_PAUSE_S: Final = 0.05
 """How often an overdue session is looked at until its statement is done."""
 
+OVERDUE_S: Final = 60.0
+"""How long a statement under way may go on once its session has lasted as long as any may."""
+
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
     """Bounds of one session.
 
     Attributes:
-        idle_timeout_s: silence of the agent, outside any statement, after which the session ends.
-        max_session_s: longest session; a proof of identity must not be stretched for ever.
+        idle_timeout_s: silence after which the session ends, where the agent is the one who has to send or read something.
+        max_session_s: longest session; a proof of identity must not be stretched for ever. A statement under way has `OVERDUE_S` more.
         max_statements: prepared statements kept at once.
         record_limit_bytes: masked rows kept per action for the transcript.
     """

@@ -231,7 +231,14 @@ class PostgresHost:
         except (ConnectionResetError, OSError):
             return  # the client left, or broke off the TLS handshake
         connection = self._find_connection(startup, subject)
-        await self._open_session(wire, startup, subject, connection)
+        self._check_room()  # others may have logged in meanwhile
+        self._subjects[subject.id] += 1
+        try:
+            await self._open_session(wire, startup, subject, connection)
+        finally:
+            self._subjects[subject.id] -= 1
+            if not self._subjects[subject.id]:
+                del self._subjects[subject.id]
 
     async def _start(self, wire: Wire, is_tls: bool) -> Startup | None:
         """Up to the StartupMessage; None when the connection was for a cancellation, or the client left."""
@@ -277,7 +284,7 @@ class PostgresHost:
     def _check_room(self) -> None:
         if self._is_stopping:
             raise _RefusedLogin(enforce.SHUTDOWN, "the gateway is shutting down", fix="connect again")
-        if len(self._sessions) >= self._limits.max_sessions:
+        if self._subjects.total() >= self._limits.max_sessions:
             why = f"limits.max_sessions is {self._limits.max_sessions}"
             raise _RefusedLogin(enforce.TOO_MANY, "too many sessions", why=why, fix="try again when others have ended")
 
@@ -391,11 +398,9 @@ class PostgresHost:
     async def _carry(
         self, wire: Wire, startup: Startup, session: PipelineSession, carried: PostgresSession, upstream: Upstream
     ) -> None:
-        subject = session.subject
         process_id, secret = self._keys.add(carried, startup.minor)
         carried.show_process(process_id)
         self._sessions.add(carried)
-        self._subjects[subject.id] += 1
         try:
             await session.release_replies()
             wire.write(_greet(startup, upstream.parameters, process_id, secret))
@@ -406,9 +411,6 @@ class PostgresHost:
             self._keys.remove(process_id)
             self._sessions.discard(carried)
             self._totals.update({f"{name}_total": value for name, value in carried.counters.items()})
-            self._subjects[subject.id] -= 1
-            if not self._subjects[subject.id]:
-                del self._subjects[subject.id]
 
     async def _refuse(self, wire: Wire, refused: _RefusedLogin) -> None:
         self._totals["logins_refused_total"] += 1

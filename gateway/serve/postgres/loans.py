@@ -65,11 +65,15 @@ class Loans:
         writer: takes the records.
         log_started_ns: monotonic time at which the log was opened.
         lag_left_s: seconds for which the newest attestation will do.
+        is_crowded: whether sessions should wait with records; they are recalled then, because only here can they.
     """
 
-    def __init__(self, writer: Writer, log_started_ns: int, lag_left_s: Callable[[], float]) -> None:
+    def __init__(
+        self, writer: Writer, log_started_ns: int, lag_left_s: Callable[[], float], is_crowded: Callable[[], bool] = lambda: False
+    ) -> None:
         self._relay = Relay(writer, log_started_ns)
         self._lag_left_s = lag_left_s
+        self._is_crowded = is_crowded
         self._lent: dict[int, tuple[Borrower, object]] = {}
         self._thread = threading.Thread(target=self._run, name="postgres-relay", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -131,7 +135,7 @@ class Loans:
     @property
     def has_room(self) -> bool:
         """Whether another session may be lent."""
-        return not self._has_ended and len(self._lent) < MAX_LENT
+        return not self._has_ended and len(self._lent) < MAX_LENT and not self._is_crowded()
 
     def recall(self, number: int) -> None:
         """Have a session go back as soon as nothing of it waits for a record; nothing new passes from now on."""
@@ -170,6 +174,8 @@ class Loans:
                 found[0].lose(describe_loss(RuntimeError("the log takes no more records")))
 
     def _allow_effects(self) -> None:
+        if self._is_crowded():
+            self.recall_all()
         left_s = self._lag_left_s()
         self._relay.allow_effects(int((time.monotonic() + left_s) * 1e9) if left_s > 0 else 0)
         if self._loop is not None:

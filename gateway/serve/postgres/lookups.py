@@ -112,6 +112,7 @@ class _Database:
         changes: those under way, see `CatalogCache.begin_change`.
         ended: how many have ended.
         moved: how many had ended when one that moved this name did.
+        unsettled: the names that transactions have moved which are open, by what tells of each.
         watches: what sessions left behind to be waited for.
     """
 
@@ -120,6 +121,7 @@ class _Database:
     ended: int = 0
     moved: dict[Moved, int] = field(default_factory=dict)
     watches: set[asyncio.Task[None]] = field(default_factory=set)
+    unsettled: dict[object, frozenset[Moved]] = field(default_factory=dict)
 
     def forget(self) -> None:
         for cache in self.caches:
@@ -208,10 +210,22 @@ class CatalogCache:
     def moved_since(self, mark: int) -> frozenset[Moved]:
         """Names for which another relation may answer than a snapshot says that was asked for at `mark`, or may do so at any moment."""
         database = self._database
-        if not database.changes and database.ended == mark:
+        if not database.changes and not database.unsettled and database.ended == mark:
             return frozenset()
         lately = (name for name, at in database.moved.items() if at > mark)
-        return frozenset(lately).union(*(change.names for change in database.changes))
+        return frozenset(lately).union(*(change.names for change in database.changes), *database.unsettled.values())
+
+    def keep_unsettled(self, owner: object, names: frozenset[Moved]) -> None:
+        """A transaction that moved these names is open: whoever names one would wait for it, and get what it made of them."""
+        if names:
+            self._database.unsettled[owner] = names
+        else:
+            self._database.unsettled.pop(owner, None)
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether any transaction is open that moved names."""
+        return bool(self._database.unsettled)
 
     def watch(self, work: Coroutine[Any, Any, None]) -> None:
         """Have something waited for that a session left behind, until the gateway stops."""

@@ -10,7 +10,16 @@ from typing import Any, Final
 from gateway.action import Action
 from gateway.messages import Outcome, OutcomeStatus, Refusal
 from gateway.pipeline import Ruling
-from gateway.protocols.postgres.events import ActionEnd, CommandComplete, CopyOut, JudgedEvent, Parse, ResultEnd, ServerError
+from gateway.protocols.postgres.events import (
+    ActionEnd,
+    CommandComplete,
+    CopyInEnd,
+    CopyOut,
+    JudgedEvent,
+    Parse,
+    ResultEnd,
+    ServerError,
+)
 
 MAX_TAG_CHARS: Final = 256
 """Longest summary in an outcome; one string may hold a thousand statements."""
@@ -34,6 +43,7 @@ class OpenAction:
         facts: what it was described with; its results are described with the same.
         is_withheld: the agent was told an error in place of a result.
         lesson: number under which the kernel has learned the decision.
+        stream: what the data of a COPY FROM STDIN amounted to: bytes, and a keyed digest.
     """
 
     ruling: Ruling
@@ -51,6 +61,7 @@ class OpenAction:
     rows_cut: int = 0
     cut_by: str | None = None
     lesson: int | None = None
+    stream: dict[str, Any] = field(default_factory=dict)
 
     @property
     def effects(self) -> frozenset[str]:
@@ -79,6 +90,7 @@ class OpenAction:
             transcript_truncated=self.is_truncated,
             rows_cut=self.rows_cut,
             cut_by=self.cut_by,
+            stream=self.stream,
         )
 
     def break_off(self, error_code: str) -> Outcome:
@@ -151,6 +163,12 @@ class OpenActions:
             if event.withheld == "cut":
                 action.rows_cut += event.rows_withheld
                 action.cut_by = event.cut_by
+
+    def note_copied(self, event: CopyInEnd, commit: Callable[[bytes], str]) -> None:
+        """The agent has sent the last data of a COPY; `commit` keys a digest. A text of several COPYs has one digest after the other."""
+        if event.is_done and (action := self.find(event.action)) is not None:
+            action.stream["bytes_in"] = action.stream.get("bytes_in", 0) + event.bytes_in
+            action.stream["copied"] = [*action.stream.get("copied", ()), commit(event.sha256)]
 
     def tag(self, event: CommandComplete) -> None:
         """A statement of an action ended well."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
@@ -22,7 +21,6 @@ from gateway.errors import EvidenceUnavailableError
 from gateway.masking import UnenforceableMaskError, compile_plan
 from gateway.messages import Outcome, Refusal
 from gateway.pipeline import PipelineSession, Ruling
-from gateway.policy.cache import MAX_AGE_S
 from gateway.protocols.postgres import enforce
 from gateway.protocols.postgres.actions import find_shapes
 from gateway.protocols.postgres.catalog import CatalogSnapshot
@@ -61,13 +59,12 @@ from gateway.serve.postgres.endings import (
     Ending,
     EndSession,
     end_faulted,
-    end_idle,
-    end_overlong,
 )
+from gateway.serve.postgres.guard import Guard
 from gateway.serve.postgres.hold import Beside, HeldWork
 from gateway.serve.postgres.known import CLOSED, KnownActions
 from gateway.serve.postgres.late import LateChecks
-from gateway.serve.postgres.limits import DRAIN_TIMEOUT_S, MIN_GUARD_PAUSE_S, SessionLimits
+from gateway.serve.postgres.limits import DRAIN_TIMEOUT_S, SessionLimits
 from gateway.serve.postgres.loans import Loans
 from gateway.serve.postgres.lookups import CatalogCache
 from gateway.serve.postgres.outcomes import OpenAction, OpenActions, copy_options, unknown_result
@@ -83,7 +80,6 @@ class PostgresSession:
     __slots__ = (
         "_abandoned",
         "_actions",
-        "_began_at",
         "_beside",
         "_budget",
         "_catalog",
@@ -157,7 +153,6 @@ class PostgresSession:
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._is_judging = self._is_cancelled = self._is_stopping = self._has_heard_fatal = False
         self._catalog_digest: str | None = None
-        self._began_at = time.monotonic()
 
     # --- for the host
 
@@ -170,7 +165,7 @@ class PostgresSession:
             await self._traffic.close()
             tasks[0].cancel()
             await self._say_goodbye(ending)
-            if ending.agent_left:
+            if ending.cancels:
                 await self._drain(tasks[1])
         except asyncio.CancelledError:
             ending = GATEWAY_STOPPED
@@ -220,8 +215,11 @@ class PostgresSession:
                 event = parse_client_event(report)
                 if isinstance(event, Terminate):
                     raise EndSession(GOOD_BYE)
-                if not isinstance(event, CopyInEnd):
+                if isinstance(event, CopyInEnd):
+                    self._actions.note_copied(event, self._session.recorder.commit)
+                else:
                     await self._rule(event)
+                await self._traffic.end_turn()
                 continue
             await self._traffic.push()
             await self._upstream.wire.drain()
@@ -231,7 +229,7 @@ class PostgresSession:
                 data = b""
             else:
                 await self._client.wait()
-                data = self._client.take()
+                data = await self._traffic.take_client()
             if data:
                 self._traffic.receive_client(data)
             elif self._client.gone.is_set() and not self._kernel.has_client_events:  # it may have said good-bye first
@@ -258,7 +256,7 @@ class PostgresSession:
         self._actions.add(opened)
         self._door.follow_names(ruling)
         self._cursors.begin(ruling.number, self._door.changes)
-        if self._door.names.needs_settling:
+        if self._door.needs_settling:
             self._kernel.report_ready(is_wanted=True)
         if self._changes.send(ruling, self._door.moving):
             self._known.forget()  # a COMMIT must not pass unseen
@@ -267,7 +265,7 @@ class PostgresSession:
             self._known.learn(event, opened)
         if self._hold.note_sent(ruling) or ruling.action is None or enforce.can_quote_sensitive(ruling.action):
             self._kernel.hide_texts()
-        if not self._kernel.forward(event.id, ruling.number):
+        if not self._traffic.forward(event.id, ruling.number):
             # The server failed the pipeline meanwhile and would have skipped the message; so did the kernel.
             self._session.finish(self._actions.take(ruling.number).ruling, Outcome("cancelled"))
             self._changes.end(ruling.number)
@@ -391,39 +389,26 @@ class PostgresSession:
             self._kernel.resolve_copy(event.id, list(plan.masks), detectors, masking.key, copy_options(action, event))
 
     def _settle(self, event: Ready) -> None:
-        is_idle = self._kernel.pending == 0
         self._changes.settle(event.status)
         if event.status == "I":
             self._door.settle(is_under_way=self._changes.is_under_way)
             self._hold.settle()
         is_wanted = self._changes.is_open or self._is_stopping or self._ending.done()
-        is_wanted |= self._door.names.needs_settling or self._hold.is_open
+        is_wanted |= self._door.needs_settling or self._hold.is_open
         self._kernel.report_ready(is_wanted=is_wanted)
         self._end_if_stopping()
-        if self._ending.done() and is_idle:
+        if self._ending.done() and self._kernel.pending == 0:
             raise EndSession(self._ending.result())  # draining: nothing more to learn
 
     # --- beginning and end
 
     async def _guard(self) -> None:
-        """Notice that the agent left while nobody reads it, and that it has been silent for too long."""
-        while not self._client.gone.is_set():
-            now = time.monotonic()
-            is_idle = self._kernel.pending == 0 and not self._is_judging
-            active_at = self._traffic.active_at
-            if is_idle and now - active_at >= self._limits.idle_timeout_s:
-                raise EndSession(end_idle(self._limits.idle_timeout_s))
-            if is_idle and now - self._began_at >= self._limits.max_session_s:
-                raise EndSession(end_overlong(self._limits.max_session_s))
-            due_at = min(active_at + self._limits.idle_timeout_s, self._began_at + self._limits.max_session_s)
-            if now - active_at >= MAX_AGE_S:
-                self._traffic.recall()
-                self._known.forget()
-            else:
-                due_at = min(due_at, active_at + MAX_AGE_S)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(due_at - now, MIN_GUARD_PAUSE_S)):
-                    await self._client.gone.wait()
+        """End the session when it is due, and notice that the agent left while nobody reads it."""
+        guard = Guard(
+            self._limits, self._client, self._kernel, self._traffic,
+            lambda: self._is_judging, self._known.forget, lambda: self._hold.ends_at,
+        )  # fmt: skip
+        await guard.watch()
         self._abandoned.set()
         await self._hold.cancel()
 
@@ -471,13 +456,14 @@ class PostgresSession:
     async def _say_goodbye(self, ending: Ending) -> None:
         if ending.fields is None:
             return
-        with contextlib.suppress(EvidenceUnavailableError, ProtocolViolation):
-            await self._traffic.deliver()
+        with contextlib.suppress(EvidenceUnavailableError, ProtocolViolation, TimeoutError):
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):  # it may be one that does not read
+                await self._traffic.deliver()
         # The last words carry nothing of the target's, so they need no gate: where evidence failed they are all that is left to say.
         self._client.write(encode_error(dict(ending.fields)))
 
     async def _drain(self, answer: asyncio.Task[None]) -> None:
-        """Learn how what the agent left behind ended: cancel it, and read on for a while."""
+        """Learn how what is still under way ends: cancel it, and read on for a while."""
         if self._kernel.is_failed or self._kernel.pending == 0 or self._upstream.wire.gone.is_set():
             return
         with contextlib.suppress(EvidenceUnavailableError):

@@ -148,7 +148,7 @@ def _start_loans(parts: Parts) -> Loans | None:
     log = parts.evidence.log
     if log.writer is None:
         return None
-    loans = Loans(cast("Writer", log.writer), log.started_ns, lambda: parts.evidence.lag_left_s)
+    loans = Loans(cast("Writer", log.writer), log.started_ns, lambda: parts.evidence.lag_left_s, lambda: log.is_crowded)
     loans.start()
     parts.pipeline.decision_point.watch(loans.recall_all)
     return loans

@@ -34,6 +34,15 @@ EVENTS: Final = CLIENT_EVENTS | SERVER_EVENTS
 LEND_AFTER: Final = 16
 """Arrivals in a row that needed no decision, after which a session is lent: what comes next most likely needs none either."""
 
+TURN_BYTES: Final = 32 << 10
+"""What an agent sends is read in pieces of at most this many bytes: some thousand of the shortest statements."""
+
+TURN_S: Final = 0.005
+"""How long a session judges what it has read before it lets others have the event loop, seconds."""
+
+CROWDED_PAUSE_S: Final = 0.02
+"""How often a session asks whether the log has room again, seconds."""
+
 Gate = tuple[int, int, bool]
 Passed = tuple[int, bytes | None, bytes | None, Drafts | None]
 
@@ -71,6 +80,7 @@ class Traffic:
         "_streak",
         "_to_client",
         "_to_server",
+        "_turn_ends_at",
         "_unreleased",
         "is_in_flight",
     )
@@ -106,6 +116,7 @@ class Traffic:
         self._loan: int | None = None
         self._returned: asyncio.Future[None] | None = None
         self._streak = 0
+        self._turn_ends_at = 0.0
 
     @property
     def active_at(self) -> float:
@@ -146,6 +157,19 @@ class Traffic:
 
     # --- for the two tasks
 
+    async def take_client(self) -> bytes:
+        """What the agent has sent, at most a turn's worth of it, once the log has room for its records; b"" where nothing waits."""
+        # The log's publisher is a thread, which cannot set an event of the loop.
+        while self._session.recorder.is_crowded and not self._client.gone.is_set():  # noqa: ASYNC110 - see above
+            await asyncio.sleep(CROWDED_PAUSE_S)
+        return self._client.take(TURN_BYTES)
+
+    async def end_turn(self) -> None:
+        """Let others have the event loop where this session has had it for long: an agent may send thousands of statements at once."""
+        if time.monotonic() >= self._turn_ends_at:
+            await asyncio.sleep(0)
+            self._turn_ends_at = time.monotonic() + TURN_S
+
     def receive_client(self, data: bytes) -> None:
         """Bytes of the agent that were read. Raises ProtocolViolation, EvidenceUnavailableError."""
         self._active_at, self._streak = time.monotonic(), 0
@@ -157,6 +181,15 @@ class Traffic:
         self._active_at, self._streak = time.monotonic(), 0
         self._kernel.receive_server(data, *self._open_gate())
         self._record(self._kernel.take_drafts())
+
+    def forward(self, event: int, action: int) -> bool:
+        """Let a judged message through, and what waits behind it as far as it needs no decision. False where the pipeline failed meanwhile.
+
+        Raises ProtocolViolation, EvidenceUnavailableError.
+        """
+        is_sent = self._kernel.forward(event, action, *self._open_gate())
+        self._record(self._kernel.take_drafts())
+        return is_sent
 
     def note_settled(self) -> None:
         """The events of an arrival were taken: whether everything sent is answered shows now."""
@@ -199,6 +232,8 @@ class Traffic:
     # --- for the event loop
 
     def _carry_client(self, data: bytes) -> bool:
+        if len(data) > TURN_BYTES or self._session.recorder.is_crowded:
+            return False
         gate = self._open_gate()
         if gate is CLOSED or self._server.is_write_paused or not self._to_server.is_empty:
             return False

@@ -96,11 +96,13 @@ pub(super) fn client_event<'py>(
             ok,
             bytes,
             rows,
+            sha256,
         } => {
             dict.set_item("action", action)?;
             dict.set_item("ok", ok)?;
             dict.set_item("bytes", bytes)?;
             dict.set_item("rows", rows)?;
+            dict.set_item("sha256", hex(&sha256))?;
             "copy_in_end"
         }
         ClientEvent::Terminate => "terminate",

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.protocols.ssh.commands import read_command
@@ -216,6 +216,7 @@ RUN_CODE = [
 ]
 
 
+@example("bash python3")  # a script of a version manager, where that is what the name leads to
 @settings(max_examples=150, deadline=None)
 @given(line=st.lists(st.sampled_from(RUN_CODE), min_size=1, max_size=6).map(" ".join))
 def test_what_is_said_to_read_no_code_runs_none(tmp_path_factory, line):

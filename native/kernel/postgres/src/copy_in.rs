@@ -1,4 +1,6 @@
 //! COPY FROM STDIN: the one time a client sends data that is not a question.
+use sha2::{Digest, Sha256};
+
 use crate::client::Flow;
 use crate::decode;
 use crate::encode;
@@ -44,6 +46,8 @@ pub(crate) struct CopyIn {
     pub is_text: bool,
     pub bytes: u64,
     pub rows: u64,
+    /// Of the data, whatever messages it came in.
+    pub digest: Sha256,
     /// Where the client's encoding is SQL_ASCII: the server does not look at such data, and would store what no other client can read.
     pub check: Option<Utf8>,
 }
@@ -87,6 +91,7 @@ impl Session {
             is_text: format == 0,
             bytes: 0,
             rows: 0,
+            digest: Sha256::new(),
             check: (self.is_client_ascii && format == 0).then(Utf8::default),
         });
         self.tell(ServerEvent::CopyIn {
@@ -110,6 +115,7 @@ impl Session {
         match kind {
             b'd' => {
                 copy.bytes += body.len() as u64;
+                copy.digest.update(body);
                 if copy.check.as_mut().is_some_and(|check| !check.takes(body)) {
                     return Err(Violation::unexpected(NOT_UTF8));
                 }
@@ -134,11 +140,13 @@ impl Session {
                 }
                 let (action, bytes) = (copy.action, copy.bytes);
                 let rows = copy.is_text.then_some(copy.rows);
+                let digest = std::mem::take(&mut copy.digest);
                 self.client_events.push_back(ClientEvent::CopyInEnd {
                     action,
                     ok: kind == b'c',
                     bytes,
                     rows,
+                    sha256: digest.finalize().into(),
                 });
                 self.copy_in = None;
                 if let Some(head) = self.pending.head_mut() {

@@ -78,6 +78,8 @@ pub enum ClientEvent {
         bytes: u64,
         /// Line ends in the data in text format; none in binary format.
         rows: Option<u64>,
+        /// Digest of the data.
+        sha256: [u8; 32],
     },
     /// The client said goodbye.
     Terminate,

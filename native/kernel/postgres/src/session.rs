@@ -211,19 +211,25 @@ impl Session {
     pub fn receive_client_within(&mut self, data: &[u8], gate: Gate) -> Result<(), Violation> {
         self.check()?;
         self.client_input.receive(data);
-        self.within(gate, Session::advance_client)
+        self.within(gate, |session| session.run(Session::advance_client))
+    }
+
+    /// Sends a judged message on, as `forward` does; what was decided before and waits behind it may pass as far as `gate` says.
+    pub fn forward_within(
+        &mut self,
+        id: u64,
+        action: u64,
+        gate: Gate,
+    ) -> Result<bool, ResolveError> {
+        self.within(gate, |session| session.forward(id, action))
     }
 
     /// Runs a step with the gate open; it is closed whenever the host is not there to answer for it.
-    fn within(
-        &mut self,
-        gate: Gate,
-        step: fn(&mut Session) -> Result<(), Violation>,
-    ) -> Result<(), Violation> {
+    fn within<R>(&mut self, gate: Gate, step: impl FnOnce(&mut Session) -> R) -> R {
         if let Some(known) = self.known() {
             known.open_gate(gate);
         }
-        let result = self.run(step);
+        let result = step(self);
         if let Some(known) = self.known() {
             known.gate = Gate::default();
         }
@@ -248,7 +254,7 @@ impl Session {
     pub fn receive_server_within(&mut self, data: &[u8], gate: Gate) -> Result<(), Violation> {
         self.check()?;
         self.server_input.receive(data);
-        self.within(gate, Session::advance_both)
+        self.within(gate, |session| session.run(Session::advance_both))
     }
 
     /// The next event of the client's direction.
@@ -338,6 +344,11 @@ impl Session {
     /// described may have replies to come.
     pub fn is_caught_up(&self) -> bool {
         !self.is_unsettled() && self.segment_executes == 0
+    }
+
+    /// Whether nothing goes on until the client sends something: nothing that was sent runs, or it reads the data of a COPY.
+    pub fn awaits_client(&self) -> bool {
+        self.copy_in.is_some() || self.is_caught_up()
     }
 
     /// Replies awaited.

@@ -35,7 +35,7 @@ every_effect_by(statements, effect, verbs) if {
 
 # METADATA
 # title: One statement's effect
-# description: A statement does not have the effect, or has it by one of these verbs.
+# description: A statement does not have the effect, or has it by one of these verbs; EXPLAIN by that of what it runs.
 # custom:
 #   id: lib.postgres.is_effect_by
 #   severity: low
@@ -44,7 +44,15 @@ every_effect_by(statements, effect, verbs) if {
 #   solution: See the rule that uses this helper.
 _is_effect_by(statement, effect, _) if not effect in statement.effects
 
-_is_effect_by(statement, _, verbs) if statement.verb in verbs
+_is_effect_by(statement, _, verbs) if {
+	statement.verb in verbs
+	statement.verb != "explain"
+}
+
+_is_effect_by(statement, _, verbs) if {
+	statement.verb == "explain"
+	object.get(statement, "nested", "explain") in verbs
+}
 
 # METADATA
 # title: Sensitive columns by use

@@ -94,6 +94,13 @@ test_every_effect_by if {
 	not lib.every_effect_by([], "session", {"begin"})
 }
 
+test_explain_counts_as_what_it_runs if {
+	deleting := statement("explain", {"nested": "delete", "effects": ["write"]})
+	lib.every_effect_by([deleting], "write", lib.row_verbs)
+	making := statement("explain", {"nested": "create_materialized_view", "effects": ["write"]})
+	not lib.every_effect_by([making], "write", lib.row_verbs)
+}
+
 test_sensitive_columns if {
 	lib.sensitive_columns(statement("select", {"columns": [ssn("output"), ssn("predicate")]}), {"predicate"}) == {"ssn"}
 	lib.sensitive_columns(statement("select", {"columns": [{"use": "other", "sensitive": true}]}), {"other"}) == {"*"}

@@ -290,6 +290,11 @@ impl Walker {
             N::TransactionStmt(s) => self.transaction(s),
             N::DiscardStmt(s) => {
                 self.does("discard", &[E::Session]);
+                if s.target == pb::DiscardMode::DiscardTemp as i32
+                    || s.target == pb::DiscardMode::DiscardAll as i32
+                {
+                    self.flag("drops_temporary");
+                }
                 if s.target == pb::DiscardMode::DiscardAll as i32 {
                     // DISCARD ALL includes RESET ALL and SET SESSION AUTHORIZATION DEFAULT.
                     self.effect(E::Privilege);

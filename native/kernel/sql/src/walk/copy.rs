@@ -204,6 +204,11 @@ impl Walker {
             self.unknown();
         }
         if !analyze {
+            // Nothing is made.
+            self.statement.new_names.clear();
+            for flag in ["creates_table", "temporary", "on_commit_drop"] {
+                self.statement.flags.remove(flag);
+            }
             let unknown = self.statement.effects.contains(Effect::Unknown);
             self.statement.effects = before;
             if unknown {
@@ -301,6 +306,7 @@ impl Walker {
         if into.rel.is_some() {
             self.new_relation(into.rel.as_ref());
             self.flag("creates_table");
+            self.on_commit(into.on_commit);
         }
         self.list(&into.options, Usage::Other);
     }

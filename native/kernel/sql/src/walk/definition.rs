@@ -12,6 +12,9 @@ use crate::facts::{Access, Column, Usage};
 /// Languages a function body of which cannot leave the database's own rules.
 const TRUSTED_LANGUAGES: [&str; 2] = ["sql", "plpgsql"];
 
+/// The columns of a relation's primary key, which the text does not name. No name of a column holds a NUL.
+const PRIMARY_KEY: &str = "\0\u{4}";
+
 impl Walker {
     pub(super) fn does(&mut self, verb: &'static str, effects: &[E]) {
         self.verb(verb);
@@ -70,10 +73,18 @@ impl Walker {
         }
     }
 
+    /// Whether a temporary relation ends with its transaction.
+    pub(super) fn on_commit(&mut self, action: i32) {
+        if action == pb::OnCommitAction::OncommitDrop as i32 {
+            self.flag("on_commit_drop");
+        }
+    }
+
     pub(super) fn create_table(&mut self, verb: &'static str, create: &pb::CreateStmt) {
         self.does(verb, &[E::Define]);
         self.new_relation(create.relation.as_ref());
         self.flag("creates_table");
+        self.on_commit(create.oncommit);
         if create.if_not_exists {
             self.flag("if_not_exists"); // what has the name may be anything
         }
@@ -131,7 +142,11 @@ impl Walker {
         self.assigned_by_key(constraint);
         // Whether a row is taken tells whether the other relation has its value.
         if let Some(range) = &constraint.pktable {
-            let columns: Vec<Column> = names::strings(&constraint.pk_attrs)
+            let mut referred = names::strings(&constraint.pk_attrs);
+            if referred.is_empty() && constraint.contype == pb::ConstrType::ConstrForeign as i32 {
+                referred.push(PRIMARY_KEY.to_owned());
+            }
+            let columns: Vec<Column> = referred
                 .into_iter()
                 .map(|name| Column {
                     name,
@@ -158,6 +173,7 @@ impl Walker {
             (follows, source.map(|source| &source.relation))
         {
             let table = table.clone();
+            self.flag("follows_key");
             for name in names::strings(&constraint.fk_attrs) {
                 self.statement.assigned.insert(Column {
                     name,

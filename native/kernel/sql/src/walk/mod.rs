@@ -208,11 +208,11 @@ impl Walker {
         self.statement.flags.insert(flag);
     }
 
-    /// Names the statement, unless an outer one already did; the inner one is then noted.
+    /// Names the statement, unless an outer one already did; the inner one is then noted. Of three, EXECUTE is: all else is in the text.
     fn verb(&mut self, verb: &'static str) {
         if self.statement.verb.is_empty() {
             self.statement.verb = verb;
-        } else if self.statement.nested.is_none() {
+        } else if self.statement.nested.is_none() || verb == "execute" {
             self.statement.nested = Some(verb);
         }
     }

@@ -1,0 +1,56 @@
+"""The relations a statement changes or defines beside those it names: children, what is below views, what foreign keys follow. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from gateway.protocols.postgres.assigned import adds_only, is_alone
+from gateway.protocols.postgres.catalog import CatalogSnapshot, KeyAction, Relation
+from gateway.protocols.postgres.implied import find_written_through
+from gateway.protocols.postgres.sensitivity import Sensitivity
+
+if TYPE_CHECKING:
+    # A type of the stub only: at run time an analysis is a plain dict.
+    from sealgate_native.sql import Statement as Analyzed
+
+_RECURSING_VERBS: Final = frozenset({"alter_table", "rename", "drop"})
+"""Definitions of a parent that define its children as well."""
+
+
+def find_key_actions(snapshot: CatalogSnapshot, analyzed: Analyzed, relation: Relation) -> tuple[KeyAction, ...]:
+    """What foreign keys do with a statement; new rows alone move nothing."""
+    if adds_only(analyzed):
+        return ()
+    verb, is_single = analyzed["verb"], is_alone(analyzed)
+    if verb == "update" and is_single and relation.kind != "v":
+        updates = frozenset(column["name"] for column in analyzed["assigned"])
+        return snapshot.changed_by_keys(relation.oid, deletes=False, updates=None if "*" in updates else updates)
+    return snapshot.changed_by_keys(relation.oid, updates=frozenset() if verb == "delete" and is_single else None)
+
+
+def find_reached(
+    snapshot: CatalogSnapshot, analyzed: Analyzed, relation: Relation, access: str, actions: Iterable[KeyAction]
+) -> Iterator[Relation]:
+    """What an access reaches as well: writes go through to other tables, definitions of a parent to its children.
+
+    What is written to a view of a parent goes to its children, whoever writes it, so defining the view counts as well.
+    """
+    if access == "write":
+        yield from find_written_through(snapshot, relation, actions, adds_only=adds_only(analyzed))
+    elif (access == "define" and analyzed["verb"] in _RECURSING_VERBS) or (
+        access == "read" and analyzed["verb"] == "create_view"
+    ):
+        for each in snapshot.behind(relation.oid).relations if snapshot.is_parent(relation) else ():
+            if each.oid != relation.oid:
+                yield each
+
+
+def find_merging(snapshot: CatalogSnapshot, sensitivity: Sensitivity, relation: Relation) -> Iterator[Relation]:
+    """The children of a parent with a sensitive column that it lacks: one it is given under that name is one with theirs."""
+    if not snapshot.is_parent(relation) or not sensitivity.is_configured:
+        return
+    for child in snapshot.behind(relation.oid).relations:
+        own = (column for column in child.columns.values() if relation.find(column.name) is None)
+        if any(sensitivity.holds(child.oid, column.number) for column in own):
+            yield child

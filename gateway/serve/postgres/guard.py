@@ -1,0 +1,79 @@
+"""When a session ends by itself: its agent was silent for too long, or it has lasted as long as any may."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+
+from sealgate_native.postgres import Session
+
+from gateway.policy.cache import MAX_AGE_S
+from gateway.serve.listeners import Wire
+from gateway.serve.postgres.endings import HELD_TOO_LONG, EndSession, end_idle, end_overlong
+from gateway.serve.postgres.limits import MIN_GUARD_PAUSE_S, OVERDUE_S, SessionLimits
+from gateway.serve.postgres.traffic import Traffic
+
+
+class Guard:
+    """Watches one session.
+
+    Args:
+        limits: how long it may be silent, and last.
+        client: the agent's connection.
+        kernel: tells whether anything happens unless the agent sends something.
+        traffic: tells when something arrived last.
+        is_judging: whether a message is being decided, which may take until a reviewer has answered.
+        forget: called in silence, when what was learned has become too old.
+        held_until: monotonic time until which the client's transaction may hold what waits for a reviewer; None where it holds nothing.
+    """
+
+    def __init__(
+        self,
+        limits: SessionLimits,
+        client: Wire,
+        kernel: Session,
+        traffic: Traffic,
+        is_judging: Callable[[], bool],
+        forget: Callable[[], None],
+        held_until: Callable[[], float | None],
+    ) -> None:
+        self._limits = limits
+        self._client = client
+        self._kernel = kernel
+        self._traffic = traffic
+        self._is_judging = is_judging
+        self._forget = forget
+        self._held_until = held_until
+        self._began_at = time.monotonic()
+
+    async def watch(self) -> None:
+        """Return once the agent has left. Raises EndSession."""
+        limits = self._limits
+        while not self._client.gone.is_set():
+            now, active_at = time.monotonic(), self._traffic.active_at
+            self._check(now, now - active_at)
+            due_at = min(active_at + limits.idle_timeout_s, self._began_at + limits.max_session_s)
+            if now - active_at >= MAX_AGE_S:
+                self._traffic.recall()
+                self._forget()
+            else:
+                due_at = min(due_at, active_at + MAX_AGE_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(due_at - now, MIN_GUARD_PAUSE_S)):
+                    await self._client.gone.wait()
+
+    def _check(self, now: float, silent_s: float) -> None:
+        if self._is_judging():
+            return
+        held_until = self._held_until()
+        if held_until is not None and now >= held_until:
+            raise EndSession(HELD_TOO_LONG)
+        # An agent that sends half a pipeline, or does not read what it is sent, keeps the server from going on.
+        awaits_agent = self._kernel.awaits_client or self._client.is_write_paused
+        if awaits_agent and silent_s >= self._limits.idle_timeout_s:
+            raise EndSession(end_idle(self._limits.idle_timeout_s))
+        overdue_s = now - self._began_at - self._limits.max_session_s
+        if overdue_s >= (0 if awaits_agent else OVERDUE_S):
+            raise EndSession(end_overlong(self._limits.max_session_s))
