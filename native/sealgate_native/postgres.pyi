@@ -301,6 +301,10 @@ class Session:
         """Whether everything sent to the server has been answered up to its ReadyForQuery."""
 
     @property
+    def is_pipeline_open(self) -> bool:
+        """Whether the client has begun a pipeline and not ended it: the server may keep replies back until it does."""
+
+    @property
     def awaits_client(self) -> bool:
         """Whether nothing goes on until the client sends something: nothing that was sent runs, or it reads the data of a COPY."""
 

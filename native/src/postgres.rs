@@ -457,6 +457,11 @@ impl Session {
     }
 
     #[getter]
+    fn is_pipeline_open(&self) -> bool {
+        lock(&self.inner).is_pipeline_open()
+    }
+
+    #[getter]
     fn awaits_client(&self) -> bool {
         lock(&self.inner).awaits_client()
     }

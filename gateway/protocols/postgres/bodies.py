@@ -76,7 +76,7 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
             is_opaque |= reader.has_unresolved or bool(reader.operators or reader.casts or analyzed["set_vars"])
             reads_sensitive |= reader.reads_sensitive()
             effects |= set(analyzed["effects"]) if current is hook else set()
-            names |= {table["name"] for table in analyzed["tables"] if "schema" not in table}
+            names |= {table["name"] for table in analyzed["tables"]}
             for table in analyzed["tables"]:
                 relation = snapshot.resolve(table.get("schema"), table["name"])
                 if relation is None:

@@ -38,12 +38,14 @@ def find_reached(
     """
     if access == "write":
         yield from find_written_through(snapshot, relation, actions, adds_only=adds_only(analyzed))
-    elif (access == "define" and analyzed["verb"] in _RECURSING_VERBS) or (
-        access == "read" and analyzed["verb"] == "create_view"
-    ):
-        for each in snapshot.behind(relation.oid).relations if snapshot.is_parent(relation) else ():
-            if each.oid != relation.oid:
-                yield each
+    elif access == "define" and analyzed["verb"] in _RECURSING_VERBS:
+        yield from _list_below(snapshot, relation) if snapshot.is_parent(relation) else ()
+    elif access == "read" and analyzed["verb"] == "create_view" and (relation.kind == "v" or snapshot.is_parent(relation)):
+        yield from _list_below(snapshot, relation)
+
+
+def _list_below(snapshot: CatalogSnapshot, relation: Relation) -> Iterator[Relation]:
+    return (each for each in snapshot.behind(relation.oid).relations if each.oid != relation.oid and each.kind != "v")
 
 
 def find_merging(snapshot: CatalogSnapshot, sensitivity: Sensitivity, relation: Relation) -> Iterator[Relation]:

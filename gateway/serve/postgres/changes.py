@@ -63,7 +63,7 @@ class Changes:
         catalog: told when snapshots count no more, and from when to when none may be kept.
     """
 
-    __slots__ = ("_answered", "_catalog", "_change", "_moved", "_sent", "_uncommitted")
+    __slots__ = ("_answered", "_catalog", "_change", "_committing", "_moved", "_sent", "_uncommitted")
 
     def __init__(self, catalog: CatalogCache) -> None:
         self._catalog = catalog
@@ -72,6 +72,7 @@ class Changes:
         self._answered = Extent.NOTHING
         self._uncommitted = Extent.NOTHING
         self._moved: frozenset[Moved] = frozenset()
+        self._committing: tuple[int, frozenset[Moved]] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -86,11 +87,14 @@ class Changes:
     def send(self, ruling: Ruling, moved: frozenset[Moved]) -> bool:
         """An allowed action is about to be sent; whether it is one of these. `moved` are the names its transaction moves, with it."""
         extent = measure(ruling.action)
-        if ruling.action is not None and _commits(ruling.action):
+        is_commit = ruling.action is not None and _commits(ruling.action)
+        if is_commit:
             extent = max(extent, self._uncommitted, self._answered, *self._sent.values())
         if extent is Extent.NOTHING:
             return False
         self._moved |= moved
+        if is_commit:
+            self._committing = ruling.number, self._moved
         if moved:
             extent = Extent.NAMING  # a table that is only added may come to stand before another one
         self._sent[ruling.number] = extent
@@ -105,6 +109,9 @@ class Changes:
     def end(self, number: int) -> None:
         """No reply of the action can come any more; whether its effect stays is known at the next ReadyForQuery."""
         self._answered = max(self._answered, self._sent.pop(number, Extent.NOTHING))
+        if self._committing is not None and self._committing[0] == number:
+            self._moved -= self._committing[1]  # a transaction that goes on, by AND CHAIN, has moved none of them
+            self._committing = None
 
     def settle(self, status: str) -> None:
         """A ReadyForQuery has come: what was answered before it is in effect, or gone, or waits for the end of its transaction."""

@@ -11,7 +11,7 @@ from sealgate_native.postgres import Session
 
 from gateway.policy.cache import MAX_AGE_S
 from gateway.serve.listeners import Wire
-from gateway.serve.postgres.endings import HELD_TOO_LONG, EndSession, end_idle, end_overlong
+from gateway.serve.postgres.endings import EndSession, end_idle, end_overlong
 from gateway.serve.postgres.limits import MIN_GUARD_PAUSE_S, OVERDUE_S, SessionLimits
 from gateway.serve.postgres.traffic import Traffic
 
@@ -26,7 +26,6 @@ class Guard:
         traffic: tells when something arrived last.
         is_judging: whether a message is being decided, which may take until a reviewer has answered.
         forget: called in silence, when what was learned has become too old.
-        held_until: monotonic time until which the client's transaction may hold what waits for a reviewer; None where it holds nothing.
     """
 
     def __init__(
@@ -37,7 +36,6 @@ class Guard:
         traffic: Traffic,
         is_judging: Callable[[], bool],
         forget: Callable[[], None],
-        held_until: Callable[[], float | None],
     ) -> None:
         self._limits = limits
         self._client = client
@@ -45,7 +43,6 @@ class Guard:
         self._traffic = traffic
         self._is_judging = is_judging
         self._forget = forget
-        self._held_until = held_until
         self._began_at = time.monotonic()
 
     async def watch(self) -> None:
@@ -65,15 +62,13 @@ class Guard:
                     await self._client.gone.wait()
 
     def _check(self, now: float, silent_s: float) -> None:
-        if self._is_judging():
-            return
-        held_until = self._held_until()
-        if held_until is not None and now >= held_until:
-            raise EndSession(HELD_TOO_LONG)
+        limits, is_free = self._limits, not self._is_judging()
         # An agent that sends half a pipeline, or does not read what it is sent, keeps the server from going on.
-        awaits_agent = self._kernel.awaits_client or self._client.is_write_paused
-        if awaits_agent and silent_s >= self._limits.idle_timeout_s:
-            raise EndSession(end_idle(self._limits.idle_timeout_s))
-        overdue_s = now - self._began_at - self._limits.max_session_s
-        if overdue_s >= (0 if awaits_agent else OVERDUE_S):
-            raise EndSession(end_overlong(self._limits.max_session_s))
+        awaits_agent = is_free and (self._kernel.awaits_client or self._client.is_write_paused)
+        # What was sent of an open pipeline may still run; its agent has to end it all the same.
+        is_half = is_free and self._kernel.is_pipeline_open
+        if (awaits_agent and silent_s >= limits.idle_timeout_s) or (is_half and silent_s >= limits.idle_timeout_s + OVERDUE_S):
+            raise EndSession(end_idle(limits.idle_timeout_s))
+        overdue_s = now - self._began_at - limits.max_session_s
+        if overdue_s >= (0 if awaits_agent or is_half else OVERDUE_S):
+            raise EndSession(end_overlong(limits.max_session_s))

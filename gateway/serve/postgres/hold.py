@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
@@ -34,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 MAX_KEPT_BYTES: Final = 1 << 20
 """Most replies of a held statement that are kept: rows of RETURNING; a statement with more is not held."""
+
+RECHECK_S: Final = 1.0
+"""How soon a transaction is looked at again that has held a change for too long while its COMMIT is judged."""
 
 MAX_HELD: Final = 100
 """Statements one transaction may hold."""
@@ -148,11 +150,13 @@ class HeldWork:
         is_idle: whether nothing sent to the server awaits an answer.
         upstream: the connection to the server.
         lose: how the session ends when the server has left.
+        expire: ends the session because it has held a change for too long; False where that cannot be at the moment.
     """
 
     __slots__ = (
         "_beside",
         "_coming",
+        "_expire",
         "_held",
         "_hold_s",
         "_is_idle",
@@ -161,12 +165,18 @@ class HeldWork:
         "_kernel",
         "_lose",
         "_run",
+        "_timer",
         "_upstream",
-        "ends_at",
     )
 
     def __init__(
-        self, kernel: Session, beside: Beside, is_idle: Callable[[], bool], upstream: Upstream, lose: Callable[[], Ending]
+        self,
+        kernel: Session,
+        beside: Beside,
+        is_idle: Callable[[], bool],
+        upstream: Upstream,
+        lose: Callable[[], Ending],
+        expire: Callable[[], bool],
     ) -> None:
         self._kernel = kernel
         self._beside = beside
@@ -179,8 +189,8 @@ class HeldWork:
         self._is_keeping = False
         self._is_running = False
         self._hold_s = 0.0
-        self.ends_at: float | None = None
-        """Monotonic time until which the client's transaction may hold what it does, seconds; None where it holds nothing."""
+        self._expire = expire
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def is_open(self) -> bool:
@@ -279,7 +289,8 @@ class HeldWork:
 
     def close(self) -> None:
         """The session is over: let go of it, so that it goes as soon as nobody else has it."""
-        self._is_idle = _is_over
+        self.settle()
+        self._is_idle = self._expire = _is_over
         self._lose = _end_closed
 
     def begin(self) -> None:
@@ -293,7 +304,8 @@ class HeldWork:
             return False
         self._held[ruling.number] = held
         # The server bounds how long it is idle; a client could go on with other statements instead.
-        self.ends_at = self.ends_at or time.monotonic() + self._hold_s + hold.IDLE_MARGIN_S
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._hold_s + hold.IDLE_MARGIN_S, self._check_end)
         self._kernel.report_ready(is_wanted=True)
         return True
 
@@ -309,14 +321,21 @@ class HeldWork:
             return
         if not is_completed:
             del self._held[number]
-            self.ends_at = self.ends_at if self._held else None
+            if not self._held:
+                self.settle()
         elif held.effect is None or not await session.show_effect(held.ticket, held.effect, held.action.protocol):
             self._held[number] = replace(held, effect=None)  # no COMMIT will be granted for it
 
     def settle(self) -> None:
         """The transaction is over, however it ended."""
         self._held.clear()
-        self.ends_at = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _check_end(self) -> None:
+        """Others have waited behind the transaction's locks for long enough."""
+        self._timer = None if self._expire() else asyncio.get_running_loop().call_later(RECHECK_S, self._check_end)
 
     async def cancel(self) -> None:
         """Stop a statement that runs before its approval, if one does: nobody waits for it any more."""

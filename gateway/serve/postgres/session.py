@@ -53,6 +53,7 @@ from gateway.serve.postgres.endings import (
     EVIDENCE_LOST,
     GATEWAY_STOPPED,
     GOOD_BYE,
+    HELD_TOO_LONG,
     SHUTDOWN,
     TARGET_LOST,
     TARGET_SAID_WHY,
@@ -138,7 +139,9 @@ class PostgresSession:
         self._kernel.note_server_encoding(upstream.parameters.get("server_encoding", ""))
         self._late = LateChecks(self._kernel, session, self._door, budget)
         self._beside = Beside(upstream, limits.max_message_bytes)
-        self._hold = self._door.hold = HeldWork(self._kernel, self._beside, self._is_idle, upstream, self._lose_target)
+        self._hold = self._door.hold = HeldWork(
+            self._kernel, self._beside, self._is_idle, upstream, self._lose_target, self._end_hold
+        )
         self._known = KnownActions(self._kernel, session, self._door, catalog, budget, masking.record_detectors, memory.ask)
         self._traffic = Traffic(
             client, upstream.wire, self._kernel, session,
@@ -404,11 +407,7 @@ class PostgresSession:
 
     async def _guard(self) -> None:
         """End the session when it is due, and notice that the agent left while nobody reads it."""
-        guard = Guard(
-            self._limits, self._client, self._kernel, self._traffic,
-            lambda: self._is_judging, self._known.forget, lambda: self._hold.ends_at,
-        )  # fmt: skip
-        await guard.watch()
+        await Guard(self._limits, self._client, self._kernel, self._traffic, lambda: self._is_judging, self._known.forget).watch()
         self._abandoned.set()
         await self._hold.cancel()
 
@@ -437,6 +436,11 @@ class PostgresSession:
             self._ending.set_result(ending)
             self._kernel.report_ready(is_wanted=True)
 
+    def _end_hold(self) -> bool:
+        if not self._is_judging:
+            self._end(HELD_TOO_LONG)
+        return not self._is_judging
+
     def _end_if_stopping(self) -> None:
         if self._is_stopping and self._kernel.pending == 0 and not self._is_judging and self._kernel.transaction_status == "I":
             self._end(SHUTDOWN)
@@ -464,7 +468,7 @@ class PostgresSession:
 
     async def _drain(self, answer: asyncio.Task[None]) -> None:
         """Learn how what is still under way ends: cancel it, and read on for a while."""
-        if self._kernel.is_failed or self._kernel.pending == 0 or self._upstream.wire.gone.is_set():
+        if self._kernel.is_failed or self._kernel.is_caught_up or self._upstream.wire.gone.is_set():
             return
         with contextlib.suppress(EvidenceUnavailableError):
             await self._traffic.push()

@@ -40,6 +40,9 @@ TURN_BYTES: Final = 32 << 10
 TURN_S: Final = 0.005
 """How long a session judges what it has read before it lets others have the event loop, seconds."""
 
+SEND_AT_PENDING: Final = 64
+"""Messages awaiting a reply from which on those that were judged leave although more of the same piece are to be judged."""
+
 CROWDED_PAUSE_S: Final = 0.02
 """How often a session asks whether the log has room again, seconds."""
 
@@ -165,8 +168,13 @@ class Traffic:
         return self._client.take(TURN_BYTES)
 
     async def end_turn(self) -> None:
-        """Let others have the event loop where this session has had it for long: an agent may send thousands of statements at once."""
+        """Let others have the event loop where this session has had it for long: an agent may send thousands of statements at once.
+
+        Of so many the first begin meanwhile. Few are sent together: what is to be held must not have been sent in part.
+        """
         if time.monotonic() >= self._turn_ends_at:
+            if self._kernel.pending >= SEND_AT_PENDING:
+                self.send(self._kernel.take_to_server())
             await asyncio.sleep(0)
             self._turn_ends_at = time.monotonic() + TURN_S
 

@@ -37,3 +37,9 @@ create function keep_spelled() returns trigger language plpgsql as
 create trigger keep before insert on kept_spelled for each row execute function keep_spelled();
 insert into of_visitors values (95, 'x');
 insert into visitors (id, name, phone) select 95, 'Zed', phone from visitors where id = 1;
+create view keepers as select id, owner from holders;
+create table targeted (id int primary key, body text);
+create table by_schema (id int, body text);
+create function to_targeted() returns trigger language plpgsql as
+  $$begin update public.targeted set body = new.body where id = new.id; return new; end$$;
+create trigger pass before insert on by_schema for each row execute function to_targeted();

@@ -351,6 +351,11 @@ impl Session {
         self.copy_in.is_some() || self.is_caught_up()
     }
 
+    /// Whether the client has begun a pipeline and not ended it: the server may keep replies back until it does.
+    pub fn is_pipeline_open(&self) -> bool {
+        self.is_segment_open
+    }
+
     /// Replies awaited.
     pub fn pending(&self) -> usize {
         self.pending.len()
