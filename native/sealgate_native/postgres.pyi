@@ -301,6 +301,10 @@ class Session:
         """Whether everything sent to the server has been answered up to its ReadyForQuery."""
 
     @property
+    def error_count(self) -> int:
+        """Errors of the server so far, whatever they belong to: each has undone what its pipeline did, or its transaction."""
+
+    @property
     def is_pipeline_open(self) -> bool:
         """Whether the client has begun a pipeline and not ended it: the server may keep replies back until it does."""
 

@@ -457,6 +457,11 @@ impl Session {
     }
 
     #[getter]
+    fn error_count(&self) -> u64 {
+        lock(&self.inner).error_count()
+    }
+
+    #[getter]
     fn is_pipeline_open(&self) -> bool {
         lock(&self.inner).is_pipeline_open()
     }

@@ -24,6 +24,7 @@ from gateway.approval.store import ApprovalStore
 from gateway.cli.approvals import print_request
 from gateway.policy.bundle import write_manifest
 from gateway.policy.verdicts import VerdictRecomputer
+from gateway.protocols.postgres import hold
 from gateway.testing.policy import add_topic
 from gateway.testing.postgres import start_postgres
 from gateway.testing.sigstore import DEFAULT_ISSUER, DevelopmentSigstore
@@ -342,6 +343,23 @@ def test_inside_a_transaction_the_commit_waits(serve, connect, vault, vote):
         assert done == [None]
         assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
     assert vault() == "10 20 30 40 45"
+
+
+def test_a_held_change_ends_in_time_whatever_its_client_sends(serve, connect, vault, monkeypatch, server):
+    """The server bounds only how long nothing happens; others wait behind the change's locks all the same."""
+    monkeypatch.setattr(hold, "IDLE_MARGIN_S", 0.5)
+    with serve(hold_s=0.5) as running:
+        connection = connect(running=running, autocommit=False)
+        connection.execute("update vault set amount = amount - 5 where id = 5")
+
+        def go_on():
+            while True:
+                connection.execute("select 1")
+
+        with pytest.raises(psycopg.OperationalError, match="held a change"):
+            go_on()
+        server.run("set lock_timeout = '10s'; update vault set amount = amount", database="shop")
+    assert vault() == "10 20 30 40 50"
 
 
 @pytest.mark.parametrize("hold_s", [0.2, 60])

@@ -72,9 +72,9 @@ def test_a_name_is_a_cursors_again_once_the_transaction_of_its_portal_is_over(cl
     assert kinds(messages[-4:]) == "TDCZ"
 
 
-def test_a_portal_that_went_without_a_word_is_not_taken_for_the_cursor_of_its_name(client, plaintext, server):
+def test_a_portal_that_went_without_a_word_is_not_taken_for_the_cursor_of_its_name(client):
     """CREATE INDEX CONCURRENTLY ends the transaction of a pipeline, and DECLARE makes another thing under the same name."""
-    server.run("create table pipeline_of_names (id int); alter table pipeline_of_names owner to sealgate_owner", database="shop")
+    client.query("create table pipeline_of_names (id int)")
     indexes = "create index concurrently on pipeline_of_names (id)"
     declares = f"declare p cursor with hold for {SENSITIVE}"
     batch = parse(PLAIN) + bind("", "p") + run(indexes) + run(declares) + execute("p")

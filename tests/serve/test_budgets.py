@@ -54,6 +54,19 @@ def test_inferences_are_counted_until_none_is_left(budgets):
     assert session.charge([]) is None
 
 
+def test_a_rate_counts_the_statements_of_a_text(budgets):
+    session = budgets.open(subject())
+    limit = bound("rate_limit", statements=10, per_s=60)
+    assert [session.charge(limit, statements=number) is None for number in (4, 11, 4, 3, 2, 1)] == [
+        True,
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]
+
+
 def test_a_statement_beyond_one_bound_counts_for_none(budgets):
     session = budgets.open(subject())
     both = bound("inference_budget", statements=5, per="run") + bound("rate_limit", statements=0, per_s=60)

@@ -19,7 +19,6 @@ from gateway.action import Action, Lookup
 from gateway.protocols.postgres.catalog import FIRST_NORMAL_OID, CatalogSnapshot
 from gateway.protocols.postgres.implied import find_parameter_code
 from gateway.protocols.postgres.named import (
-    ANY_NAME,
     UNTRACKED,
     Change,
     Definition,
@@ -235,16 +234,7 @@ def _uses_uncertain(judged: _Judged, facts: Mapping[str, object]) -> bool:
         return False
     runs_older = any(analyzed["verb"] == "execute" or analyzed.get("nested") == "execute" for analyzed in judged.named)
     moved = older if runs_older else names
-    return any(_uses(each, moved) for each in judged.described)
-
-
-def _uses(described: Described, moved: frozenset[str]) -> bool:
-    # What a hook names is looked up anew each time, in the session's own path.
-    return (
-        uses_moved(described.facts, moved)
-        or not described.unseen.isdisjoint(moved)
-        or (bool(described.unseen) and ANY_NAME in moved)
-    )
+    return any(uses_moved(each.facts, moved) for each in judged.described)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +277,7 @@ def _judge(sql: str, snapshot: CatalogSnapshot | None, settings: SqlSettings, ow
         if (chosen := CHOSEN_SETTING.fullmatch(sql)) and snapshot is not None and snapshot.search_path[:1] == ("pg_catalog",):
             analyzed["set_vars"] = [chosen[1]]
         described.append(describe_statement(analyzed, snapshot, find_sensitive(snapshot, settings.sensitive), own))
-        if _uses(described[-1], moved):
+        if uses_moved(described[-1].facts, moved):
             return _Judged((), frozenset({"unknown"}), _UNCERTAIN)
         moved |= find_moved(described[-1].facts, snapshot, moved)
         own = own.after(described[-1].facts)

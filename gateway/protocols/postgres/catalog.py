@@ -228,6 +228,11 @@ class CatalogSnapshot:
         schemas = self.search_path if schema is None else (schema,)
         return next((found for place in schemas if (found := self._by_name.get((place, name))) is not None), None)
 
+    @property
+    def first_schema(self) -> str | None:
+        """Where a relation is made whose schema is not named."""
+        return next((schema for schema in self.search_path if schema not in SYSTEM_SCHEMAS), None)
+
     def name_schemas(self) -> Mapping[str, str]:
         """The schema each bare name of the search path leads to."""
 
@@ -313,7 +318,7 @@ class CatalogSnapshot:
 
     def is_parent(self, relation: Relation) -> bool:
         """Whether tables of other shapes inherit from it; partitions have the shape of what they belong to."""
-        return relation.kind == "r" and relation.oid in self._children
+        return relation.kind != "p" and relation.oid in self._children
 
     def changed_by_keys(self, oid: int, *, deletes: bool = True, updates: frozenset[str] | None = None) -> tuple[KeyAction, ...]:
         """What foreign keys do when rows of a relation, or of one behind it, change: to their own tables, and on from there.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from gateway.protocols.postgres.catalog import SYSTEM_SCHEMAS, CatalogSnapshot
+from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.implied import describe_cast, find_argument_code
 from gateway.protocols.postgres.own import OwnTables, joins_others
 from gateway.protocols.postgres.sensitivity import find_sensitive
@@ -45,6 +45,8 @@ _KEEPS_RELATIONS: Final = frozenset(
     {
         *("column", "constraint", "index", "sequence", "trigger", "policy", "function", "procedure", "routine", "aggregate"),
         *("type", "domain", "operator", "role", "database", "extension", "language", "collation", "conversion", "statistics"),
+        *("domain_constraint", "text_search", "event_trigger", "publication", "subscription", "foreign_server", "tablespace"),
+        *("foreign_data_wrapper", "operator_class", "operator_family", "access_method", "attribute", "cast", "transform"),
     }
 )
 """What can be renamed or dropped without another relation answering to a name."""
@@ -67,6 +69,9 @@ _SURE_VERBS: Final = frozenset(
 
 _LISTS: Final = ("tables", "columns", "assigned", "functions", "set_vars")
 """What a statement that names another has beside what the other has: EXECUTE has expressions of its own."""
+
+_OPTIONAL_LISTS: Final = ("operators", "casts", "hook_tables")
+"""The same, where there are any."""
 
 type Kind = Literal["cursor", "prepared"]
 
@@ -239,10 +244,20 @@ def find_moved(
     if verb == "create_schema":
         return _find_shadowed(statement, snapshot, moved | {NEW_SCHEMA}) | {NEW_SCHEMA}
     is_move = verb in {"rename", "alter_schema", "drop", "create_view", "create_rule"}
-    if not is_move or statement.get("object") in _KEEPS_RELATIONS:
+    # Any relation can be renamed as an index or a sequence.
+    is_taken = verb in {"rename", "alter_schema"} and statement.get("object") in {"index", "sequence"}
+    if not is_move or (statement.get("object") in _KEEPS_RELATIONS and not is_taken):
         return _find_shadowed(statement, snapshot, moved)
-    defined = frozenset(table["name"] for table in statement["tables"] if table["access"] == "define") or frozenset({ANY_NAME})
-    return defined | frozenset(statement.get("new_names", ()))
+    defined = [table for table in statement["tables"] if table["access"] == "define"]
+    names = frozenset(table["name"] for table in defined) or frozenset({ANY_NAME})
+    if verb == "drop" and defined and snapshot is not None and all(map(_is_own_alone, defined)):
+        names &= snapshot.name_schemas().keys()
+    return names | frozenset(statement.get("new_names", ()))
+
+
+def _is_own_alone(table: Mapping[str, Any]) -> bool:
+    """Whether a table is the session's alone: once it is dropped its name stands for nothing, or for a known one."""
+    return bool(table.get("own") and table.get("temporary"))
 
 
 def _find_reached(statement: Mapping[str, Any], snapshot: CatalogSnapshot | None) -> frozenset[str]:
@@ -250,9 +265,9 @@ def _find_reached(statement: Mapping[str, Any], snapshot: CatalogSnapshot | None
     found: set[str] = set()
     for table in statement["tables"]:
         relation = None if snapshot is None else snapshot.resolve(table.get("schema"), table["name"])
-        if relation is None or snapshot is None:
+        if snapshot is None or (relation is None and not table.get("own")):
             return frozenset({ANY_NAME})
-        found |= {table["name"], *(each.name for each in snapshot.above(relation.oid))}
+        found |= {table["name"], *(each.name for each in (snapshot.above(relation.oid) if relation else ()))}
     return frozenset(found)
 
 
@@ -260,17 +275,18 @@ def _find_altered(statement: Mapping[str, Any], snapshot: CatalogSnapshot | None
     """Names of relations that deliver or change more than the snapshot says once a table was altered.
 
     A column added to a parent becomes one with a child's column of its name. A foreign key whose columns follow lets a change of the
-    table it refers to change this one.
+    table it refers to change the altered one, which does not matter where that is the session's own.
     """
     found: set[str] = set()
-    for table in statement["tables"]:
-        if table["access"] != "define":
-            continue
+    altered = {column.get("table") for column in statement["assigned"]} if "follows_key" in statement["flags"] else set()
+    follows = any(table["name"] in altered and not table.get("own") for table in statement["tables"])
+    defined = [table for table in statement["tables"] if table["access"] == "define"]
+    for table in defined:
         relation = None if snapshot is None else snapshot.resolve(table.get("schema"), table["name"])
-        above = () if relation is None or snapshot is None else snapshot.above(relation.oid)
-        if "follows_key" in statement["flags"] or (
-            relation is not None and snapshot is not None and snapshot.is_parent(relation)
-        ):
+        is_parent = relation is not None and snapshot is not None and snapshot.is_parent(relation)
+        is_referred = follows and (table["name"] not in altered or len(defined) == 1)
+        if is_referred or (is_parent and statement.get("added_columns")):
+            above = () if relation is None or snapshot is None else snapshot.above(relation.oid)
             found |= {table["name"], *(each.name for each in above)}
     return frozenset(found)
 
@@ -283,8 +299,9 @@ def _find_shadowed(statement: Mapping[str, Any], snapshot: CatalogSnapshot | Non
     known = snapshot.name_schemas()
     if "temporary" in statement["flags"] or NEW_SCHEMA in moved:
         return made & known.keys()
-    first = next((schema for schema in snapshot.search_path if schema not in SYSTEM_SCHEMAS), None)
-    places = {table["name"]: table.get("schema", first) for table in statement["tables"] if table["access"] == "define"}
+    places = {
+        table["name"]: table.get("schema", snapshot.first_schema) for table in statement["tables"] if table["access"] == "define"
+    }
     # Where it has the place of the known one, it is the known one, or an error.
     return frozenset(name for name in made & known.keys() if places.get(name) != known[name])
 
@@ -304,7 +321,8 @@ def uses_moved(statement: Mapping[str, Any], moved: frozenset[str]) -> bool:
     """Whether a described statement names a relation, or may call something, that is not certain any more."""
     if ANY_CODE in moved and statement["verb"] not in _SURE_VERBS:
         return True
-    named = {table["name"] for table in statement["tables"]}
+    # What a hook names is looked up anew each time, in the session's own path.
+    named = {table["name"] for table in statement["tables"]} | set(statement.get("hook_tables", ()))
     return bool(named) and (ANY_NAME in moved or not named.isdisjoint(moved))
 
 
@@ -332,8 +350,9 @@ def describe_by_name(
     for name in _LISTS:
         facts[name] = _join(named.facts[name], described.facts[name])
     casts = _describe_arguments(analyzed, named, snapshot) if is_execute else []
-    for name, found in (("operators", []), ("casts", casts)):
-        if joined := _join(_join(named.facts.get(name, []), described.facts.get(name, [])), found):
+    for name in _OPTIONAL_LISTS:
+        found = _join(named.facts.get(name, []), described.facts.get(name, []))
+        if joined := _join(found, casts if name == "casts" else []):
             facts[name] = joined
     # Expressions of its own that run code, whatever the statement named does.
     effects |= {"execute"} if is_execute and (casts or "operators" in described.facts or "casts" in described.facts) else set()
@@ -346,7 +365,7 @@ def describe_by_name(
     if is_execute:
         facts["prepared_name"] = definition.name
         facts.pop("nested", None)
-    return Described(facts, effects, is_harmless=False, unseen=named.unseen | described.unseen)
+    return Described(facts, effects, is_harmless=False)
 
 
 def _join(first: Sequence[Any], second: Sequence[Any]) -> list[Any]:

@@ -91,6 +91,8 @@ def find_made(statement: Mapping[str, Any]) -> frozenset[str]:
     named = frozenset(statement.get("new_names", ()))
     defined = [table for table in statement["tables"] if table["access"] == "define"]
     if statement["verb"] == "rename" and statement.get("object") == "table":
+        if "if_exists" in statement["flags"]:
+            return frozenset()
         return named if defined and all(table.get("own") for table in defined) else frozenset()
     is_filled_unseen = statement.get("nested") == "execute" or any(column["sensitive"] for column in statement["columns"])
     if "creates_table" not in statement["flags"] or is_filled_unseen or statement["verb"] == "create_schema":

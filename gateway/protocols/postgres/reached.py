@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Final
 
 from gateway.protocols.postgres.assigned import adds_only, is_alone
-from gateway.protocols.postgres.catalog import CatalogSnapshot, KeyAction, Relation
+from gateway.protocols.postgres.catalog import CatalogSnapshot, Column, KeyAction, Relation
 from gateway.protocols.postgres.implied import find_written_through
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
@@ -48,11 +49,34 @@ def _list_below(snapshot: CatalogSnapshot, relation: Relation) -> Iterator[Relat
     return (each for each in snapshot.behind(relation.oid).relations if each.oid != relation.oid and each.kind != "v")
 
 
-def find_merging(snapshot: CatalogSnapshot, sensitivity: Sensitivity, relation: Relation) -> Iterator[Relation]:
-    """The children of a parent with a sensitive column that it lacks: one it is given under that name is one with theirs."""
+def find_changed_types(analyzed: Analyzed) -> list[tuple[str | None, str]]:
+    """Schema and name of the types a statement changes: what their values are checked by, or what their parts are called."""
+    if analyzed["verb"] == "alter_domain":
+        return [(each.get("schema"), each["name"]) for each in analyzed["types"]]
+    is_composite = analyzed.get("object") == "attribute" or (
+        analyzed["verb"] == "alter_table" and analyzed.get("object") == "type"
+    )
+    return [(each.get("schema"), each["name"]) for each in analyzed["tables"]] if is_composite else []
+
+
+def find_merging(
+    snapshot: CatalogSnapshot, sensitivity: Sensitivity, relation: Relation, added: Sequence[str]
+) -> Iterator[Relation]:
+    """The children of a parent with a sensitive column of a name that it is given: both are one from then on."""
     if not snapshot.is_parent(relation) or not sensitivity.is_configured:
         return
     for child in snapshot.behind(relation.oid).relations:
-        own = (column for column in child.columns.values() if relation.find(column.name) is None)
-        if any(sensitivity.holds(child.oid, column.number) for column in own):
+        merged = (column for column in child.columns.values() if column.name in added)
+        if any(sensitivity.holds(child.oid, column.number) for column in merged):
             yield child
+
+
+def find_below(
+    snapshot: CatalogSnapshot, sensitivity: Sensitivity, view: Relation, column: Column
+) -> Iterator[tuple[str, str, str, bool]]:
+    """The columns below one of a view: schema, table, name, and whether it is sensitive."""
+    for base in sorted(snapshot.origins(view.oid, column.number).columns, key=astuple):
+        relation = snapshot.resolve(base.schema, base.table)
+        found = None if relation is None else relation.find(base.column)
+        is_sensitive = relation is None or found is None or sensitivity.holds(relation.oid, found.number)
+        yield base.schema, base.table, base.column, is_sensitive

@@ -19,7 +19,7 @@ from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, UNJUDGED, YI
 from gateway.protocols.postgres.hooks import COMPILED, Hook
 from gateway.protocols.postgres.implied import describe_cast, find_cast_code, find_hooks, find_of_domain, is_stored
 from gateway.protocols.postgres.own import OwnTables
-from gateway.protocols.postgres.reached import find_key_actions, find_merging, find_reached
+from gateway.protocols.postgres.reached import find_below, find_changed_types, find_key_actions, find_merging, find_reached
 from gateway.protocols.postgres.rows import MARKS, PRIMARY_KEY, StarRows
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
@@ -62,13 +62,11 @@ class Described:
         facts: the entry of `postgres.statements`.
         effects: never empty.
         is_harmless: nothing it does can change anything or take long-lived locks, as far as known.
-        unseen: bare names of relations that hooks use.
     """
 
     facts: dict[str, Any]
     effects: frozenset[str]
     is_harmless: bool
-    unseen: frozenset[str] = frozenset()
 
 
 def describe_statement(
@@ -92,13 +90,14 @@ def describe_statement(
         **{name: analyzed[name] for name in FACT_MEMBERS},
         **{name: analyzed[name] for name in OPTIONAL_MEMBERS if name in analyzed},
     }
-    if analyzed["new_names"]:
-        facts["new_names"] = analyzed["new_names"]
+    facts |= {name: analyzed[name] for name in ("new_names", "added_columns") if analyzed[name]}
     if "copy" in analyzed:
         facts["copy"] = describe_copy(analyzed["copy"])
     facts["may_yield_sensitive"] = reader.may_yield(columns)
     if reader.has_touched:
         facts["meets_sensitive"] = True
+    if reader.hook_tables:
+        facts["hook_tables"] = sorted(reader.hook_tables)
     outputs = reader.read_outputs()
     if outputs is not None:
         facts["outputs"] = outputs
@@ -109,7 +108,7 @@ def describe_statement(
         facts["operators"] = reader.operators
     if reader.casts:
         facts["casts"] = reader.casts
-    return Described(facts, effects, effects == {"read"} and reader.is_harmless, frozenset(reader.unseen))
+    return Described(facts, effects, effects == {"read"} and reader.is_harmless)
 
 
 class _Reader:
@@ -130,7 +129,7 @@ class _Reader:
         self.is_harmless = snapshot is not None and not analyzed["is_explain_analyze"]
         self.relations: list[Relation] = []
         self.has_touched = False
-        self.unseen: set[str] = set()
+        self.hook_tables: set[str] = set()
         self.has_unresolved = snapshot is None and bool(analyzed["tables"])
         self.has_own = False
         self.calls: list[tuple[str | None, str, int]] = [
@@ -190,7 +189,9 @@ class _Reader:
 
     def _is_own(self, schema: str | None, name: str) -> bool:
         """Whether the session made the table itself, through the gateway, where nothing sensitive goes in."""
-        return self.snapshot is not None and self.own.holds(schema, name)
+        if self.snapshot is None or (schema == "public" and self.snapshot.first_schema != "public"):
+            return False  # what it made without a schema is elsewhere
+        return self.own.holds(schema, name)
 
     def _read_reached(self, relation: Relation, access: str) -> Iterator[dict[str, Any]]:
         """The tables whose rows a write to a relation changes as well, or that a definition of it defines."""
@@ -254,11 +255,10 @@ class _Reader:
             ("hook", hook, sensitivity.names), lambda: judge_hook(hook, snapshot, sensitivity, _Reader)
         )
         self.has_touched |= judged.touches
-        self.unseen |= judged.names
-        place = {"schema": hook.schema} if hook.schema else {}
+        self.hook_tables |= judged.names
         return {
             "kind": hook.kind,
-            **place,
+            **({"schema": hook.schema} if hook.schema else {}),
             "name": hook.name,
             "language": hook.language,
             "security_definer": hook.is_definer,
@@ -296,12 +296,12 @@ class _Reader:
                     # Each of them could be written to under the name the view gives it.
                     for each in relation.columns.values():
                         facts[(schema, table, each.name, column["use"])] = self.sensitivity.holds(relation.oid, each.number)
-        if self.snapshot is not None and self.analyzed["verb"] == "alter_domain":
-            names = [(each.get("schema"), each["name"]) for each in self.analyzed["types"]]
+        if self.snapshot is not None and (names := find_changed_types(self.analyzed)):
             for relation, name in find_of_domain(self.snapshot, self.sensitivity, names):
                 facts[(relation.schema, relation.name, name, "predicate")] = True
         if self.snapshot is not None and self.analyzed["verb"] == "alter_table":
-            merging = (child for each in self.relations for child in find_merging(self.snapshot, self.sensitivity, each))
+            added = self.analyzed["added_columns"]
+            merging = (child for each in self.relations for child in find_merging(self.snapshot, self.sensitivity, each, added))
             facts |= {(child.schema, child.name, "*", "predicate"): True for child in merging}
         if "compares_assigned" in self.analyzed["flags"]:
             for fact in self.assigned.describe(()):
@@ -359,6 +359,8 @@ class _Reader:
         found = relation.find(name)
         if name.startswith(POSITION):
             found = dict(enumerate(relation.columns.values(), 1)).get(int(name[1:]))
+        if found is not None and self.analyzed["verb"] == "create_view" and relation.kind == "v" and self.snapshot is not None:
+            yield from find_below(self.snapshot, self.sensitivity, relation, found)  # writes go through to it
         if found is not None:
             yield relation.schema, relation.name, found.name, self.sensitivity.holds(relation.oid, found.number)
         elif name in SYSTEM_COLUMNS:
@@ -463,6 +465,8 @@ class _Reader:
                 self.operators.append({**operator, "language": language})
         self._read_casts()
         for cast in self.analyzed["types"]:
+            if self.own.holds_temporary(cast.get("schema"), cast["name"]):
+                self.effects.add("unknown")  # what is of the type goes with the table
             # Enums hold nothing that runs; a domain has checks, a base type input functions.
             if set(self.snapshot.find_types(cast.get("schema"), cast["name"])) - {"e"}:
                 self.is_harmless = False

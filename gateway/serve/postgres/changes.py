@@ -15,6 +15,7 @@ from typing import Final
 
 from gateway.action import Action
 from gateway.pipeline import Ruling
+from gateway.protocols.postgres.named import ANY_CODE
 from gateway.serve.postgres.limits import DRAIN_TIMEOUT_S
 from gateway.serve.postgres.lookups import CatalogCache, Change, Moved
 from gateway.serve.postgres.upstream import Upstream
@@ -124,7 +125,8 @@ class Changes:
             self._change = None
         if status == "I" and not self.is_under_way:
             self._moved = frozenset()
-        self._catalog.keep_unsettled(self, self._moved)
+        # Code is looked up when a statement is read, and nobody waits for it.
+        self._catalog.keep_unsettled(self, frozenset(name for name in self._moved if name[1] != ANY_CODE))
 
     def close(self, upstream: Upstream, *, is_busy: bool) -> None:
         """The session is over, and its connection to the server with it; where the server may still be at work, as soon as it is not."""

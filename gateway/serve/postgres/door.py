@@ -65,6 +65,7 @@ class PostgresDoor:
         "_catalog",
         "_checked",
         "_event",
+        "_is_fresh_wanted",
         "_is_settled",
         "_judged_by",
         "_mark",
@@ -108,6 +109,7 @@ class PostgresDoor:
         """The same with their schemas, for the other sessions of the database."""
         self._judged_by: CatalogSnapshot | None = None
         self._mark = 0
+        self._is_fresh_wanted = False
         self._shifted: frozenset[str] = frozenset()
         self._renamed: frozenset[str] = frozenset()
         self._shadowing: frozenset[str] = frozenset()
@@ -127,8 +129,18 @@ class PostgresDoor:
         may_be_portal: Callable[[str], bool],
         is_settled: Callable[[], bool] = lambda: False,
         note_epoch: Callable[[int], None] = lambda _: None,
+        count_errors: Callable[[], int] = lambda: 0,
     ) -> None:
-        """Whose door this is, how to tell of a name whether it may be a portal's, whether no reply is awaited, and who follows settings."""
+        """Whose door this is.
+
+        Args:
+            session: in the pipeline.
+            may_be_portal: whether a name may be a portal's.
+            is_settled: whether no reply is awaited.
+            note_epoch: told when settings change.
+            count_errors: how many errors the server has sent.
+        """
+        self._own.follow(count_errors)
         self.session = session
         self._is_settled = is_settled
         self.names.may_be_portal = may_be_portal
@@ -142,6 +154,7 @@ class PostgresDoor:
         """
         self._may_hold = self._is_settled = _never
         self.values.close()
+        self._own.follow(lambda: 0)
         if self.hold is not None:
             self.hold.close()
 
@@ -167,7 +180,9 @@ class PostgresDoor:
 
     def lookups(self, event: JudgedEvent) -> Sequence[Lookup]:
         """The facts of the target an event's statements need."""
-        return actions.lookups(read_statement(event), self._settings)
+        statement = read_statement(event)
+        self._is_fresh_wanted = _may_keep_another(statement.sql)
+        return actions.lookups(statement, self._settings)
 
     async def look_up(self, lookup: Lookup) -> object:
         """The catalogue snapshot, or what a text is by it; a question to the server is recorded before it is asked.
@@ -180,6 +195,8 @@ class PostgresDoor:
             return await asyncio.get_running_loop().run_in_executor(_READERS, read)
         if lookup.kind != CATALOG:
             raise ProtocolError("the gateway cannot look this up", why=lookup.kind)
+        if self._is_fresh_wanted:
+            self._catalog.invalidate()
         self._mark = self._catalog.mark
         answer = await self._catalog.read(self._announce)
         if answer.snapshot is not self._checked:
@@ -260,7 +277,7 @@ class PostgresDoor:
         """No reply of an action can come any more: what it did to names and settings is certain."""
         self.names.end(number, is_completed=is_completed)
         self.values.end(number, is_completed=is_completed)
-        self._own.end(number, is_completed=is_completed)
+        self._own.end(number)
 
     def settle(self, *, is_under_way: bool) -> None:
         """The server is outside a transaction; `is_under_way` tells that it has yet to answer what defines."""
@@ -296,6 +313,7 @@ class PostgresDoor:
         path = snapshot.search_path if isinstance(snapshot, CatalogSnapshot) else ()
         statements = action.facts.get("statements", ())
         tables = [table for statement in statements for table in statement["tables"]]
+        tables += [{"name": name} for statement in statements for name in statement.get("hook_tables", ())]
         if (None, ANY_CODE) in moved and any(uses_moved(statement, frozenset({ANY_CODE})) for statement in statements):
             return True
         return any(_may_stand_for(schema, name, table, path) for schema, name in moved for table in tables)
@@ -381,6 +399,13 @@ _EMPTIES_PATH: Final = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 """What pg_dump sends first. Where pg_catalog is searched first anyway, a name then means what the gateway takes it for, or nothing."""
+
+
+def _may_keep_another(sql: str) -> bool:
+    """Whether a text may say IF NOT EXISTS: then what has the name already must not be taken for what the session makes."""
+    text = sql.lower()
+    place = text.find("not", text.find("if") + 2)
+    return "if" in text and place >= 0 and text.find("exists", place) >= 0
 
 
 def _never() -> bool:

@@ -21,7 +21,7 @@ class Guard:
 
     Args:
         limits: how long it may be silent, and last.
-        client: the agent's connection.
+        wires: the agent's connection, and the one to the target.
         kernel: tells whether anything happens unless the agent sends something.
         traffic: tells when something arrived last.
         is_judging: whether a message is being decided, which may take until a reviewer has answered.
@@ -31,14 +31,14 @@ class Guard:
     def __init__(
         self,
         limits: SessionLimits,
-        client: Wire,
+        wires: tuple[Wire, Wire],
         kernel: Session,
         traffic: Traffic,
         is_judging: Callable[[], bool],
         forget: Callable[[], None],
     ) -> None:
         self._limits = limits
-        self._client = client
+        self._client, self._server = wires
         self._kernel = kernel
         self._traffic = traffic
         self._is_judging = is_judging
@@ -65,6 +65,7 @@ class Guard:
         limits, is_free = self._limits, not self._is_judging()
         # An agent that sends half a pipeline, or does not read what it is sent, keeps the server from going on.
         awaits_agent = is_free and (self._kernel.awaits_client or self._client.is_write_paused)
+        awaits_agent &= not self._server.is_write_paused  # data of a COPY that the server does not take yet
         # What was sent of an open pipeline may still run; its agent has to end it all the same.
         is_half = is_free and self._kernel.is_pipeline_open
         if (awaits_agent and silent_s >= limits.idle_timeout_s) or (is_half and silent_s >= limits.idle_timeout_s + OVERDUE_S):

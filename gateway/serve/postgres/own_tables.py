@@ -6,7 +6,7 @@ stands in no snapshot.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from gateway.protocols.postgres.named import ANY_NAME
@@ -24,17 +24,22 @@ class OwnTablesBook:
         temporary: bare names that may stand for a temporary relation, views included.
     """
 
-    __slots__ = ("_at_savepoint", "_before", "_dropping", "_ended", "_has_failed", "_sent", "tables", "temporary")
+    __slots__ = ("_at_savepoint", "_before", "_count_errors", "_dropping", "_ended", "_errors", "_sent", "tables", "temporary")
 
     def __init__(self) -> None:
+        self._count_errors: Callable[[], int] = lambda: 0
+        self._errors = 0
         self.tables = OwnTables()
         self.temporary: frozenset[str] = frozenset()
         self._before = OwnTables()
         self._at_savepoint: OwnTables | None = None
         self._sent: dict[int, OwnTables] = {}
         self._ended = OwnTables()
-        self._has_failed = False
         self._dropping: tuple[int, frozenset[str]] | None = None
+
+    def follow(self, count_errors: Callable[[], int]) -> None:
+        """How many errors the server has sent so far: one undoes what its pipeline or transaction did, whatever it belongs to."""
+        self._count_errors = count_errors
 
     @property
     def is_open(self) -> bool:
@@ -48,22 +53,27 @@ class OwnTablesBook:
         """
         if "temporary" in statement["flags"]:
             return True
-        named = {table["name"] for table in statement["tables"]}
-        return statement["verb"] in {"rename", "create_view"} and (
-            ANY_NAME in self.temporary or not named.isdisjoint(self.temporary)
-        )
+        if statement["verb"] not in {"rename", "create_view"}:
+            return False
+        new = frozenset(statement.get("new_names", ()))
+        named = [table for table in statement["tables"] if table["name"] not in new]
+        return ANY_NAME in self.temporary or any(table["name"] in self.temporary or _may_be_temporary(table) for table in named)
 
     def send(self, number: int, statement: Mapping[str, Any]) -> None:
         """A statement of an action is about to be sent."""
+        if not self.is_open:
+            self._errors = self._count_errors()
         match statement["verb"]:
             case "savepoint":
                 self._at_savepoint = self._at_savepoint or self.tables
             case "rollback_to":
                 # Which savepoint does not matter: what was made before the first is there in any case.
                 self.tables = self.tables.undone_to(self._at_savepoint or self._before)
-                self._has_failed, self._dropping = False, None
+                self._errors, self._dropping = self._count_errors(), None
             case "rollback" | "prepare_transaction":
                 self.tables, self._dropping = self.tables.undone_to(self._before), None
+            case "commit":
+                self.tables = self.tables.settled()  # with AND CHAIN there is no moment outside a transaction
             case _:
                 if "drops_temporary" in statement["flags"]:
                     self._dropping = number, self.temporary
@@ -74,19 +84,22 @@ class OwnTablesBook:
                 self.tables = self.tables.after(statement)
         self._sent[number] = self.tables
 
-    def end(self, number: int, *, is_completed: bool) -> None:
+    def end(self, number: int) -> None:
         """No reply of an action can come any more."""
         self._ended = self._sent.pop(number, self._ended)
-        if not is_completed and self.is_open:
-            self._has_failed, self._dropping = True, None
 
     def settle(self) -> None:
         """The server is outside a transaction. What was sent and is not answered may make more."""
-        if self._has_failed:
-            self.tables = self.tables.undone_to(self._before)
+        if self._count_errors() != self._errors:
+            self.tables, self._dropping = self.tables.undone_to(self._before), None
         self.tables = self.tables.settled()
         self._before = self._ended.settled().undone_to(self.tables)
-        self._at_savepoint, self._has_failed = None, False
+        self._at_savepoint, self._errors = None, self._count_errors()
         if self._dropping is not None and self._dropping[0] not in self._sent:
             self.temporary -= self._dropping[1]
             self._dropping = None
+
+
+def _may_be_temporary(table: Mapping[str, Any]) -> bool:
+    """Whether a table no snapshot holds may be temporary: the sequence of a column, or what a trigger made."""
+    return bool(table.get("unresolved")) and not (table.get("own") and not table.get("temporary"))

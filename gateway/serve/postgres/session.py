@@ -63,7 +63,7 @@ from gateway.serve.postgres.endings import (
 )
 from gateway.serve.postgres.guard import Guard
 from gateway.serve.postgres.hold import Beside, HeldWork
-from gateway.serve.postgres.known import CLOSED, KnownActions
+from gateway.serve.postgres.known import CLOSED, FIRST_LABEL, KnownActions
 from gateway.serve.postgres.late import LateChecks
 from gateway.serve.postgres.limits import DRAIN_TIMEOUT_S, SessionLimits
 from gateway.serve.postgres.loans import Loans
@@ -147,7 +147,9 @@ class PostgresSession:
             client, upstream.wire, self._kernel, session,
             open_gate=self._open_gate, may_pass=self._may_pass, lose=self._lose, loans=loans, find_loan=self._find_loan,
         )  # fmt: skip
-        self._door.begin(session, self._kernel.may_be_portal, self._traffic.is_answered, self._kernel.begin_epoch)
+        self._door.begin(
+            session, self._kernel.may_be_portal, self._traffic.is_answered, self._kernel.begin_epoch, self._count_errors
+        )
         self._actions = OpenActions(limits.max_statements, self._known.adopt)
         budget.follow(self._actions)
         self._changes = Changes(catalog)
@@ -284,6 +286,9 @@ class PostgresSession:
             self._catalog_digest = digest
             self._kernel.forget_plans()
 
+    def _count_errors(self) -> int:
+        return self._kernel.error_count
+
     def _is_idle(self) -> bool:
         return not self._traffic.is_in_flight
 
@@ -343,8 +348,10 @@ class PostgresSession:
                 self._settle(event)
 
     def _count(self, event: ResultEnd) -> None:
-        for count in (self._budget.count_rows, self._cursors.count):
-            count(self._actions.find_ruling(event.action), event.rows)
+        ruling = self._actions.find_ruling(event.action)
+        if event.action is None or event.action < FIRST_LABEL:  # the kernel counts the rows of what it lets through
+            self._budget.count_rows(ruling, event.rows)
+        self._cursors.count(ruling, event.rows)
         self._actions.count(event)
 
     async def _describe_result(self, event: RowDescription | CopyOut) -> None:
@@ -407,7 +414,8 @@ class PostgresSession:
 
     async def _guard(self) -> None:
         """End the session when it is due, and notice that the agent left while nobody reads it."""
-        await Guard(self._limits, self._client, self._kernel, self._traffic, lambda: self._is_judging, self._known.forget).watch()
+        wires = self._client, self._upstream.wire
+        await Guard(self._limits, wires, self._kernel, self._traffic, lambda: self._is_judging, self._known.forget).watch()
         self._abandoned.set()
         await self._hold.cancel()
 
@@ -442,7 +450,7 @@ class PostgresSession:
         return not self._is_judging
 
     def _end_if_stopping(self) -> None:
-        if self._is_stopping and self._kernel.pending == 0 and not self._is_judging and self._kernel.transaction_status == "I":
+        if self._is_stopping and self._kernel.is_caught_up and not self._is_judging and self._kernel.transaction_status == "I":
             self._end(SHUTDOWN)
 
     async def _record_violation(self, error: ProtocolViolation) -> Ending:

@@ -43,3 +43,8 @@ create table by_schema (id int, body text);
 create function to_targeted() returns trigger language plpgsql as
   $$begin update public.targeted set body = new.body where id = new.id; return new; end$$;
 create trigger pass before insert on by_schema for each row execute function to_targeted();
+create view hashes as select id, login, password_hash as h from logins;
+create extension if not exists file_fdw;
+create server files_of_guests foreign data wrapper file_fdw;
+create foreign table far_guests (id int, name text) server files_of_guests options (filename '/dev/null', format 'csv');
+alter table people inherit far_guests;

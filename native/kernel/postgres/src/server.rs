@@ -47,6 +47,7 @@ impl Session {
             b'N' => return self.notice(body),
             b'S' => return self.parameter_status(body),
             b'A' => return self.notification(body),
+            b'E' => self.errors += 1,
             _ => {}
         }
         let expect = self.head_expect();

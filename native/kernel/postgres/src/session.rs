@@ -107,6 +107,8 @@ pub struct Session {
     /// ReadyForQuery that may come with nothing pending.
     pub(crate) surplus_ready: usize,
     pub(crate) copy_in: Option<CopyIn>,
+    /// Errors of the server so far, whatever they belong to.
+    pub(crate) errors: u64,
     /// The server's process number of this session, and the one its client was told.
     pub(crate) process: Option<(i32, i32)>,
     /// The server keeps text in UTF-8, so that the client encoding SQL_ASCII means the same bytes.
@@ -173,6 +175,7 @@ impl Session {
             doubtful_syncs: 0,
             surplus_ready: 0,
             copy_in: None,
+            errors: 0,
             process: None,
             is_ascii_utf8: false,
             is_client_ascii: false,
@@ -354,6 +357,11 @@ impl Session {
     /// Whether the client has begun a pipeline and not ended it: the server may keep replies back until it does.
     pub fn is_pipeline_open(&self) -> bool {
         self.is_segment_open
+    }
+
+    /// Errors of the server so far, whatever they belong to: each has undone what its pipeline did, or its transaction.
+    pub fn error_count(&self) -> u64 {
+        self.errors
     }
 
     /// Replies awaited.

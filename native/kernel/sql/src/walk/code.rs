@@ -3,7 +3,7 @@
 //! A body is not what runs alone: what it executes as text, calls, or fires is not in it. `opaque_body` says that part of it could
 //! not be read, and whoever judges takes that for anything.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pg_query::NodeEnum as N;
 use serde_json::Value;
@@ -25,6 +25,9 @@ const DYNAMIC: [&str; 3] = [
 /// What a trigger function finds declared (https://www.postgresql.org/docs/current/plpgsql-trigger.html).
 const TRIGGER_VARIABLES: &str = "declare new record; old record; tg_name text; tg_when text; tg_level text; tg_op text; tg_relid oid; \
      tg_relname text; tg_table_name text; tg_table_schema text; tg_nargs int; tg_argv text[]; tg_event text; tg_tag text;";
+
+/// Records of one body whose declarations are looked up, each among all of them.
+const MAX_RECORDS: usize = 200;
 
 impl Walker {
     /// Walks every statement of a body; what cannot be read is flagged.
@@ -75,10 +78,15 @@ impl Walker {
         for name in parts.types {
             self.variable_type(&name);
         }
+        if parts.records.len() > MAX_RECORDS {
+            return self.flag("opaque_body");
+        }
         let declarations = Declarations::read(source);
+        let mut times: BTreeMap<&str, usize> = BTreeMap::new();
         for (name, _) in &parts.records {
-            let named = |(other, _): &&(String, Option<i64>)| other == name;
-            let times = parts.records.iter().filter(named).count();
+            *times.entry(name).or_default() += 1;
+        }
+        for (name, times) in times {
             match declarations.type_of(name).filter(|_| times == 1) {
                 Some(kind) if kind == "record" => {}
                 Some(kind) => self.variable_type(&kind),

@@ -67,7 +67,16 @@ impl Walker {
             N::CreateStatsStmt(s) => {
                 self.does("create_statistics", &[E::Define]);
                 self.relations(&s.relations, Access::Define);
+                let range = match s.relations.as_slice() {
+                    [node] => match &node.node {
+                        Some(N::RangeVar(range)) => Some(range),
+                        _ => None,
+                    },
+                    _ => None, // the server takes one
+                };
+                self.open_frame_of(range);
                 self.list(&s.exprs, Usage::Other);
+                self.frames.pop();
             }
             N::StatsElem(s) => {
                 if !s.name.is_empty() {
@@ -99,6 +108,9 @@ impl Walker {
             }
             N::RenameStmt(s) => {
                 self.does("rename", &[E::Define]);
+                if s.missing_ok {
+                    self.flag("if_exists"); // it may do nothing
+                }
                 self.object(s.rename_type);
                 if let Some(effect) = super::definition::effect_of_rename(s.rename_type) {
                     self.effect(effect);

@@ -204,11 +204,7 @@ impl Walker {
             self.unknown();
         }
         if !analyze {
-            // Nothing is made.
-            self.statement.new_names.clear();
-            for flag in ["creates_table", "temporary", "on_commit_drop"] {
-                self.statement.flags.remove(flag);
-            }
+            self.make_nothing();
             let unknown = self.statement.effects.contains(Effect::Unknown);
             self.statement.effects = before;
             if unknown {
@@ -247,10 +243,19 @@ impl Walker {
         } else {
             self.unknown();
         }
+        self.make_nothing();
         Outs {
             entries: Vec::new(),
             positional: true,
             merged: false,
+        }
+    }
+
+    /// What was read is not run: no relation is made of it.
+    fn make_nothing(&mut self) {
+        self.statement.new_names.clear();
+        for flag in ["creates_table", "temporary", "on_commit_drop"] {
+            self.statement.flags.remove(flag);
         }
     }
 

@@ -190,18 +190,7 @@ impl Walker {
             self.effect(E::Network);
         }
         self.optional_table(alter.relation.as_ref(), Access::Define);
-        self.frames.push(super::Frame::default());
-        if let Some(range) = &alter.relation {
-            let table = names::range(range);
-            self.source(
-                table.name.clone(),
-                Relation::Table {
-                    table,
-                    renamed: Vec::new(),
-                },
-                false,
-            );
-        }
+        self.open_frame_of(alter.relation.as_ref());
         let commands = || {
             alter.cmds.iter().filter_map(|node| match &node.node {
                 Some(N::AlterTableCmd(command)) => Some(command),
@@ -278,6 +267,13 @@ impl Walker {
             self.flag("drops_part");
         }
         self.new_values(kind, command);
+        if let (T::AtAddColumn, Some(N::ColumnDef(column))) = (
+            kind,
+            command.def.as_deref().and_then(|def| def.node.as_ref()),
+        ) {
+            let name = column.colname.clone();
+            self.statement.added_columns.insert(name);
+        }
         if matches!(
             kind,
             T::AtDropColumn
@@ -355,9 +351,24 @@ impl Walker {
     pub(super) fn index(&mut self, index: &pb::IndexStmt) {
         self.does("create_index", &[E::Define]);
         self.optional_table(index.relation.as_ref(), Access::Define);
+        self.open_frame_of(index.relation.as_ref());
         self.list(&index.index_params, Usage::Other);
         self.list(&index.index_including_params, Usage::Other);
         self.optional(index.where_clause.as_deref(), Usage::Predicate);
+        self.frames.pop();
+    }
+
+    /// Begins a scope in which names are columns of a relation, or the whole row of it.
+    pub(super) fn open_frame_of(&mut self, range: Option<&pb::RangeVar>) {
+        self.frames.push(super::Frame::default());
+        if let Some(range) = range {
+            let table = names::range(range);
+            let relation = Relation::Table {
+                table: table.clone(),
+                renamed: Vec::new(),
+            };
+            self.source(table.name, relation, false);
+        }
     }
 
     pub(super) fn drop(&mut self, drop: &pb::DropStmt) {

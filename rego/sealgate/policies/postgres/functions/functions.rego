@@ -257,6 +257,40 @@ approve contains {
 }
 
 # METADATA
+# title: Give code another name
+# description: A call finds other code once functions, operators or casts have other names or schemas.
+# custom:
+#   id: postgres.functions.renamed_code
+#   severity: high
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-AC-5]
+#   failure_msg: Giving code another name needs approval.
+#   solution: Ask a reviewer to approve the ticket, then run the same statement again.
+approve contains {
+	"rule": "postgres.functions.renamed_code",
+	"groups": data.site.postgres.reviewers.schema,
+	"count": 1,
+	"ttl_s": data.site.postgres.approval_ttl_s,
+	"scope": "action",
+} if {
+	input.phase == "request"
+	some statement in input.postgres.facts.statements
+	statement.verb in {"rename", "alter_schema"}
+	statement.object in {
+		"aggregate",
+		"collation",
+		"conversion",
+		"function",
+		"language",
+		"operator",
+		"operator_class",
+		"operator_family",
+		"procedure",
+		"routine",
+		"text_search",
+	}
+}
+
+# METADATA
 # title: Unsafe hook
 # description: Whether what a table runs by itself is unreadable, uses sensitive columns, or changes rows on a read.
 # custom:

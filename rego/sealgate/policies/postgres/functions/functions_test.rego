@@ -109,6 +109,17 @@ test_defining_code_needs_approval if {
 	}
 }
 
+test_code_under_another_name_needs_approval if {
+	every verb in {"rename", "alter_schema"} {
+		every object_name in {"function", "operator", "text_search"} {
+			doc := given.request([given.statement(verb, {"object": object_name})], ["define"])
+			given.rules(functions.approve) == {"postgres.functions.renamed_code"} with input as doc
+		}
+		doc := given.request([given.statement(verb, {"object": "table"})], ["define"])
+		count(functions.approve) == 0 with input as doc
+	}
+}
+
 test_defining_tables_needs_none if {
 	count(functions.approve) == 0 with input as given.request([given.statement("create_table", {})], ["define"])
 }
