@@ -423,7 +423,7 @@ class LimitsSection(Settings):
         default=28_800.0,
         gt=0,
         le=604_800,
-        description="Longest session in seconds, whatever its token says. Default 8 hours, a working day.",
+        description="Longest session in seconds, whatever its token says; a statement under way has a minute more. Default 8 hours.",
     )
     lookup_timeout_s: float = Field(
         default=5.0, gt=0, le=60, description="Seconds for one question to a target that describing an action needs. Default 5."

@@ -4,6 +4,8 @@ import psycopg
 import pytest
 from psycopg import errors
 
+from gateway.testing.wire import SYNC, Client, bind, execute, parse
+
 
 @pytest.fixture
 def served(make_gateway, authority, mint, tmp_path):
@@ -41,3 +43,16 @@ def test_it_verifies_and_every_verdict_is_recomputed(served):
     assert report.exit_code == 0, report.findings
     assert report.counts.get("recomputed_same", 0) >= 8
     assert "recomputed_different" not in report.counts
+
+
+def test_a_pipeline_that_fails_shows_in_the_outcome_of_what_failed(make_gateway, mint, server, tmp_path):
+    """The server undoes the whole of it; each action's outcome says how that action ended."""
+    with make_gateway(tmp_path, tls=False) as running:
+        client = Client(running.port, mint())
+        insert, fail = "insert into events values (-11, 'undone')", "select 1/0"
+        client.converse(parse(insert) + bind() + execute() + parse(fail) + bind() + execute() + SYNC)
+        client.close()
+    outcomes = [record for record in running.read_records() if record["type"] == "outcome"]
+    assert ("completed", "INSERT 0 1") in [(record["status"], record.get("tag")) for record in outcomes]
+    assert outcomes[-1]["error_code"] == "22012"
+    assert server.run("select count(*) from events where id = -11", database="shop").strip() == "0"
