@@ -26,6 +26,7 @@ from gateway.protocols.postgres.actions import (
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_answers import build_snapshot
 from gateway.protocols.postgres.catalog_queries import QUERIES
+from gateway.protocols.postgres.enforce import can_quote_sensitive
 from gateway.protocols.postgres.own import OwnTables, find_made
 from gateway.protocols.postgres.results import describe_copy_out, describe_rows
 from gateway.testing.postgres import find_embedded, start_postgres
@@ -57,6 +58,9 @@ create type mood as enum ('a');
 create function plus(text, text) returns text language sql as 'select $1';
 create operator public.#@# (leftarg = text, rightarg = text, function = plus);
 create operator public.=== (leftarg = text, rightarg = text, function = texteq);
+create table judged (id int, owner text);
+alter table judged enable row level security;
+create policy of_people on judged using (exists (select 1 from people where people.ssn = judged.owner));
 insert into people values (1, 'Ann', '123-45-6789');
 analyze people;
 """
@@ -113,6 +117,14 @@ def first(sql: str, facts: dict[str, object]) -> dict:
 
 def sensitive(statement: dict) -> set[tuple[str, str]]:
     return {(column["name"], column["use"]) for column in statement["columns"] if column["sensitive"]}
+
+
+def test_the_condition_of_a_policy_is_met_by_whoever_reads_its_table(facts) -> None:
+    """An error of the condition would quote what it compares."""
+    action = request("select id from judged", facts)
+    assert action.facts["statements"][0]["tables"][0]["sensitive"]
+    assert can_quote_sensitive(action)
+    assert not can_quote_sensitive(request("select id from kept", facts))
 
 
 def test_lookups_name_the_snapshot() -> None:
