@@ -52,6 +52,29 @@ deny contains {
 }
 
 # METADATA
+# title: Lock rows by regulated data
+# description: Which rows a statement locks can be read afterwards, and can depend on what it computes.
+# custom:
+#   id: postgres.regulated.locked
+#   severity: high
+#   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
+#   failure_msg: Sensitive columns may not be computed with in a statement that locks rows.
+#   solution: Leave the sensitive columns out of expressions, or lock the rows in a statement of its own.
+deny contains {
+	"rule": "postgres.regulated.locked",
+	"message": message,
+	"severity": "high",
+	"controls": ["FFIEC-AIO-VI.B", "GLBA-501b", "NIST-AC-4"],
+} if {
+	input.phase == "request"
+	"lock" in input.action.effects
+	some statement in input.postgres.facts.statements
+	"lock" in statement.effects
+	some name in lib.sensitive_columns(statement, {"other"})
+	message := sprintf("%v is sensitive, and which rows are locked could tell of it", [_named(name)])
+}
+
+# METADATA
 # title: Time queries over regulated data
 # description: EXPLAIN ANALYZE counts rows, which tells values of sensitive columns one guess at a time.
 # custom:

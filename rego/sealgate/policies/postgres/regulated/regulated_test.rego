@@ -29,6 +29,14 @@ test_copying_is_denied if {
 	denied(with_columns("update", [given.ssn("other")]), ["write"]) == {"postgres.regulated.copied"}
 }
 
+test_locking_what_was_computed_is_denied if {
+	locking := given.statement("select", {"columns": [given.ssn("other")], "effects": ["lock", "read"]})
+	denied(locking, ["lock", "read"]) == {"postgres.regulated.locked"}
+
+	showing := given.statement("select", {"columns": [given.ssn("output")], "effects": ["lock", "read"]})
+	denied(showing, ["lock", "read"]) == set()
+}
+
 test_returning_its_own_rows_is_not_copying if {
 	returning := given.statement("insert", {
 		"columns": [given.ssn("output")],
