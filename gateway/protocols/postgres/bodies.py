@@ -73,6 +73,7 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
             reader = make_reader(analyzed, snapshot, sensitivity)
             reader.read_tables_only()
             is_opaque |= any(not fact["harmless"] for fact in reader.read_functions())
+            is_opaque |= bool(analyzed["new_names"])  # a temporary relation of it would take the names of others
             is_opaque |= reader.has_unresolved or bool(reader.operators or reader.casts or analyzed["set_vars"])
             reads_sensitive |= reader.reads_sensitive()
             effects |= set(analyzed["effects"]) if current is hook else set()

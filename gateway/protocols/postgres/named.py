@@ -278,13 +278,16 @@ def _find_altered(statement: Mapping[str, Any], snapshot: CatalogSnapshot | None
     table it refers to change the altered one, which does not matter where that is the session's own.
     """
     found: set[str] = set()
-    altered = {column.get("table") for column in statement["assigned"]} if "follows_key" in statement["flags"] else set()
-    follows = any(table["name"] in altered and not table.get("own") for table in statement["tables"])
+    is_key = "follows_key" in statement["flags"]
+    altered = {(column.get("schema"), column.get("table")) for column in statement["assigned"]} if is_key else set()
+    follows = any((table.get("schema"), table["name"]) in altered and not table.get("own") for table in statement["tables"])
     defined = [table for table in statement["tables"] if table["access"] == "define"]
     for table in defined:
         relation = None if snapshot is None else snapshot.resolve(table.get("schema"), table["name"])
         is_parent = relation is not None and snapshot is not None and snapshot.is_parent(relation)
-        is_referred = follows and (table["name"] not in altered or len(defined) == 1)
+        is_referred = follows and ((table.get("schema"), table["name"]) not in altered or len(defined) == 1)
+        if is_referred and table.get("follows"):
+            return frozenset({ANY_NAME})  # whatever changes the one changes the other through it
         if is_referred or (is_parent and statement.get("added_columns")):
             above = () if relation is None or snapshot is None else snapshot.above(relation.oid)
             found |= {table["name"], *(each.name for each in above)}

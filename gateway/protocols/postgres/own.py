@@ -25,12 +25,14 @@ class OwnTables:
         taken: names that stand for something else the session made, or for a table whose rows may be others': none of them becomes
             one of its tables again, since a CREATE that fails, or says IF NOT EXISTS, leaves what has the name as it is.
         fleeting: temporary ones that are gone with the end of the transaction.
+        following: those with a foreign key by which other tables change them.
     """
 
     names: frozenset[str] = frozenset()
     temporary: frozenset[str] = frozenset()
     taken: frozenset[str] = frozenset()
     fleeting: frozenset[str] = frozenset()
+    following: frozenset[str] = frozenset()
 
     def holds(self, schema: str | None, name: str) -> bool:
         """Whether a table that no snapshot holds is one of them."""
@@ -42,8 +44,19 @@ class OwnTables:
         """Whether it is the session's alone."""
         return name in self.temporary and schema in {None, "pg_temp"}
 
+    def may_type(self, name: str) -> bool:
+        """Whether a type may be that of a temporary table or view of the session, or of arrays of it."""
+        return not {name, name.removeprefix("_")}.isdisjoint(self.temporary | self.taken)
+
     def after(self, statement: Mapping[str, Any]) -> OwnTables:
         """What is known once a described statement was sent."""
+        after = self._after(statement)
+        if "follows_key" not in statement["flags"]:
+            return after
+        defined = (table["name"] for table in statement["tables"] if table["access"] == "define")
+        return replace(after, following=after.following | (frozenset(defined) & after.names))
+
+    def _after(self, statement: Mapping[str, Any]) -> OwnTables:
         named, made, lost = frozenset(statement.get("new_names", ())), find_made(statement), find_lost(statement)
         if "drops_temporary" in statement["flags"]:
             return self._bound(self.names - self.temporary, frozenset(), self.taken)
@@ -80,7 +93,8 @@ class OwnTables:
         if len(names) > MAX_OWN_TABLES:
             names, temporary = names & self.names, temporary & self.temporary
         fleeting = self.fleeting if fleeting is None else fleeting
-        return OwnTables(names, temporary, taken if len(taken) <= MAX_OWN_TABLES else frozenset({_ANY}), fleeting & temporary)
+        taken = taken if len(taken) <= MAX_OWN_TABLES else frozenset({_ANY})
+        return OwnTables(names, temporary, taken, fleeting & temporary, self.following & names)
 
 
 def find_made(statement: Mapping[str, Any]) -> frozenset[str]:
@@ -99,8 +113,9 @@ def find_made(statement: Mapping[str, Any]) -> frozenset[str]:
         return frozenset()
     # What inherits gets rows that were never written to it.
     others = [table for table in defined if table["name"] not in named]
-    if "inherits" in statement["flags"] and not all(table.get("own") for table in others):
-        return frozenset()
+    is_child = "inherits" in statement["flags"]
+    if is_child and ("temporary" in statement["flags"] or not all(table.get("own") for table in others)):
+        return frozenset()  # a temporary one also goes with its parent
     if any(hook["kind"] in COPIED for table in statement["tables"] for hook in table.get("hooks", ())):
         return frozenset()  # LIKE: what runs with the other table runs with this one, though no snapshot says so
     unknown = (table for table in defined if table.get("unresolved") and table.get("schema") in {None, "pg_temp", "public"})

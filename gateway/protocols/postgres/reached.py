@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.protocols.postgres.assigned import adds_only, is_alone
 from gateway.protocols.postgres.catalog import CatalogSnapshot, Column, KeyAction, Relation
-from gateway.protocols.postgres.implied import find_written_through
+from gateway.protocols.postgres.implied import find_of_domain, find_written_through
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def find_reached(
     if access == "write":
         yield from find_written_through(snapshot, relation, actions, adds_only=adds_only(analyzed))
     elif access == "define" and analyzed["verb"] in _RECURSING_VERBS:
-        yield from _list_below(snapshot, relation) if snapshot.is_parent(relation) else ()
+        is_view = relation.kind == "v" and analyzed["verb"] == "rename"
+        yield from _list_below(snapshot, relation) if is_view or snapshot.is_parent(relation) else ()
     elif access == "read" and analyzed["verb"] == "create_view" and (relation.kind == "v" or snapshot.is_parent(relation)):
         yield from _list_below(snapshot, relation)
 
@@ -49,7 +50,7 @@ def _list_below(snapshot: CatalogSnapshot, relation: Relation) -> Iterator[Relat
     return (each for each in snapshot.behind(relation.oid).relations if each.oid != relation.oid and each.kind != "v")
 
 
-def find_changed_types(analyzed: Analyzed) -> list[tuple[str | None, str]]:
+def _find_changed_types(analyzed: Analyzed) -> list[tuple[str | None, str]]:
     """Schema and name of the types a statement changes: what their values are checked by, or what their parts are called."""
     if analyzed["verb"] == "alter_domain":
         return [(each.get("schema"), each["name"]) for each in analyzed["types"]]
@@ -59,7 +60,7 @@ def find_changed_types(analyzed: Analyzed) -> list[tuple[str | None, str]]:
     return [(each.get("schema"), each["name"]) for each in analyzed["tables"]] if is_composite else []
 
 
-def find_merging(
+def _find_merging(
     snapshot: CatalogSnapshot, sensitivity: Sensitivity, relation: Relation, added: Sequence[str]
 ) -> Iterator[Relation]:
     """The children of a parent with a sensitive column of a name that it is given: both are one from then on."""
@@ -80,3 +81,15 @@ def find_below(
         found = None if relation is None else relation.find(base.column)
         is_sensitive = relation is None or found is None or sensitivity.holds(relation.oid, found.number)
         yield base.schema, base.table, base.column, is_sensitive
+
+
+def find_used_unnamed(
+    snapshot: CatalogSnapshot, sensitivity: Sensitivity, analyzed: Analyzed, relations: Iterable[Relation]
+) -> Iterator[tuple[str, str, str]]:
+    """Schema, table and name of sensitive columns that a definition looks at, or makes another's, without naming them."""
+    if types := _find_changed_types(analyzed):
+        yield from ((each.schema, each.name, name) for each, name in find_of_domain(snapshot, sensitivity, types))
+    if analyzed["verb"] == "alter_table":
+        for relation in relations:
+            for child in _find_merging(snapshot, sensitivity, relation, analyzed["added_columns"]):
+                yield child.schema, child.name, "*"

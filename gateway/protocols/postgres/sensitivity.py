@@ -23,9 +23,12 @@ STATISTICS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "pg_stat_statements": frozenset({"query"}),
         "pg_prepared_statements": frozenset({"statement", "parameter_values"}),
         "pg_cursors": frozenset({"statement"}),
+        "pg_backend_memory_contexts": frozenset(
+            {"ident", "total_bytes", "total_nblocks", "free_bytes", "free_chunks", "used_bytes"}
+        ),
     }
 )
-"""Columns of PostgreSQL's own relations that hold values of user tables, or texts of statements with such values in them."""
+"""Columns of PostgreSQL's own relations that hold values of user tables, texts of statements with such values in them, or their sizes."""
 
 type _Step = Callable[[int], Iterable[int]]
 

@@ -17,9 +17,9 @@ from gateway.protocols.postgres.catalog import SYSTEM_SCHEMAS, CatalogSnapshot, 
 from gateway.protocols.postgres.copying import describe_copy
 from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, UNJUDGED, YIELDS_ANY
 from gateway.protocols.postgres.hooks import COMPILED, Hook
-from gateway.protocols.postgres.implied import describe_cast, find_cast_code, find_hooks, find_of_domain, is_stored
+from gateway.protocols.postgres.implied import describe_cast, find_cast_code, find_hooks, is_stored
 from gateway.protocols.postgres.own import OwnTables
-from gateway.protocols.postgres.reached import find_below, find_changed_types, find_key_actions, find_merging, find_reached
+from gateway.protocols.postgres.reached import find_below, find_key_actions, find_reached, find_used_unnamed
 from gateway.protocols.postgres.rows import MARKS, PRIMARY_KEY, StarRows
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
@@ -164,9 +164,9 @@ class _Reader:
                 self.has_unresolved |= table["access"] != "define" and not is_own
                 self.has_own |= is_own
                 self.is_harmless = False
-                self.effects |= (
-                    {"unknown"} if table["access"] == "write" and not is_own else set()
-                )  # it may be a view of anything
+                # A view of anything, or another session's.
+                if (table["access"] == "write" and not is_own) or table.get("schema", "").startswith("pg_temp_"):
+                    self.effects.add("unknown")
                 fact |= {name: table[name] for name in ("schema",) if name in table}
                 is_new = table["access"] == "define" and table["name"] in self.analyzed["new_names"]
                 fact |= {"unresolved": True, **({"own": True} if is_own else {})}
@@ -174,6 +174,7 @@ class _Reader:
                     fact["sensitive"] = False  # it holds nothing that an error could quote
                 if is_own and self.own.holds_temporary(table.get("schema"), table["name"]):
                     fact["temporary"] = True
+                fact |= {"follows": True} if is_own and table["name"] in self.own.following else {}
             facts.append(fact)
             if relation is not None:
                 facts += self._read_reached(relation, table["access"])
@@ -198,8 +199,9 @@ class _Reader:
         if self.snapshot is None:
             return
         actions = self._key_actions(relation) if access == "write" else ()
+        shown = "read" if relation.kind == "v" and access == "define" else access
         for each in find_reached(self.snapshot, self.analyzed, relation, access, actions):
-            yield {"name": each.name, "access": access, "schema": each.schema, "sensitive": self.sensitivity.holds_any(each)}
+            yield {"name": each.name, "access": shown, "schema": each.schema, "sensitive": self.sensitivity.holds_any(each)}
 
     def _key_actions(self, relation: Relation) -> tuple[KeyAction, ...]:
         return () if self.snapshot is None else find_key_actions(self.snapshot, self.analyzed, relation)
@@ -295,14 +297,11 @@ class _Reader:
                 if name == "*" and self.analyzed["verb"] == "create_view" and (relation := self._resolve(schema, table or "")):
                     # Each of them could be written to under the name the view gives it.
                     for each in relation.columns.values():
-                        facts[(schema, table, each.name, column["use"])] = self.sensitivity.holds(relation.oid, each.number)
-        if self.snapshot is not None and (names := find_changed_types(self.analyzed)):
-            for relation, name in find_of_domain(self.snapshot, self.sensitivity, names):
-                facts[(relation.schema, relation.name, name, "predicate")] = True
-        if self.snapshot is not None and self.analyzed["verb"] == "alter_table":
-            added = self.analyzed["added_columns"]
-            merging = (child for each in self.relations for child in find_merging(self.snapshot, self.sensitivity, each, added))
-            facts |= {(child.schema, child.name, "*", "predicate"): True for child in merging}
+                        for place, of, named, found in self._column_of(relation, each.name):
+                            facts[(place, of, named, column["use"])] = found
+        if self.snapshot is not None:
+            unnamed = find_used_unnamed(self.snapshot, self.sensitivity, self.analyzed, self.relations)
+            facts |= {(schema, table, name, "predicate"): True for schema, table, name in unnamed}
         if "compares_assigned" in self.analyzed["flags"]:
             for fact in self.assigned.describe(()):
                 facts[(fact.get("schema"), fact.get("table"), fact["name"], "predicate")] = fact["sensitive"]
@@ -465,7 +464,7 @@ class _Reader:
                 self.operators.append({**operator, "language": language})
         self._read_casts()
         for cast in self.analyzed["types"]:
-            if self.own.holds_temporary(cast.get("schema"), cast["name"]):
+            if self.own.may_type(cast["name"]):
                 self.effects.add("unknown")  # what is of the type goes with the table
             # Enums hold nothing that runs; a domain has checks, a base type input functions.
             if set(self.snapshot.find_types(cast.get("schema"), cast["name"])) - {"e"}:

@@ -88,13 +88,12 @@ class Changes:
     def send(self, ruling: Ruling, moved: frozenset[Moved]) -> bool:
         """An allowed action is about to be sent; whether it is one of these. `moved` are the names its transaction moves, with it."""
         extent = measure(ruling.action)
-        is_commit = ruling.action is not None and _commits(ruling.action)
-        if is_commit:
+        if ruling.action is not None and _commits(ruling.action):
             extent = max(extent, self._uncommitted, self._answered, *self._sent.values())
         if extent is Extent.NOTHING:
             return False
         self._moved |= moved
-        if is_commit:
+        if ruling.action is not None and [each["verb"] for each in ruling.action.facts.get("statements", ())] == ["commit"]:
             self._committing = ruling.number, self._moved
         if moved:
             extent = Extent.NAMING  # a table that is only added may come to stand before another one

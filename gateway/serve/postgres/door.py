@@ -195,10 +195,8 @@ class PostgresDoor:
             return await asyncio.get_running_loop().run_in_executor(_READERS, read)
         if lookup.kind != CATALOG:
             raise ProtocolError("the gateway cannot look this up", why=lookup.kind)
-        if self._is_fresh_wanted:
-            self._catalog.invalidate()
         self._mark = self._catalog.mark
-        answer = await self._catalog.read(self._announce)
+        answer = await self._catalog.read(self._announce, is_fresh=self._is_fresh_wanted)
         if answer.snapshot is not self._checked:
             self._require_sensitive(answer.snapshot)
             self._checked = answer.snapshot
@@ -313,7 +311,9 @@ class PostgresDoor:
         path = snapshot.search_path if isinstance(snapshot, CatalogSnapshot) else ()
         statements = action.facts.get("statements", ())
         tables = [table for statement in statements for table in statement["tables"]]
-        tables += [{"name": name} for statement in statements for name in statement.get("hook_tables", ())]
+        hooked = {name for statement in statements for name in statement.get("hook_tables", ())}
+        if hooked and any(name == ANY_NAME or name in hooked for _, name in moved):
+            return True
         if (None, ANY_CODE) in moved and any(uses_moved(statement, frozenset({ANY_CODE})) for statement in statements):
             return True
         return any(_may_stand_for(schema, name, table, path) for schema, name in moved for table in tables)
@@ -403,9 +403,12 @@ _EMPTIES_PATH: Final = re.compile(
 
 def _may_keep_another(sql: str) -> bool:
     """Whether a text may say IF NOT EXISTS: then what has the name already must not be taken for what the session makes."""
-    text = sql.lower()
-    place = text.find("not", text.find("if") + 2)
-    return "if" in text and place >= 0 and text.find("exists", place) >= 0
+    text, place = sql.lower(), 0
+    for word in ("create", "if", "not", "exists"):
+        place = text.find(word, place)
+        if place < 0:
+            return False
+    return True
 
 
 def _never() -> bool:

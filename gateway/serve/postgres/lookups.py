@@ -255,17 +255,19 @@ class CatalogCache:
         self._database.caches.discard(self)
         self._database = _Database({self})
 
-    async def read(self, announce: Callable[[], Awaitable[None]]) -> Answer:
+    async def read(self, announce: Callable[[], Awaitable[None]], *, is_fresh: bool = False) -> Answer:
         """The snapshot, asked for where none is at hand; `announce` runs before the first byte of a question.
+
+        With `is_fresh` it is asked for in any case: what is there at this moment matters.
 
         Raises TargetError when the server cannot answer in time.
         """
-        snapshot = self.current
+        snapshot = None if is_fresh else self.current
         if snapshot is not None:
             return Answer(snapshot)
         asked_at = time.monotonic()
         async with self._lock:
-            snapshot = self.current
+            snapshot = None if is_fresh else self.current
             if snapshot is None and self._last_began >= asked_at:
                 snapshot = self._last  # not kept, and yet read for whoever waits
             if snapshot is not None:

@@ -22,15 +22,28 @@ class OwnTablesBook:
     Attributes:
         tables: its tables, as they count for whatever is sent next.
         temporary: bare names that may stand for a temporary relation, views included.
+        has_unnamed: whether there may be temporary relations under names nobody told: the sequences of columns.
     """
 
-    __slots__ = ("_at_savepoint", "_before", "_count_errors", "_dropping", "_ended", "_errors", "_sent", "tables", "temporary")
+    __slots__ = (
+        "_at_savepoint",
+        "_before",
+        "_count_errors",
+        "_dropping",
+        "_ended",
+        "_errors",
+        "_sent",
+        "has_unnamed",
+        "tables",
+        "temporary",
+    )
 
     def __init__(self) -> None:
         self._count_errors: Callable[[], int] = lambda: 0
         self._errors = 0
         self.tables = OwnTables()
         self.temporary: frozenset[str] = frozenset()
+        self.has_unnamed = False
         self._before = OwnTables()
         self._at_savepoint: OwnTables | None = None
         self._sent: dict[int, OwnTables] = {}
@@ -55,8 +68,10 @@ class OwnTablesBook:
             return True
         if statement["verb"] not in {"rename", "create_view"}:
             return False
-        new = frozenset(statement.get("new_names", ()))
-        named = [table for table in statement["tables"] if table["name"] not in new]
+        is_view = statement["verb"] == "create_view"
+        named = [table for table in statement["tables"] if (table["access"] == "define") != is_view]
+        if is_view and self.has_unnamed:
+            return True
         return ANY_NAME in self.temporary or any(table["name"] in self.temporary or _may_be_temporary(table) for table in named)
 
     def send(self, number: int, statement: Mapping[str, Any]) -> None:
@@ -75,6 +90,7 @@ class OwnTablesBook:
             case "commit":
                 self.tables = self.tables.settled()  # with AND CHAIN there is no moment outside a transaction
             case _:
+                self.has_unnamed |= _makes_unnamed(statement)
                 if "drops_temporary" in statement["flags"]:
                     self._dropping = number, self.temporary
                 elif self.makes_temporary(statement):
@@ -97,9 +113,16 @@ class OwnTablesBook:
         self._at_savepoint, self._errors = None, self._count_errors()
         if self._dropping is not None and self._dropping[0] not in self._sent:
             self.temporary -= self._dropping[1]
-            self._dropping = None
+            self._dropping, self.has_unnamed = None, False
 
 
 def _may_be_temporary(table: Mapping[str, Any]) -> bool:
     """Whether a table no snapshot holds may be temporary: the sequence of a column, or what a trigger made."""
     return bool(table.get("unresolved")) and not (table.get("own") and not table.get("temporary"))
+
+
+def _makes_unnamed(statement: Mapping[str, Any]) -> bool:
+    """Whether a statement makes a sequence for a column of a temporary table, itself or by LIKE."""
+    is_temporary = "temporary" in statement["flags"] or any(table.get("temporary") for table in statement["tables"])
+    copies = statement["verb"] == "create_table" and any(table["access"] == "read" for table in statement["tables"])
+    return is_temporary and ("makes_sequence" in statement["flags"] or copies)

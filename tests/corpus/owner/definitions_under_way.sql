@@ -48,3 +48,4 @@ create extension if not exists file_fdw;
 create server files_of_guests foreign data wrapper file_fdw;
 create foreign table far_guests (id int, name text) server files_of_guests options (filename '/dev/null', format 'csv');
 alter table people inherit far_guests;
+alter table branches add primary key (id);

@@ -15,6 +15,16 @@ const TRUSTED_LANGUAGES: [&str; 2] = ["sql", "plpgsql"];
 /// The columns of a relation's primary key, which the text does not name. No name of a column holds a NUL.
 const PRIMARY_KEY: &str = "\0\u{4}";
 
+/// Types that stand for a number from a sequence of the column's own (8.1.4).
+const SERIALS: [&str; 6] = [
+    "serial",
+    "serial2",
+    "serial4",
+    "serial8",
+    "bigserial",
+    "smallserial",
+];
+
 impl Walker {
     pub(super) fn does(&mut self, verb: &'static str, effects: &[E]) {
         self.verb(verb);
@@ -122,6 +132,17 @@ impl Walker {
         self.optional(column.cooked_default.as_deref(), Usage::Other);
         self.optional_table(column.identity_sequence.as_ref(), Access::Define);
         self.list(&column.constraints, Usage::Other);
+        let is_identity = column.constraints.iter().any(|node| {
+            matches!(&node.node, Some(N::Constraint(found)) if found.contype == pb::ConstrType::ConstrIdentity as i32)
+        });
+        let serial = column.type_name.as_ref().is_some_and(|of_type| {
+            names::strings(&of_type.names)
+                .last()
+                .is_some_and(|name| SERIALS.contains(&name.as_str()))
+        });
+        if is_identity || serial {
+            self.flag("makes_sequence"); // under a name that need not be told
+        }
     }
 
     pub(super) fn constraint(&mut self, constraint: &pb::Constraint) {
@@ -168,12 +189,14 @@ impl Walker {
         let follows = [&constraint.fk_upd_action, &constraint.fk_del_action]
             .into_iter()
             .any(|action| matches!(action.as_str(), "c" | "n" | "d"));
+        if follows {
+            self.flag("follows_key");
+        }
         let source = self.frames.last().and_then(|frame| frame.sources.first());
         if let (true, Some(Relation::Table { table, .. })) =
             (follows, source.map(|source| &source.relation))
         {
             let table = table.clone();
-            self.flag("follows_key");
             for name in names::strings(&constraint.fk_attrs) {
                 self.statement.assigned.insert(Column {
                     name,

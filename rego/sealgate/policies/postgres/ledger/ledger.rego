@@ -63,7 +63,7 @@ obligations contains {"rule": "postgres.ledger.hold", "kind": "hold_commit"} if 
 
 # METADATA
 # title: Changes the ledger
-# description: Whether a statement writes a ledger table, defines it anew, or puts a view or rule over it.
+# description: Whether a statement writes a ledger table, defines it anew, or puts or renames a view or rule over it.
 # custom:
 #   id: postgres.ledger.changes_ledger
 #   severity: low
@@ -79,7 +79,7 @@ _changes_ledger if {
 
 _changes_ledger if {
 	some statement in input.postgres.facts.statements
-	statement.verb in ["create_view", "create_rule"]
+	statement.verb in ["create_view", "create_rule", "rename"]
 	some table in statement.tables
 	_is_ledger(table)
 }
