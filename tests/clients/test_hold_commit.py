@@ -347,7 +347,7 @@ def test_inside_a_transaction_the_commit_waits(serve, connect, vault, vote):
 
 def test_a_held_change_ends_in_time_whatever_its_client_sends(serve, connect, vault, monkeypatch, server):
     """The server bounds only how long nothing happens; others wait behind the change's locks all the same."""
-    monkeypatch.setattr(hold, "IDLE_MARGIN_S", 0.5)
+    monkeypatch.setattr(hold, "IDLE_MARGIN_S", 2.5)
     with serve(hold_s=0.5) as running:
         connection = connect(running=running, autocommit=False)
         connection.execute("update vault set amount = amount - 5 where id = 5")
