@@ -163,8 +163,8 @@ class LogRecorder:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether whoever can wait with records should."""
-        return self._session.is_crowded
+        """Whether whoever can wait with records should; of a log that has failed nobody waits for room."""
+        return self._session.is_crowded and self._session.is_writable
 
     def commit(self, digest: bytes) -> str:
         """The digest keyed with the session's salt, in hex."""
