@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from gateway.protocols.postgres.catalog import CatalogSnapshot, KeyAction, Relation
@@ -72,13 +71,8 @@ class Assigned:
     def _describe_below(self, view: Relation, name: str) -> Iterator[dict[str, Any]]:
         """The columns of tables that a column of a view writes to, which may be called otherwise."""
         found = view.find(name)
-        if self._snapshot is None or found is None:
-            return
-        for base in sorted(self._snapshot.origins(view.oid, found.number).columns, key=astuple):
-            relation = self._snapshot.resolve(base.schema, base.table)
-            column = None if relation is None else relation.find(base.column)
-            is_sensitive = relation is None or column is None or self._sensitivity.holds(relation.oid, column.number)
-            yield {"schema": base.schema, "table": base.table, "name": base.column, "sensitive": is_sensitive}
+        for schema, table, column, is_sensitive in () if found is None else self._sensitivity.find_below(view, found):
+            yield {"schema": schema, "table": table, "name": column, "sensitive": is_sensitive}
 
     def _describe_followers(self, action: KeyAction) -> Iterator[dict[str, Any]]:
         """The columns a foreign key writes to."""

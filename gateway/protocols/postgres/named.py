@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from gateway.protocols.postgres.catalog import CatalogSnapshot
+from gateway.protocols.postgres.catalog import CatalogSnapshot, Relation
 from gateway.protocols.postgres.implied import describe_cast, find_argument_code
 from gateway.protocols.postgres.own import OwnTables, joins_others
 from gateway.protocols.postgres.sensitivity import find_sensitive
@@ -267,8 +267,14 @@ def _find_reached(statement: Mapping[str, Any], snapshot: CatalogSnapshot | None
         relation = None if snapshot is None else snapshot.resolve(table.get("schema"), table["name"])
         if snapshot is None or (relation is None and not table.get("own")):
             return frozenset({ANY_NAME})
-        found |= {table["name"], *(each.name for each in (snapshot.above(relation.oid) if relation else ()))}
+        found |= _name_with_above(table, relation, snapshot)
     return frozenset(found)
+
+
+def _name_with_above(table: Mapping[str, Any], relation: Relation | None, snapshot: CatalogSnapshot | None) -> set[str]:
+    """The names of a table and of those that deliver its rows as theirs."""
+    above = () if relation is None or snapshot is None else snapshot.above(relation.oid)
+    return {table["name"], *(each.name for each in above)}
 
 
 def _find_altered(statement: Mapping[str, Any], snapshot: CatalogSnapshot | None) -> frozenset[str]:
@@ -289,8 +295,7 @@ def _find_altered(statement: Mapping[str, Any], snapshot: CatalogSnapshot | None
         if is_referred and table.get("follows"):
             return frozenset({ANY_NAME})  # whatever changes the one changes the other through it
         if is_referred or (is_parent and statement.get("added_columns")):
-            above = () if relation is None or snapshot is None else snapshot.above(relation.oid)
-            found |= {table["name"], *(each.name for each in above)}
+            found |= _name_with_above(table, relation, snapshot)
     return frozenset(found)
 
 

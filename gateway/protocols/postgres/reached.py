@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple
 from typing import TYPE_CHECKING, Final
 
 from gateway.protocols.postgres.assigned import adds_only, is_alone
-from gateway.protocols.postgres.catalog import CatalogSnapshot, Column, KeyAction, Relation
+from gateway.protocols.postgres.catalog import CatalogSnapshot, KeyAction, Relation
 from gateway.protocols.postgres.implied import find_of_domain, find_written_through
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
@@ -70,17 +69,6 @@ def _find_merging(
         merged = (column for column in child.columns.values() if column.name in added)
         if any(sensitivity.holds(child.oid, column.number) for column in merged):
             yield child
-
-
-def find_below(
-    snapshot: CatalogSnapshot, sensitivity: Sensitivity, view: Relation, column: Column
-) -> Iterator[tuple[str, str, str, bool]]:
-    """The columns below one of a view: schema, table, name, and whether it is sensitive."""
-    for base in sorted(snapshot.origins(view.oid, column.number).columns, key=astuple):
-        relation = snapshot.resolve(base.schema, base.table)
-        found = None if relation is None else relation.find(base.column)
-        is_sensitive = relation is None or found is None or sensitivity.holds(relation.oid, found.number)
-        yield base.schema, base.table, base.column, is_sensitive
 
 
 def find_used_unnamed(

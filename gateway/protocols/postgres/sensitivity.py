@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import astuple, dataclass
 from types import MappingProxyType
 from typing import Final
 
 from gateway.errors import ConfigError
-from gateway.protocols.postgres.catalog import BaseColumn, CatalogSnapshot, Relation
+from gateway.protocols.postgres.catalog import BaseColumn, CatalogSnapshot, Column, Relation
 
 STATISTICS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
@@ -82,6 +82,20 @@ class Sensitivity:
         snapshot = self.snapshot
         found: bool = snapshot.remember(("touches", self.names, relation.oid), lambda: self._touches(snapshot, relation))
         return found
+
+    def find_below(self, view: Relation, column: Column) -> Iterator[tuple[str, str, str, bool]]:
+        """The columns below one of a view, which may be called otherwise: schema, table, name, and whether it is sensitive."""
+        if self.snapshot is None:
+            return
+        for base in sorted(self.snapshot.origins(view.oid, column.number).columns, key=astuple):
+            relation = self.snapshot.resolve(base.schema, base.table)
+            found = None if relation is None else relation.find(base.column)
+            yield (
+                base.schema,
+                base.table,
+                base.column,
+                relation is None or found is None or self.holds(relation.oid, found.number),
+            )
 
     def _touches(self, snapshot: CatalogSnapshot, relation: Relation) -> bool:
         if self.holds_any(relation):

@@ -19,7 +19,7 @@ from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, UNJUDGED, YI
 from gateway.protocols.postgres.hooks import COMPILED, Hook
 from gateway.protocols.postgres.implied import describe_cast, find_cast_code, find_hooks, is_stored
 from gateway.protocols.postgres.own import OwnTables
-from gateway.protocols.postgres.reached import find_below, find_key_actions, find_reached, find_used_unnamed
+from gateway.protocols.postgres.reached import find_key_actions, find_reached, find_used_unnamed
 from gateway.protocols.postgres.rows import MARKS, PRIMARY_KEY, StarRows
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
@@ -359,7 +359,7 @@ class _Reader:
         if name.startswith(POSITION):
             found = dict(enumerate(relation.columns.values(), 1)).get(int(name[1:]))
         if found is not None and self.analyzed["verb"] == "create_view" and relation.kind == "v" and self.snapshot is not None:
-            yield from find_below(self.snapshot, self.sensitivity, relation, found)  # writes go through to it
+            yield from self.sensitivity.find_below(relation, found)  # writes go through to it
         if found is not None:
             yield relation.schema, relation.name, found.name, self.sensitivity.holds(relation.oid, found.number)
         elif name in SYSTEM_COLUMNS:

@@ -22,7 +22,6 @@ class OwnTablesBook:
     Attributes:
         tables: its tables, as they count for whatever is sent next.
         temporary: bare names that may stand for a temporary relation, views included.
-        has_unnamed: whether there may be temporary relations under names nobody told: the sequences of columns.
     """
 
     __slots__ = (
@@ -32,8 +31,8 @@ class OwnTablesBook:
         "_dropping",
         "_ended",
         "_errors",
+        "_has_unnamed",
         "_sent",
-        "has_unnamed",
         "tables",
         "temporary",
     )
@@ -43,7 +42,8 @@ class OwnTablesBook:
         self._errors = 0
         self.tables = OwnTables()
         self.temporary: frozenset[str] = frozenset()
-        self.has_unnamed = False
+        # Whether there may be temporary relations under names nobody told: the sequences of columns.
+        self._has_unnamed = False
         self._before = OwnTables()
         self._at_savepoint: OwnTables | None = None
         self._sent: dict[int, OwnTables] = {}
@@ -70,7 +70,7 @@ class OwnTablesBook:
             return False
         is_view = statement["verb"] == "create_view"
         named = [table for table in statement["tables"] if (table["access"] == "define") != is_view]
-        if is_view and self.has_unnamed:
+        if is_view and self._has_unnamed:
             return True
         return ANY_NAME in self.temporary or any(table["name"] in self.temporary or _may_be_temporary(table) for table in named)
 
@@ -90,7 +90,7 @@ class OwnTablesBook:
             case "commit":
                 self.tables = self.tables.settled()  # with AND CHAIN there is no moment outside a transaction
             case _:
-                self.has_unnamed |= _makes_unnamed(statement)
+                self._has_unnamed |= _makes_unnamed(statement)
                 if "drops_temporary" in statement["flags"]:
                     self._dropping = number, self.temporary
                 elif self.makes_temporary(statement):
@@ -113,7 +113,7 @@ class OwnTablesBook:
         self._at_savepoint, self._errors = None, self._count_errors()
         if self._dropping is not None and self._dropping[0] not in self._sent:
             self.temporary -= self._dropping[1]
-            self._dropping, self.has_unnamed = None, False
+            self._dropping, self._has_unnamed = None, False
 
 
 def _may_be_temporary(table: Mapping[str, Any]) -> bool:

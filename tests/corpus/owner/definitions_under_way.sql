@@ -16,12 +16,6 @@ create trigger count before insert on counted for each row execute function coun
 create function has_visitor(int) returns boolean language plpgsql as
   $$begin update visitors set name = name where id = $1; return true; end$$;
 create table of_visitors (id int check (has_visitor(id)), body text);
-create table lookups (id int, b text);
-insert into lookups values (1, 'one');
-create table purges (id int);
-create function purge() returns trigger language plpgsql as
-  $$begin delete from lookups where id = new.id; return new; end$$;
-create trigger purge before insert on purges for each row execute function purge();
 create table met (id int, body text);
 create function meet() returns trigger language plpgsql as
   $$begin update visitors set name = name where id = 95; return new; end$$;
