@@ -16,6 +16,9 @@ The header ends at the first dashed line; further dashed lines split the rest in
     params    JSON list of parameters, for every mode but simple and psql
     shows     texts that must be in the rows, separated by " | "; for what must not be masked along with the rest
     changes   yes when the database is another one afterwards, as an ordinary write must make it
+    site      as the gateway is set up: shipped (default), or open, where agents may define anything outside production and every
+              expression over sensitive columns is masked, not refused; the case runs under the shipped site as well, which must
+              refuse or hold something, and then shows and changes nothing either
     owner     name of a script in `owner/` that the owner of the database runs before, past the gateway; the database is restored after
     differs   why the bytes may depend on sensitive values, in the words of LIMITATIONS.md; without it they must not
 """
@@ -35,7 +38,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-MEMBERS: Final = frozenset({"verdict", "rule", "why", "mode", "params", "shows", "changes", "differs", "owner"})
+MEMBERS: Final = frozenset({"verdict", "rule", "why", "mode", "params", "shows", "changes", "differs", "owner", "site"})
+SITES: Final = ("shipped", "open")
 VERDICTS: Final = frozenset({"block", "approve", "mask", "allow"})
 MODES: Final = frozenset({"simple", "extended", "binary", "blind", "blind-binary", "pipeline", "psql", "named"})
 
@@ -60,6 +64,7 @@ class Case:
     changes: bool = False
     differs: str = ""
     owner: str = ""
+    site: str = "shipped"
 
 
 def read_case(path: Path) -> Case:
@@ -71,6 +76,9 @@ def read_case(path: Path) -> Case:
     verdict, mode = members["verdict"], members.get("mode", "simple")
     if verdict not in VERDICTS or mode not in MODES or (verdict in {"block", "approve"} and "rule" not in members):
         raise ValueError(f"{path.name}: the verdict or the mode is not understood")
+    site = members.get("site", SITES[0])
+    if site not in SITES:
+        raise ValueError(f"{path.name}: the site is not understood")
     return Case(
         name=path.stem,
         verdict=verdict,
@@ -83,6 +91,7 @@ def read_case(path: Path) -> Case:
         changes=members.get("changes") == "yes",
         differs=members.get("differs", ""),
         owner=members.get("owner", ""),
+        site=site,
     )
 
 

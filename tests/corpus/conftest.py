@@ -1,5 +1,7 @@
 """The world of the corpus: one server with two databases that differ in their sensitive values only, and one gateway before both."""
 
+import contextlib
+import json
 import os
 import select
 import shutil
@@ -15,7 +17,7 @@ from gateway.policy.bundle import write_manifest
 from gateway.testing.gateway import start_gateway, write_config
 from gateway.testing.oidc import DevelopmentIssuer
 from gateway.testing.postgres import start_postgres
-from gateway.testing.sql_corpus import RawClient, Tap, read_reply
+from gateway.testing.sql_corpus import SITES, RawClient, Tap, read_reply
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -70,20 +72,26 @@ def server():
 
 
 @pytest.fixture(scope="session")
-def bundle(tmp_path_factory):
-    """The default policy library, as shipped."""
-    folder = tmp_path_factory.mktemp("bundle")
-    shutil.copytree(ROOT / "rego", folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*_test.rego", "*.manifest"))
-    write_manifest(folder)
-    return folder
+def bundles(tmp_path_factory):
+    """The policy library as shipped, and with data of a site that has opened it."""
+    folders = {site: tmp_path_factory.mktemp("bundle") for site in SITES}
+    for site, folder in folders.items():
+        shutil.copytree(ROOT / "rego", folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*_test.rego", "*.manifest"))
+        if site == "open":
+            path = folder / "site" / "data.json"
+            data = json.loads(path.read_text())
+            data["postgres"] |= {"sandbox_environments": ["staging"], "derived": "mask"}
+            path.write_text(json.dumps(data))
+        write_manifest(folder)
+    return folders
 
 
 @pytest.fixture(scope="session")
-def world(server, bundle, tmp_path_factory):
+def world(server, bundles, tmp_path_factory):
     secret = tmp_path_factory.mktemp("secret") / "password"
     secret.touch(mode=0o600)
     secret.write_text(PASSWORD)
-    with DevelopmentIssuer() as issuer:
+    with DevelopmentIssuer() as issuer, contextlib.ExitStack() as stack:
         connections = [
             {
                 "name": database,
@@ -97,18 +105,21 @@ def world(server, bundle, tmp_path_factory):
             }
             for database in PLANTS
         ]
-        config = write_config(tmp_path_factory.mktemp("gateway"), issuer=issuer, bundle=bundle, connections=connections)
-        with start_gateway(config) as gateway, Tap(gateway.port) as tap:
-            world = World(server, tap, lambda: issuer.mint("agent-7", groups=("agents",), ttl_s=3_000))
-            yield world
-            world.close()
+        taps = {}
+        for site, bundle in bundles.items():
+            config = write_config(tmp_path_factory.mktemp("gateway"), issuer=issuer, bundle=bundle, connections=connections)
+            gateway = stack.enter_context(start_gateway(config))
+            taps[site] = stack.enter_context(Tap(gateway.port))
+        world = World(server, taps, lambda: issuer.mint("agent-7", groups=("agents",), ttl_s=3_000))
+        yield world
+        world.close()
 
 
 class World:
     """Sends cases, and knows what the databases hold."""
 
-    def __init__(self, server, tap, mint):
-        self._server, self._tap, self._mint = server, tap, mint
+    def __init__(self, server, taps, mint):
+        self._server, self._taps, self._mint = server, taps, mint
         self._clients, self._states = {}, {}
         self._owners = {database: self._log_in(database) for database in PLANTS}
         self._question = (HERE / "state.sql").read_text()
@@ -138,8 +149,9 @@ class World:
         self.take_change(database)
 
     def _look_again(self, database):
-        # A definition through the gateway makes it look at the catalogue again.
-        self._client(psycopg, database).pgconn.exec_(b"comment on table notes is null")
+        # A definition through a gateway makes it look at the catalogue again.
+        for site in SITES:
+            self._client(psycopg, database, site).pgconn.exec_(b"comment on table notes is null")
 
     def close(self):
         for client in [*self._clients.values(), *self._owners.values()]:
@@ -170,28 +182,29 @@ class World:
         return self._states[database] != before
 
     def run(self, case, database):
-        """Send a case and return what the client received; the session is as good as new afterwards."""
+        """Send a case to the gateway of its site and return what the client received; the session is as good as new afterwards."""
+        tap = self._taps[case.site]
         messages = [
             message.replace("{folder}", str(self._server.data_dir.parent)).replace("{database}", database)
             for message in case.messages
         ]
         if case.mode == "psql":
-            return read_reply(self._run_psql("\n".join(messages), database))
+            return read_reply(self._run_psql("\n".join(messages), database, case.site))
         if case.mode in {"simple", "extended", "binary"}:
-            client = self._client(psycopg, database)
+            client = self._client(psycopg, database, case.site)
             number = client.pgconn.socket
             port = _local_port(number)
-            self._tap.take(port)
+            tap.take(port)
             for message in messages:
                 _send(client.pgconn, message, case)
-            data = self._tap.take(port)
+            data = tap.take(port)
             if client.pgconn.status != pq.ConnStatus.OK:
-                self._clients.pop((psycopg, database)).close()
+                self._clients.pop((psycopg, database, case.site)).close()
             elif client.pgconn.transaction_status != pq.TransactionStatus.IDLE:
                 client.pgconn.exec_(b"rollback")
             return read_reply(data)
-        client = self._client(RawClient, database)
-        self._tap.take(client.local_port)
+        client = self._client(RawClient, database, case.site)
+        tap.take(client.local_port)
         try:
             if case.mode == "named":
                 client.query("deallocate all")
@@ -203,29 +216,31 @@ class World:
             else:
                 for message in messages:
                     client.run([message], case.params, describe=False, binary=case.mode == "blind-binary")
-            return read_reply(self._tap.take(client.local_port))
+            return read_reply(tap.take(client.local_port))
         finally:
             client.query("rollback")
 
-    def _client(self, kind, database):
-        if (kind, database) not in self._clients:
+    def _client(self, kind, database, site):
+        if (kind, database, site) not in self._clients:
+            port = self._taps[site].port
             if kind is RawClient:
-                client = RawClient(self._tap.port, database, self._mint())
+                client = RawClient(port, database, self._mint())
             else:
                 client = psycopg.connect(
-                    host="127.0.0.1", port=self._tap.port, user="agent", password=self._mint(), dbname=database, autocommit=True
+                    host="127.0.0.1", port=port, user="agent", password=self._mint(), dbname=database, autocommit=True
                 )
                 client.pgconn.nonblocking = 0
-            self._clients[kind, database] = client
-        return self._clients[kind, database]
+            self._clients[kind, database, site] = client
+        return self._clients[kind, database, site]
 
-    def _run_psql(self, script, database):
+    def _run_psql(self, script, database, site):
+        tap = self._taps[site]
         environment = {"PATH": os.environ["PATH"], "PGPASSWORD": self._mint(), "PGSSLMODE": "disable", "HOME": "/nonexistent"}
-        command = [str(self._server.bin_dir / "psql"), "-X", "-h", "127.0.0.1", "-p", str(self._tap.port), "-U", "agent"]
-        self._tap.take()
+        command = [str(self._server.bin_dir / "psql"), "-X", "-h", "127.0.0.1", "-p", str(tap.port), "-U", "agent"]
+        tap.take()
         arguments = [*command, "-d", database]
         subprocess.run(arguments, input=script, env=environment, text=True, capture_output=True, check=False, timeout=60)
-        data = self._tap.take()
+        data = tap.take()
         return data[data.index(b"Z\0\0\0\5I") :] if b"Z\0\0\0\5I" in data else data
 
 

@@ -73,9 +73,13 @@ def masked_query(draw):
 
 
 @LAW
-@given(sql=masked_query(), mode=st.sampled_from(["simple", "extended", "binary", "blind"]))
-def test_no_wrapping_delivers_a_sensitive_value(world, sql, mode):
-    case = Case("generated", "mask", "", "generated", (sql,), mode)
+@given(
+    sql=masked_query(),
+    mode=st.sampled_from(["simple", "extended", "binary", "blind"]),
+    site=st.sampled_from(["open", "open", "shipped"]),
+)
+def test_no_wrapping_delivers_a_sensitive_value(world, sql, mode, site):
+    case = Case("generated", "mask", "", "generated", (sql,), mode, site=site)
     replies = {database: world.run(case, database) for database in ("plum", "kiwi")}
     for database, word in (("plum", "plumwalrus"), ("kiwi", "figheronfinch")):
         assert not find_planted(replies[database], sorted(spell(word))), sql

@@ -17,8 +17,9 @@ from gateway.protocols.postgres.catalog import SYSTEM_SCHEMAS, CatalogSnapshot, 
 from gateway.protocols.postgres.copying import describe_copy
 from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, UNJUDGED, YIELDS_ANY
 from gateway.protocols.postgres.hooks import COMPILED, Hook
-from gateway.protocols.postgres.implied import describe_cast, find_cast_code, find_hooks, is_stored
+from gateway.protocols.postgres.implied import describe_cast, find_cast_code, find_hooks
 from gateway.protocols.postgres.own import OwnTables
+from gateway.protocols.postgres.plain import describe_flags
 from gateway.protocols.postgres.reached import find_key_actions, find_reached, find_used_unnamed
 from gateway.protocols.postgres.rows import MARKS, PRIMARY_KEY, StarRows
 from gateway.protocols.postgres.sensitivity import Sensitivity
@@ -33,7 +34,7 @@ SYSTEM_COLUMNS: Final = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tabl
 RESULT_OF_ANOTHER: Final = frozenset({"fetch", "execute", "call", "do"})
 """Verbs whose rows come from a statement whose text is not at hand."""
 
-FACT_MEMBERS: Final = ("has_where", "has_limit", "is_explain_analyze", "fingerprint", "set_vars", "flags")
+FACT_MEMBERS: Final = ("has_where", "has_limit", "is_explain_analyze", "fingerprint", "set_vars")
 """Members taken as the analysis has them. Lists are always there: an empty one is the fact that there is none."""
 
 POSITION: Final = "\0"
@@ -101,9 +102,7 @@ def describe_statement(
     outputs = reader.read_outputs()
     if outputs is not None:
         facts["outputs"] = outputs
-    if analyzed["verb"] == "create_view" and snapshot is not None and is_stored(snapshot, tables):
-        # What was stored of it keeps its values, and looks as if they came from what it is now.
-        facts["flags"] = sorted({*analyzed["flags"], "reshapes"})
+    facts["flags"] = describe_flags(analyzed, snapshot, tables)
     if reader.operators:
         facts["operators"] = reader.operators
     if reader.casts:

@@ -45,6 +45,8 @@ pub struct Table {
 pub enum Usage {
     /// Anything else: an argument, a computed output, a value that is copied elsewhere.
     Other,
+    /// The same, where the server's work depends on the value: what it evaluates, how large the result is. It is `Other` as well.
+    Computed,
     /// Delivered as it is in an output column.
     Output,
     /// It decides which rows, in which order or grouping.
@@ -56,6 +58,7 @@ impl Usage {
     pub fn name(self) -> &'static str {
         match self {
             Usage::Other => "other",
+            Usage::Computed => "computed",
             Usage::Output => "output",
             Usage::Predicate => "predicate",
         }

@@ -35,11 +35,14 @@ impl Walker {
     /// Operators. The left side of a chain (a || b || …) is followed in a loop, so that a long chain is not deep.
     pub(super) fn a_expr(&mut self, expression: &pb::AExpr, usage: Usage) {
         let mut current = expression;
+        let mut usage = usage;
         loop {
             self.work += 1;
             self.operator_names(&current.name);
             self.operators_of(current);
-            self.optional(current.rexpr.as_deref(), usage);
+            let right;
+            (usage, right) = super::quiet::of_sides(current, usage);
+            self.optional(current.rexpr.as_deref(), right);
             match current.lexpr.as_deref().map(|left| &left.node) {
                 Some(Some(N::AExpr(left))) if self.failure.is_none() => current = left,
                 Some(Some(left)) => return self.visit(left, usage),
@@ -92,7 +95,9 @@ impl Walker {
             }
             None => self.unknown(),
         }
-        self.list(&call.args, usage);
+        let (first, others) = super::quiet::of_arguments(call, &parts, usage);
+        self.list(&call.args[..1.min(call.args.len())], first);
+        self.list(&call.args[1.min(call.args.len())..], others);
         self.list(&call.agg_order, Usage::Predicate);
         self.optional(call.agg_filter.as_deref(), Usage::Predicate);
         if let Some(window) = call.over.as_deref() {
@@ -264,8 +269,8 @@ impl Walker {
             _ => self.unknown(),
         }
         self.json_optional(function.context_item.as_deref(), usage);
-        self.optional(function.pathspec.as_deref(), usage);
-        self.list(&function.passing, usage);
+        self.optional(function.pathspec.as_deref(), super::quiet::computed(usage));
+        self.list(&function.passing, super::quiet::computed(usage));
         self.json_output(function.output.as_ref());
         self.json_behavior(function.on_empty.as_deref());
         self.json_behavior(function.on_error.as_deref());

@@ -12,7 +12,9 @@ mod expression;
 mod implied;
 mod names;
 mod outs;
+mod plain;
 mod query;
+mod quiet;
 mod scope;
 mod setting;
 mod sources;
@@ -27,6 +29,7 @@ use crate::effects::Effect;
 use crate::facts::{Access, Column, Function, Name, Output, OutputKind, Statement, Table, Usage};
 use crate::parse::MAX_WORK;
 use outs::Outs;
+use quiet::computed;
 use scope::{resolve, Frame, Meaning};
 
 #[cfg(test)]
@@ -79,6 +82,9 @@ impl Walker {
     /// The statement itself: its outputs are delivered, and its main query decides `has_where` and `has_limit`.
     fn top(&mut self, node: &N) {
         let outs = self.deliver(node, Usage::Output);
+        if plain::is_plain(node) {
+            self.flag("plain_definition");
+        }
         self.statement.outputs = outs.entries;
         if outs.merged {
             // The order is unsure: say what may be in there, not where.
@@ -243,6 +249,11 @@ impl Walker {
             if let Some(tap) = self.taps.last_mut() {
                 tap.insert(column.clone());
             }
+            if usage == Usage::Computed {
+                self.statement
+                    .columns
+                    .insert((column.clone(), Usage::Other));
+            }
             self.statement.columns.insert((column.clone(), usage));
         }
     }
@@ -354,10 +365,11 @@ impl Walker {
             // Expressions, as the grammar makes them.
             N::ColumnRef(reference) => self.column_ref(reference, usage),
             N::AExpr(expression) => self.a_expr(expression, usage),
-            N::BoolExpr(expression) => self.list(&expression.args, usage),
+            N::BoolExpr(expression) => self.list(&expression.args, computed(usage)),
             N::NullTest(test) => self.optional(test.arg.as_deref(), usage),
             N::BooleanTest(test) => self.optional(test.arg.as_deref(), usage),
             N::TypeCast(cast) => {
+                let usage = quiet::of_cast(cast, usage);
                 self.optional(cast.arg.as_deref(), usage);
                 self.optional_type(cast.type_name.as_ref());
             }
@@ -367,6 +379,7 @@ impl Walker {
                 if case.arg.is_some() {
                     self.implied_operator("=");
                 }
+                let usage = computed(usage);
                 self.optional(case.arg.as_deref(), usage);
                 self.list(&case.args, usage);
                 self.optional(case.defresult.as_deref(), usage);
@@ -375,12 +388,16 @@ impl Walker {
                 self.optional(when.expr.as_deref(), usage);
                 self.optional(when.result.as_deref(), usage);
             }
-            N::CoalesceExpr(expression) => self.list(&expression.args, usage),
-            N::MinMaxExpr(expression) => self.list(&expression.args, usage),
+            N::CoalesceExpr(expression) => {
+                let usage = quiet::of_coalesce(expression, usage);
+                self.list(&expression.args, usage);
+            }
+            N::MinMaxExpr(expression) => self.list(&expression.args, computed(usage)),
             N::RowExpr(expression) => self.list(&expression.args, usage),
             N::AArrayExpr(array) => self.list(&array.elements, usage),
             N::AIndirection(indirection) => self.indirection(indirection, usage),
             N::AIndices(indices) => {
+                let usage = computed(usage);
                 self.optional(indices.lidx.as_deref(), usage);
                 self.optional(indices.uidx.as_deref(), usage);
             }
@@ -392,11 +409,12 @@ impl Walker {
             N::MultiAssignRef(assign) if assign.colno > 1 => {}
             N::MultiAssignRef(assign) => self.optional(assign.source.as_deref(), usage),
             N::XmlExpr(xml) => {
+                let usage = computed(usage);
                 self.list(&xml.named_args, usage);
                 self.list(&xml.args, usage);
             }
             N::XmlSerialize(xml) => {
-                self.optional(xml.expr.as_deref(), usage);
+                self.optional(xml.expr.as_deref(), computed(usage));
                 self.optional_type(xml.type_name.as_ref());
             }
             N::List(list) => self.list(&list.items, usage),

@@ -119,6 +119,32 @@ deny contains {
 }
 
 # METADATA
+# title: Compute with regulated data
+# description: >-
+#   What the server does to compute an expression can be seen elsewhere, whatever mask the result gets: which branch
+#   ran, which rows were read, how much memory it took. Unless data.site.postgres.derived is mask, only expressions pass
+#   whose work does not depend on values: casts, concatenation, parts of text, JSON and arrays of columns, aggregates.
+# custom:
+#   id: postgres.regulated.computed
+#   severity: high
+#   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
+#   failure_msg: Sensitive columns may not decide what the server computes.
+#   solution: Select the column itself, or cast it; it is delivered masked.
+deny contains {
+	"rule": "postgres.regulated.computed",
+	"message": message,
+	"severity": "high",
+	"controls": ["FFIEC-AIO-VI.B", "GLBA-501b", "NIST-AC-4"],
+} if {
+	input.phase == "request"
+	"computed" in _sensitive_uses
+	data.site.postgres.derived != "mask"
+	some statement in input.postgres.facts.statements
+	some name in lib.sensitive_columns(statement, {"computed"})
+	message := sprintf("%v is sensitive and may not be computed with; select it alone, it is masked", [_named(name)])
+}
+
+# METADATA
 # title: Rename or move regulated columns
 # description: A sensitive column is known by its name; renaming or moving its table would take it out of sight.
 # custom:

@@ -66,6 +66,13 @@ test_deriving_is_masked_or_refused_as_the_site_says if {
 		with data.site.postgres.derived as "refuse"
 }
 
+test_work_that_depends_on_values_is_refused_unless_the_site_takes_it if {
+	computed := with_columns("select", [given.ssn("other"), given.ssn("computed")])
+	denied(computed, ["read"]) == {"postgres.regulated.computed"}
+	count(regulated.deny) == 0 with input as given.request([computed], ["read"])
+		with data.site.postgres.derived as "mask"
+}
+
 ssn_column := {
 	"index": 1,
 	"name": "ssn",

@@ -1,9 +1,11 @@
 # METADATA
 # title: Schema changes
-# description: Changes to the schema of a production database are seen by a second person.
+# description: Which changes to a schema a second person sees; in production all, elsewhere those that are not plain.
 # schemas:
 #   - input: schema.postgres.request
 package sealgate.policies.postgres.schema_changes
+
+import data.sealgate.lib.postgres as lib
 
 # METADATA
 # title: Change the schema in production
@@ -24,4 +26,47 @@ approve contains {
 	input.phase == "request"
 	"define" in input.action.effects
 	input.resource.environment in data.site.postgres.production_environments
+}
+
+# METADATA
+# title: Change what names and statements mean
+# description: >-
+#   Outside production, plain definitions pass: new tables, columns, indexes, constraints, sequences, enums, comments.
+#   A rename, a view, a trigger, a key that cascades or a temporary table named like another relation may change what
+#   statements of others do, so a reviewer sees them first, except in environments the site calls sandboxes.
+# custom:
+#   id: postgres.schema_changes.not_plain
+#   severity: high
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-AC-5]
+#   failure_msg: This schema change may alter what names stand for or what others' statements do; it needs approval.
+#   solution: Ask a reviewer to approve the ticket, then run the same statement again; or work in a sandbox environment.
+approve contains {
+	"rule": "postgres.schema_changes.not_plain",
+	"groups": data.site.postgres.reviewers.schema,
+	"count": 1,
+	"ttl_s": data.site.postgres.approval_ttl_s,
+	"scope": "action",
+} if {
+	input.phase == "request"
+	not input.resource.environment in data.site.postgres.production_environments
+	not input.resource.environment in data.site.postgres.sandbox_environments
+	some statement in input.postgres.facts.statements
+	"define" in statement.effects
+	not _is_plain(statement)
+}
+
+# METADATA
+# title: Plain definition
+# description: A definition as migrations make them every day, or one of nothing but temporary tables of the session.
+# custom:
+#   id: postgres.schema_changes.is_plain
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.schema_changes.not_plain.
+_is_plain(statement) if "plain_definition" in statement.flags
+
+_is_plain(statement) if {
+	statement.verb in {"alter_table", "drop"}
+	lib.only_own(statement)
 }
