@@ -45,7 +45,7 @@ create event trigger stubborn on ddl_command_start when tag in ('ALTER TABLE') e
 def log_in(server, issuer, mint, make_connection, tmp_path):
     """Sessions by hand whose search path has a table of the agent's own before the sensitive one."""
     server.run(SETUP, database="shop")
-    connections, opened = [make_connection(environment="development")], []
+    connections, opened = [make_connection(environment="sandbox")], []
     with start_gateway(
         write_config(tmp_path / "gateway", issuer=issuer, bundle=ROOT / "rego", connections=connections)
     ) as running:

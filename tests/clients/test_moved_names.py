@@ -23,7 +23,7 @@ alter table shadow.notes owner to sealgate_owner;
 def connect(server, issuer, mint, make_connection, tmp_path):
     """Sessions whose search path has a table of the agent's own before the sensitive one; `other` is a second connection to the database."""
     server.run(SHADOW, database="shop")
-    connections = [make_connection(environment="development"), make_connection(name="other")]
+    connections = [make_connection(environment="sandbox"), make_connection(name="other")]
     path = tmp_path / "gateway"
     with start_gateway(write_config(path, issuer=issuer, bundle=ROOT / "rego", connections=connections)) as running:
         options = {"host": "127.0.0.1", "port": running.port, "user": "agent", "sslmode": "disable", "autocommit": True}

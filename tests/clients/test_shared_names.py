@@ -17,7 +17,7 @@ SENSITIVE = "select id, reverse(ssn) from customers order by id limit 1"
 @pytest.fixture(scope="module")
 def plaintext(issuer, make_connection, tmp_path_factory):
     """A gateway with the shipped policy library."""
-    folder, connection = tmp_path_factory.mktemp("names"), make_connection(environment="development")
+    folder, connection = tmp_path_factory.mktemp("names"), make_connection(environment="sandbox")
     with start_gateway(write_config(folder, issuer=issuer, bundle=ROOT / "rego", connections=[connection])) as running:
         yield running
 

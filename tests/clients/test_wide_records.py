@@ -49,7 +49,7 @@ def test_an_attempt_refused_for_thousands_of_reasons_is_on_record(serve, connect
     assert count_verdicts(running) == 1
 
 
-@pytest.mark.parametrize(("column", "value"), [("id", 1), ("ssn", "[redacted]"), ("reverse(ssn)", "[redacted]")])
+@pytest.mark.parametrize(("column", "value"), [("id", 1), ("ssn", "[redacted]"), ("upper(ssn)", "[redacted]")])
 def test_a_result_may_have_as_many_columns_as_the_server_allows(serve, connect, column, value):
     columns = ", ".join(f"{column} as {'c' * 50}{number}" for number in range(MOST_COLUMNS))
     with serve() as running, connect(running) as connection:

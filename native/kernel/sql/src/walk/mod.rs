@@ -379,13 +379,12 @@ impl Walker {
                 if case.arg.is_some() {
                     self.implied_operator("=");
                 }
-                let usage = computed(usage);
-                self.optional(case.arg.as_deref(), usage);
+                self.optional(case.arg.as_deref(), computed(usage));
                 self.list(&case.args, usage);
                 self.optional(case.defresult.as_deref(), usage);
             }
             N::CaseWhen(when) => {
-                self.optional(when.expr.as_deref(), usage);
+                self.optional(when.expr.as_deref(), computed(usage)); // it decides what is computed
                 self.optional(when.result.as_deref(), usage);
             }
             N::CoalesceExpr(expression) => {

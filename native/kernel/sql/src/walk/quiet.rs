@@ -154,9 +154,9 @@ pub(super) fn of_cast(cast: &pb::TypeCast, usage: Usage) -> Usage {
     }
 }
 
-/// How the arguments of COALESCE count, which are evaluated until one is not null.
+/// How the arguments of COALESCE count, which are evaluated until one is not null; the first one always is.
 pub(super) fn of_coalesce(expression: &pb::CoalesceExpr, usage: Usage) -> Usage {
-    if expression.args.iter().all(is_quiet) {
+    if expression.args.iter().skip(1).all(is_quiet) {
         usage
     } else {
         computed(usage)
