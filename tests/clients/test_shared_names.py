@@ -10,8 +10,8 @@ from gateway.testing.wire import SYNC, bind, close, error_of, execute, kinds, pa
 
 ROOT = Path(__file__).parents[2]
 
-PLAIN = "select id, reverse(name) from customers order by id limit 1"
-SENSITIVE = "select id, reverse(ssn) from customers order by id limit 1"
+PLAIN = "select id, left(name, 7) from customers order by id limit 1"
+SENSITIVE = "select id, left(ssn, 7) from customers order by id limit 1"
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def run(sql, name="", portal=""):
 
 
 def find_error(messages):
-    assert not any(b"-12-" in body[::-1] or b"-12-" in body for kind, body in messages if kind == "D")
+    assert not any(b"-12-" in body for kind, body in messages if kind == "D")
     return error_of(messages)
 
 
