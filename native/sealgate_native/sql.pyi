@@ -78,6 +78,7 @@ class Statement(TypedDict):
     fingerprint: str
     flags: list[str]
     new_names: list[str]
+    index_names: list[str]
     added_columns: list[str]
     outputs: list[Output]
     copy: NotRequired[Copy]

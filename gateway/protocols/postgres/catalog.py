@@ -278,6 +278,20 @@ class CatalogSnapshot:
         found = (cast for casts in self.casts.values() for cast in casts if cast.is_unnamed)
         return tuple(cast for cast in found if cast.source_oid in reached or ANYARRAY in reached)
 
+    def find_schemas(self, name: str) -> frozenset[str]:
+        """Where a relation or a type of somebody's own has this name, but for information_schema, which no search path has unless it says so."""
+
+        def derive() -> dict[str, frozenset[str]]:
+            found: dict[str, set[str]] = {}
+            for schema, each in self._by_name:
+                found.setdefault(each, set()).add(schema)
+            for each, places in self.shapes.names.items():
+                found.setdefault(each, set()).update(schema for schema, _ in places)
+            return {each: frozenset(schemas - {"information_schema"}) for each, schemas in found.items()}
+
+        schemas: Mapping[str, frozenset[str]] = self.remember("schemas_of_names", derive)
+        return schemas.get(name, frozenset())
+
     def find_type_oids(self, schema: str | None, name: str) -> tuple[int, ...]:
         """The types of that name that are not PostgreSQL's own."""
         reach = self.search_path if schema is None else (schema,)

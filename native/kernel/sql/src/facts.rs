@@ -208,6 +208,8 @@ pub struct Statement {
     pub cursor_name: Option<String>,
     /// Bare names under which relations are made, or come to stand by RENAME.
     pub new_names: BTreeSet<String>,
+    /// Names that indexes get: they are names of relations like any other.
+    pub index_names: BTreeSet<String>,
     /// Columns that ALTER TABLE adds.
     pub added_columns: BTreeSet<String>,
     /// The verb of the statement inside PREPARE, EXPLAIN, DECLARE CURSOR, CREATE TABLE AS or COPY.

@@ -451,7 +451,14 @@ impl Walker {
                 self.does("create_type", &[E::Define]);
                 self.list(&s.coldeflist, Usage::Other);
             }
-            N::CreateEnumStmt(_) => self.does("create_type", &[E::Define]),
+            N::CreateEnumStmt(s) => {
+                self.does("create_type", &[E::Define]);
+                let name = super::names::qualified(&super::names::strings(&s.type_name));
+                match name {
+                    Some(name) => drop(self.statement.types.insert(name)),
+                    None => self.unknown(),
+                }
+            }
             N::CreateRangeStmt(s) => {
                 self.does("create_type", &[E::Define]);
                 self.list(&s.params, Usage::Other);

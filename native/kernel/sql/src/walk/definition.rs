@@ -145,7 +145,19 @@ impl Walker {
         }
     }
 
+    fn index_name(&mut self, name: &str) {
+        if !name.is_empty() {
+            self.statement.index_names.insert(name.to_owned());
+        }
+    }
+
     pub(super) fn constraint(&mut self, constraint: &pb::Constraint) {
+        use pb::ConstrType as T;
+        if let Ok(T::ConstrPrimary | T::ConstrUnique | T::ConstrExclusion) =
+            T::try_from(constraint.contype)
+        {
+            self.index_name(&constraint.conname);
+        }
         self.optional(constraint.raw_expr.as_deref(), Usage::Other);
         self.list(&constraint.exclusions, Usage::Other);
         self.optional(constraint.where_clause.as_deref(), Usage::Other);
@@ -373,6 +385,7 @@ impl Walker {
 
     pub(super) fn index(&mut self, index: &pb::IndexStmt) {
         self.does("create_index", &[E::Define]);
+        self.index_name(&index.idxname);
         self.optional_table(index.relation.as_ref(), Access::Define);
         self.open_frame_of(index.relation.as_ref());
         self.list(&index.index_params, Usage::Other);

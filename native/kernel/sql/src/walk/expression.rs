@@ -95,9 +95,10 @@ impl Walker {
             }
             None => self.unknown(),
         }
-        let (first, others) = super::quiet::of_arguments(call, &parts, usage);
-        self.list(&call.args[..1.min(call.args.len())], first);
-        self.list(&call.args[1.min(call.args.len())..], others);
+        for (at, argument) in call.args.iter().enumerate() {
+            let usage = super::quiet::of_argument(call, &parts, at, usage);
+            self.node(argument, usage);
+        }
         self.list(&call.agg_order, Usage::Predicate);
         self.optional(call.agg_filter.as_deref(), Usage::Predicate);
         if let Some(window) = call.over.as_deref() {
@@ -179,7 +180,8 @@ impl Walker {
             self.column_beside_row(&alias, usage);
             &fields[1.min(fields.len())..]
         } else {
-            self.optional(indirection.arg.as_deref(), usage);
+            let base = super::quiet::of_base(indirection, usage);
+            self.optional(indirection.arg.as_deref(), base);
             &fields[..]
         };
         for name in calls {
@@ -268,9 +270,11 @@ impl Walker {
             Ok(pb::JsonExprOp::JsonValueOp) => self.construct("json_value", 2),
             _ => self.unknown(),
         }
+        // What is not found lets the default run.
+        let usage = super::quiet::computed(usage);
         self.json_optional(function.context_item.as_deref(), usage);
-        self.optional(function.pathspec.as_deref(), super::quiet::computed(usage));
-        self.list(&function.passing, super::quiet::computed(usage));
+        self.optional(function.pathspec.as_deref(), usage);
+        self.list(&function.passing, usage);
         self.json_output(function.output.as_ref());
         self.json_behavior(function.on_empty.as_deref());
         self.json_behavior(function.on_error.as_deref());
@@ -315,7 +319,8 @@ impl Walker {
         self.optional(table.rowexpr.as_deref(), Usage::Predicate);
         // A namespace that is none, as a path that is none, ends in no row.
         self.list(&table.namespaces, Usage::Predicate);
-        self.list(&table.columns, Usage::Other);
+        // A path that finds nothing lets the default run.
+        self.list(&table.columns, Usage::Predicate);
     }
 
     pub(super) fn set_var(&mut self, name: &str) {

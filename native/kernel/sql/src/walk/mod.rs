@@ -84,6 +84,9 @@ impl Walker {
         let outs = self.deliver(node, Usage::Output);
         if plain::is_plain(node) {
             self.flag("plain_definition");
+            if plain::restricts_rows(node) {
+                self.flag("restricts_rows");
+            }
         }
         self.statement.outputs = outs.entries;
         if outs.merged {
@@ -366,8 +369,9 @@ impl Walker {
             N::ColumnRef(reference) => self.column_ref(reference, usage),
             N::AExpr(expression) => self.a_expr(expression, usage),
             N::BoolExpr(expression) => self.list(&expression.args, computed(usage)),
-            N::NullTest(test) => self.optional(test.arg.as_deref(), usage),
-            N::BooleanTest(test) => self.optional(test.arg.as_deref(), usage),
+            // Of a row, NULL tests stop at the first field that answers.
+            N::NullTest(test) => self.optional(test.arg.as_deref(), computed(usage)),
+            N::BooleanTest(test) => self.optional(test.arg.as_deref(), computed(usage)),
             N::TypeCast(cast) => {
                 let usage = quiet::of_cast(cast, usage);
                 self.optional(cast.arg.as_deref(), usage);
@@ -441,12 +445,12 @@ impl Walker {
 
             // SQL/JSON.
             N::JsonValueExpr(value) => self.json_value(value, usage),
-            N::JsonIsPredicate(test) => self.optional(test.expr.as_deref(), usage),
+            N::JsonIsPredicate(test) => self.optional(test.expr.as_deref(), computed(usage)),
             N::JsonBehavior(behavior) => self.optional(behavior.expr.as_deref(), usage),
             N::JsonOutput(output) => self.optional_type(output.type_name.as_ref()),
             N::JsonArgument(argument) => self.json_optional(argument.val.as_deref(), usage),
             N::JsonKeyValue(pair) => {
-                self.optional(pair.key.as_deref(), usage);
+                self.optional(pair.key.as_deref(), computed(usage));
                 self.json_optional(pair.value.as_deref(), usage);
             }
             N::JsonFuncExpr(function) => self.json_function(function, usage),
@@ -485,7 +489,7 @@ impl Walker {
                 self.construct("json_objectagg", 1);
                 self.json_aggregate(aggregate.constructor.as_deref(), usage);
                 if let Some(pair) = aggregate.arg.as_deref() {
-                    self.optional(pair.key.as_deref(), usage);
+                    self.optional(pair.key.as_deref(), computed(usage));
                     self.json_optional(pair.value.as_deref(), usage);
                 }
             }

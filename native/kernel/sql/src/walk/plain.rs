@@ -28,13 +28,12 @@ pub(super) fn is_plain(node: &N) -> bool {
         }
         N::IndexStmt(index) => is_plain_index(index),
         N::CreateSeqStmt(create) => {
-            is_plain_name(create.sequence.as_ref())
+            is_plain_new(create.sequence.as_ref())
                 && create.sequence.as_ref().is_some_and(|range| {
                     range.relpersistence != "t" && range.schemaname != "pg_temp"
                 })
                 && !has_option(&create.options, "owned_by")
         }
-        N::CreateSchemaStmt(create) => create.schema_elts.is_empty() && create.authrole.is_none(),
         N::CreateEnumStmt(create) => is_plain_path(&names::strings(&create.type_name)),
         // ADD VALUE; a RENAME has the old one too.
         N::AlterEnumStmt(alter) => {
@@ -51,6 +50,24 @@ fn is_plain_select(select: &pb::SelectStmt) -> bool {
         (Some(into), _) => is_plain_target(into),
         (None, Some(first)) => is_plain_select(first),
         (None, None) => false,
+    }
+}
+
+/// Whether a definition keeps rows out of a table that is there: an insert that passes over conflicts loses them without a word.
+pub(super) fn restricts_rows(node: &N) -> bool {
+    use pb::ConstrType as T;
+    let is_unique = |node: &N| matches!(node, N::Constraint(found) if found.contype == T::ConstrUnique as i32 || found.contype == T::ConstrPrimary as i32);
+    match node {
+        N::IndexStmt(index) => index.unique,
+        N::AlterTableStmt(alter) => !every(&alter.cmds, |node| match node {
+            N::AlterTableCmd(command) => match inner(command.def.as_deref()) {
+                Some(N::ColumnDef(column)) => every(&column.constraints, |node| !is_unique(node)),
+                Some(def) => !is_unique(def),
+                None => true,
+            },
+            _ => false,
+        }),
+        _ => false,
     }
 }
 
@@ -77,20 +94,27 @@ fn is_plain_name(range: Option<&pb::RangeVar>) -> bool {
 }
 
 fn is_plain_path(parts: &[String]) -> bool {
-    match parts {
-        [_] => true,
-        [schema, _] => is_plain_schema(schema),
-        _ => false,
-    }
+    let (schema, name) = match parts {
+        [name] => ("", name),
+        [schema, name] => (schema.as_str(), name),
+        _ => return false,
+    };
+    // A temporary type stands before the server's own.
+    is_plain_schema(schema) && schema != "pg_temp" && !name.starts_with('_')
 }
 
 fn is_plain_schema(schema: &str) -> bool {
-    !schema.starts_with("pg_") || schema == "pg_temp"
+    (!schema.starts_with("pg_") || schema == "pg_temp") && schema != "information_schema"
+}
+
+/// A relation with a name of its own. One that begins like the name of an array type would take that from the type.
+fn is_plain_new(range: Option<&pb::RangeVar>) -> bool {
+    is_plain_name(range) && range.is_some_and(|range| !range.relname.starts_with('_'))
 }
 
 /// A table that takes no place in another's family, with columns that take nothing from elsewhere.
 fn is_plain_table(create: &pb::CreateStmt) -> bool {
-    is_plain_name(create.relation.as_ref())
+    is_plain_new(create.relation.as_ref())
         && create.inh_relations.is_empty()
         && create.partbound.is_none()
         && create.of_typename.is_none()
@@ -98,23 +122,23 @@ fn is_plain_table(create: &pb::CreateStmt) -> bool {
         && create.access_method.is_empty()
         && every(&create.constraints, is_plain_constraint)
         && every(&create.table_elts, |node| match node {
-            N::ColumnDef(column) => is_plain_column(column, is_plain_constraint),
+            N::ColumnDef(column) => is_plain_column(column),
             N::TableLikeClause(_) => true, // what it copies is read, and counts as that
             other => is_plain_constraint(other),
         })
 }
 
 fn is_plain_target(into: &pb::IntoClause) -> bool {
-    is_plain_name(into.rel.as_ref())
+    is_plain_new(into.rel.as_ref())
         && into.table_space_name.is_empty()
         && into.access_method.is_empty()
 }
 
-fn is_plain_column(column: &pb::ColumnDef, holds: fn(&N) -> bool) -> bool {
-    column.fdwoptions.is_empty() && every(&column.constraints, holds)
+fn is_plain_column(column: &pb::ColumnDef) -> bool {
+    column.fdwoptions.is_empty() && every(&column.constraints, is_plain_constraint)
 }
 
-/// A constraint of a new table: keys may cascade, since they cascade into the table itself.
+/// Keys may cascade here: whether the rows that follow are the session's own is the catalogue's to tell.
 fn is_plain_constraint(node: &N) -> bool {
     use pb::ConstrType as T;
     let N::Constraint(constraint) = node else {
@@ -144,25 +168,17 @@ fn is_plain_constraint(node: &N) -> bool {
         }
 }
 
-/// A constraint of a table that is there: rows of it must not begin to follow those of another.
-fn is_plain_addition(node: &N) -> bool {
-    let follows = matches!(node, N::Constraint(key) if [&key.fk_upd_action, &key.fk_del_action]
-        .into_iter()
-        .any(|action| matches!(action.as_str(), "c" | "n" | "d")));
-    is_plain_constraint(node) && !follows
-}
-
 fn is_plain_command(command: &pb::AlterTableCmd) -> bool {
     use pb::AlterTableType as T;
     let def = inner(command.def.as_deref());
     match T::try_from(command.subtype).unwrap_or(T::Undefined) {
         T::AtAddColumn => {
-            matches!(def, Some(N::ColumnDef(column)) if is_plain_column(column, is_plain_addition))
+            matches!(def, Some(N::ColumnDef(column)) if is_plain_column(column))
         }
-        T::AtAddConstraint => def.is_some_and(is_plain_addition),
-        // A new type without USING: the server converts where it can without being told how.
+        T::AtAddConstraint => def.is_some_and(is_plain_constraint),
+        // To text, which loses nothing. A date that was a time, or a number without its fraction, has lost it.
         T::AtAlterColumnType => {
-            matches!(def, Some(N::ColumnDef(column)) if column.raw_default.is_none())
+            matches!(def, Some(N::ColumnDef(column)) if column.raw_default.is_none() && is_text(column.type_name.as_ref()))
         }
         T::AtColumnDefault
         | T::AtSetNotNull
@@ -171,6 +187,20 @@ fn is_plain_command(command: &pb::AlterTableCmd) -> bool {
         | T::AtValidateConstraint => true,
         _ => false,
     }
+}
+
+/// Text of any length.
+fn is_text(of_type: Option<&pb::TypeName>) -> bool {
+    of_type.is_some_and(|of_type| {
+        let name = names::strings(&of_type.names);
+        let is_own = name.len() == 1 || name.first().is_some_and(|schema| schema == "pg_catalog");
+        is_own
+            && name
+                .last()
+                .is_some_and(|name| name == "text" || name == "varchar")
+            && of_type.typmods.is_empty()
+            && of_type.array_bounds.is_empty()
+    })
 }
 
 fn is_plain_index(index: &pb::IndexStmt) -> bool {

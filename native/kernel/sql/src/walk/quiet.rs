@@ -10,11 +10,11 @@ use pg_query::NodeEnum as N;
 use super::names;
 use crate::facts::Usage;
 
-/// Functions whose work and whose result's size follow from the length of their arguments.
-const QUIET: [&str; 41] = [
+/// Functions whose work and whose result's size follow from the length of their arguments. None chooses between values (`max`), takes
+/// one out of several (`jsonb_object_agg`) or reads a text as something that can be larger (a number with an exponent).
+const QUIET: [&str; 26] = [
     "abs",
     "age",
-    "any_value",
     "array_agg",
     "avg",
     "ceil",
@@ -24,32 +24,18 @@ const QUIET: [&str; 41] = [
     "concat",
     "concat_ws",
     "count",
-    "date_part",
-    "date_trunc",
-    "extract",
     "floor",
-    "initcap",
     "json_agg",
-    "json_array",
     "json_build_array",
-    "json_build_object",
-    "json_object",
-    "json_object_agg",
     "jsonb_agg",
     "jsonb_build_array",
-    "jsonb_build_object",
-    "jsonb_object_agg",
     "length",
     "lower",
-    "max",
     "md5",
-    "min",
     "octet_length",
     "row_to_json",
     "sha256",
-    "sha512",
     "sum",
-    "timezone",
     "to_json",
     "to_jsonb",
     "upper",
@@ -66,37 +52,28 @@ const QUIET_IN_FIRST: [&str; 7] = [
     "trunc",
 ];
 
+/// Those whose first argument is looked up.
+const QUIET_IN_SECOND: [&str; 4] = ["date_part", "date_trunc", "extract", "timezone"];
+
+/// Those whose odd arguments are keys, which replace one another.
+const QUIET_IN_EVEN: [&str; 2] = ["json_build_object", "jsonb_build_object"];
+
 /// Those that take off spaces, with one argument.
 const QUIET_ALONE: [&str; 3] = ["btrim", "ltrim", "rtrim"];
 
-/// Types to which a cast looks nothing up and runs nobody's function.
-const QUIET_TYPES: [&str; 26] = [
-    "bool",
+/// Types to which a cast looks nothing up, runs nobody's function, and makes nothing larger than it was; not even by way of a number,
+/// whose exponent would be a length.
+const QUIET_TYPES: [&str; 10] = [
     "bpchar",
-    "bytea",
-    "char",
     "date",
-    "float4",
-    "float8",
-    "inet",
-    "int2",
-    "int4",
-    "int8",
-    "interval",
-    "json",
-    "jsonb",
     "name",
-    "numeric",
+    "text",
     "time",
     "timestamp",
     "timestamptz",
     "timetz",
-    "text",
     "uuid",
     "varchar",
-    "cidr",
-    "macaddr",
-    "money",
 ];
 
 /// Operators that take a part of their left side, which the right side names.
@@ -110,22 +87,29 @@ pub(super) fn computed(usage: Usage) -> Usage {
     }
 }
 
-/// How the arguments of a call count: the first, and the others.
-pub(super) fn of_arguments(call: &pb::FuncCall, parts: &[String], usage: Usage) -> (Usage, Usage) {
+/// How each argument of a call counts.
+pub(super) fn of_argument(call: &pb::FuncCall, parts: &[String], at: usize, usage: Usage) -> Usage {
     let name = match parts {
         [name] => name.as_str(),
         [schema, name] if schema == "pg_catalog" => name.as_str(),
-        _ => return (computed(usage), computed(usage)),
+        _ => return computed(usage),
     };
     let is_counted = |node: &pb::Node| matches!(&node.node, Some(N::AConst(constant)) if matches!(constant.val, Some(pb::a_const::Val::Ival(_))));
-    if QUIET.contains(&name) || (QUIET_ALONE.contains(&name) && call.args.len() == 1) {
-        (usage, usage)
+    let is_quiet = if call.agg_distinct && name != "count" {
+        false // how many there are tells which are equal
     } else if name == "substring" && !call.args.iter().skip(1).all(is_counted) {
-        (computed(usage), computed(usage)) // by a pattern: its length tells where it matched
-    } else if QUIET_IN_FIRST.contains(&name) {
-        (usage, computed(usage))
+        false // by a pattern: its length tells where it matched
     } else {
-        (computed(usage), computed(usage))
+        QUIET.contains(&name)
+            || (QUIET_ALONE.contains(&name) && call.args.len() == 1)
+            || (QUIET_IN_FIRST.contains(&name) && at == 0)
+            || (QUIET_IN_SECOND.contains(&name) && at == 1)
+            || (QUIET_IN_EVEN.contains(&name) && at % 2 == 1)
+    };
+    if is_quiet {
+        usage
+    } else {
+        computed(usage)
     }
 }
 
@@ -141,41 +125,53 @@ pub(super) fn of_sides(expression: &pb::AExpr, usage: Usage) -> (Usage, Usage) {
 
 /// How what is cast counts.
 pub(super) fn of_cast(cast: &pb::TypeCast, usage: Usage) -> Usage {
-    let parts = cast
-        .type_name
-        .as_ref()
-        .map(|of_type| names::strings(&of_type.names));
-    match parts.as_deref() {
-        Some([name]) if QUIET_TYPES.contains(&name.as_str()) => usage,
-        Some([schema, name]) if schema == "pg_catalog" && QUIET_TYPES.contains(&name.as_str()) => {
-            usage
-        }
-        _ => computed(usage),
-    }
-}
-
-/// How the arguments of COALESCE count, which are evaluated until one is not null; the first one always is.
-pub(super) fn of_coalesce(expression: &pb::CoalesceExpr, usage: Usage) -> Usage {
-    if expression.args.iter().skip(1).all(is_quiet) {
+    let Some(of_type) = &cast.type_name else {
+        return computed(usage);
+    };
+    let is_listed = match names::strings(&of_type.names).as_slice() {
+        [name] => QUIET_TYPES.contains(&name.as_str()),
+        [schema, name] => schema == "pg_catalog" && QUIET_TYPES.contains(&name.as_str()),
+        _ => false,
+    };
+    if is_listed && of_type.array_bounds.is_empty() {
         usage
     } else {
         computed(usage)
     }
 }
 
-/// Whether nobody can tell if an expression was evaluated.
-fn is_quiet(node: &pb::Node) -> bool {
-    let cast = |cast: &pb::TypeCast| {
-        cast.arg.as_deref().is_some_and(is_quiet) && of_cast(cast, Usage::Other) == Usage::Other
+/// How the base of subscripts and fields counts: where it is null no subscript is evaluated, and a field can be a function.
+pub(super) fn of_base(indirection: &pb::AIndirection, usage: Usage) -> Usage {
+    let is_place = |node: &pb::Node| match &node.node {
+        Some(N::AIndices(place)) => [&place.lidx, &place.uidx]
+            .into_iter()
+            .flatten()
+            .all(|node| is_constant(node)),
+        _ => false,
     };
+    if indirection.indirection.iter().all(is_place) {
+        usage
+    } else {
+        computed(usage)
+    }
+}
+
+/// How the arguments of COALESCE count: behind the first one, nobody can tell whether a constant was evaluated. A column can be more
+/// than it looks, since the planner puts what a subquery computes in its place.
+pub(super) fn of_coalesce(expression: &pb::CoalesceExpr, usage: Usage) -> Usage {
+    if expression.args.iter().skip(1).all(is_constant) {
+        usage
+    } else {
+        computed(usage)
+    }
+}
+
+fn is_constant(node: &pb::Node) -> bool {
     match &node.node {
-        Some(N::ColumnRef(_) | N::AConst(_) | N::ParamRef(_)) => true,
-        Some(N::TypeCast(found)) => cast(found),
-        Some(N::CoalesceExpr(inner)) => inner.args.iter().all(is_quiet),
-        Some(N::FuncCall(call)) => {
-            let parts = names::strings(&call.funcname);
-            of_arguments(call, &parts, Usage::Other).0 == Usage::Other
-                && call.args.iter().all(is_quiet)
+        Some(N::AConst(_) | N::ParamRef(_)) => true,
+        Some(N::TypeCast(cast)) => {
+            cast.arg.as_deref().is_some_and(is_constant)
+                && of_cast(cast, Usage::Other) == Usage::Other
         }
         _ => false,
     }
