@@ -79,6 +79,7 @@ class Statement(TypedDict):
     flags: list[str]
     new_names: list[str]
     index_names: list[str]
+    altered: str | None
     added_columns: list[str]
     outputs: list[Output]
     copy: NotRequired[Copy]

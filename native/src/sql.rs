@@ -99,6 +99,7 @@ fn statement<'py>(py: Python<'py>, found: &Statement) -> PyResult<Bound<'py, PyD
     facts.set_item("fingerprint", &found.fingerprint)?;
     facts.set_item("flags", PyList::new(py, &found.flags)?)?;
     facts.set_item("new_names", PyList::new(py, &found.new_names)?)?;
+    facts.set_item("altered", &found.altered)?;
     facts.set_item("index_names", PyList::new(py, &found.index_names)?)?;
     facts.set_item("added_columns", PyList::new(py, &found.added_columns)?)?;
     facts.set_item("outputs", outputs(py, found)?)?;

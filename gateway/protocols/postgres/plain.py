@@ -6,21 +6,30 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.protocols.postgres.catalog import CatalogSnapshot
+from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, UNJUDGED, YIELDS_ANY
 from gateway.protocols.postgres.implied import is_stored
 
 if TYPE_CHECKING:
     # A type of the stub only: at run time an analysis is a plain dict.
+    from sealgate_native.sql import Name
     from sealgate_native.sql import Statement as Analyzed
 
 PLAIN: Final = "plain_definition"
 """The flag of a definition as migrations make them every day: it leaves what names stand for and what statements of others do."""
 
 
+_WIDER: Final = {"int8": frozenset({21, 23}), "text": frozenset({25, 1043}), "varchar": frozenset({25, 1043})}
+"""Per type the numbers of those whose values become it as they are: smaller integers, and text, which is an error where it does not fit."""
+
+_CALLED: Final = HARMLESS | EFFECTS.keys() | UNJUDGED | YIELDS_ANY
+"""Functions of PostgreSQL that one argument is enough for, and others: a call of one is a cast where a type has its name (10.3)."""
+
+
 def describe_flags(analyzed: Analyzed, snapshot: CatalogSnapshot | None, tables: Sequence[Mapping[str, Any]]) -> list[str]:
     """The flags of a statement, sorted, with what the catalogue adds to them and takes from them."""
     flags = set(analyzed["flags"])
     is_plain = PLAIN in flags and snapshot is not None and not _takes_name(analyzed, snapshot) and _is_of_tables(analyzed, tables)
-    if not is_plain or not _spares_others(analyzed, tables):
+    if not is_plain or snapshot is None or not _spares_others(analyzed, snapshot, tables):
         flags.discard(PLAIN)
     if analyzed["verb"] == "create_view" and snapshot is not None and is_stored(snapshot, tables):
         flags.add("reshapes")  # what was stored of it keeps its values, and looks as if they came from what it is now
@@ -33,12 +42,20 @@ def _takes_name(analyzed: Analyzed, snapshot: CatalogSnapshot) -> bool:
     for table in analyzed["tables"]:
         if table["access"] == "define" and table["name"] in analyzed["new_names"]:
             place = None if is_temporary else table.get("schema", snapshot.first_schema)
-            if snapshot.find_schemas(table["name"]) - {place}:
+            if snapshot.find_schemas(table["name"]) - {place} or f"_{table['name']}" in snapshot.functions:
+                return True
+            if "makes_sequence" in analyzed["flags"] and snapshot.has_sequence_like(table["name"], place):
                 return True
     if any(snapshot.find_schemas(name) for name in analyzed["index_names"]):
         return True  # an index is a relation, too
-    made = analyzed["types"] if analyzed["verb"] == "create_type" else ()
-    return any(snapshot.find_schemas(each["name"]) - {each.get("schema", snapshot.first_schema)} for each in made)
+    return any(_takes_type_name(each, snapshot) for each in (analyzed["types"] if analyzed["verb"] == "create_type" else ()))
+
+
+def _takes_type_name(named: Name, snapshot: CatalogSnapshot) -> bool:
+    """Whether a new type has a name that another type has, or that a call of a function could mean."""
+    name = named["name"]
+    is_called = name in _CALLED or name in snapshot.functions or f"_{name}" in snapshot.functions
+    return is_called or bool(snapshot.find_schemas(name) - {named.get("schema", snapshot.first_schema)})
 
 
 def _is_of_tables(analyzed: Analyzed, tables: Sequence[Mapping[str, Any]]) -> bool:
@@ -46,10 +63,22 @@ def _is_of_tables(analyzed: Analyzed, tables: Sequence[Mapping[str, Any]]) -> bo
     return analyzed["verb"] != "alter_table" or all(table.get("kind") in {None, "r", "p"} for table in tables)
 
 
-def _spares_others(analyzed: Analyzed, tables: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether what a key lets follow, or a unique index keeps out, are rows of tables that the session made."""
-    own = {table["name"] for table in tables if table.get("own")}
-    if "restricts_rows" in analyzed["flags"] and not all(table.get("own") for table in tables if table["access"] == "define"):
-        return False
-    following = {column.get("table") for column in analyzed["assigned"]}
-    return analyzed["verb"] != "alter_table" or "follows_key" not in analyzed["flags"] or (bool(following) and following <= own)
+def _spares_others(analyzed: Analyzed, snapshot: CatalogSnapshot, tables: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether rows that follow a key, are kept out, get other values or another type are in a table the session made."""
+    flags = analyzed["flags"]
+    is_following = analyzed["verb"] == "alter_table" and "follows_key" in flags
+    if not is_following and {"changes_rows", "retypes"}.isdisjoint(flags):
+        return True
+    altered = [table for table in tables if table["access"] == "define" and table["name"] == analyzed["altered"]]
+    is_own = bool(altered) and all(table.get("own") for table in altered)
+    return is_own or ("retypes" in flags and _is_wider(analyzed, snapshot))
+
+
+def _is_wider(analyzed: Analyzed, snapshot: CatalogSnapshot) -> bool:
+    """Whether columns become a type that holds all their values as they are, and that is all the statement does."""
+    names = {each["name"] for each in analyzed["types"]}
+    sources = _WIDER.get(next(iter(names), ""), frozenset()) if len(names) == 1 else frozenset[int]()
+    changed = [snapshot.resolve(each.get("schema"), each.get("table", "")) for each in analyzed["assigned"]]
+    named = zip(changed, analyzed["assigned"], strict=True)
+    columns = [None if relation is None else relation.find(each["name"]) for relation, each in named]
+    return bool(columns) and all(column is not None and column.type_oid in sources for column in columns)

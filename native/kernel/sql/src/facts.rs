@@ -208,6 +208,8 @@ pub struct Statement {
     pub cursor_name: Option<String>,
     /// Bare names under which relations are made, or come to stand by RENAME.
     pub new_names: BTreeSet<String>,
+    /// The relation that ALTER TABLE or CREATE INDEX is about; the others it names are referred to.
+    pub altered: Option<String>,
     /// Names that indexes get: they are names of relations like any other.
     pub index_names: BTreeSet<String>,
     /// Columns that ALTER TABLE adds.

@@ -145,6 +145,11 @@ impl Walker {
         }
     }
 
+    fn altered(&mut self, range: Option<&pb::RangeVar>) {
+        self.optional_table(range, Access::Define);
+        self.statement.altered = range.map(|range| range.relname.clone());
+    }
+
     fn index_name(&mut self, name: &str) {
         if !name.is_empty() {
             self.statement.index_names.insert(name.to_owned());
@@ -224,7 +229,7 @@ impl Walker {
         if alter.objtype == pb::ObjectType::ObjectForeignTable as i32 {
             self.effect(E::Network);
         }
-        self.optional_table(alter.relation.as_ref(), Access::Define);
+        self.altered(alter.relation.as_ref());
         self.open_frame_of(alter.relation.as_ref());
         let commands = || {
             alter.cmds.iter().filter_map(|node| match &node.node {
@@ -386,7 +391,7 @@ impl Walker {
     pub(super) fn index(&mut self, index: &pb::IndexStmt) {
         self.does("create_index", &[E::Define]);
         self.index_name(&index.idxname);
-        self.optional_table(index.relation.as_ref(), Access::Define);
+        self.altered(index.relation.as_ref());
         self.open_frame_of(index.relation.as_ref());
         self.list(&index.index_params, Usage::Other);
         self.list(&index.index_including_params, Usage::Other);

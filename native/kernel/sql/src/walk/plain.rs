@@ -53,22 +53,44 @@ fn is_plain_select(select: &pb::SelectStmt) -> bool {
     }
 }
 
-/// Whether a definition keeps rows out of a table that is there: an insert that passes over conflicts loses them without a word.
-pub(super) fn restricts_rows(node: &N) -> bool {
-    use pb::ConstrType as T;
-    let is_unique = |node: &N| matches!(node, N::Constraint(found) if found.contype == T::ConstrUnique as i32 || found.contype == T::ConstrPrimary as i32);
+/// Whether statements of others on a table that is there go on otherwise: rows are kept out, which a handler or ON CONFLICT can pass over
+/// without a word, or are stored with other values.
+pub(super) fn changes_rows(node: &N) -> bool {
     match node {
         N::IndexStmt(index) => index.unique,
-        N::AlterTableStmt(alter) => !every(&alter.cmds, |node| match node {
-            N::AlterTableCmd(command) => match inner(command.def.as_deref()) {
-                Some(N::ColumnDef(column)) => every(&column.constraints, |node| !is_unique(node)),
-                Some(def) => !is_unique(def),
-                None => true,
-            },
-            _ => false,
-        }),
+        N::AlterTableStmt(alter) => !every(
+            &alter.cmds,
+            |node| matches!(node, N::AlterTableCmd(command) if is_addition(command)),
+        ),
         _ => false,
     }
+}
+
+/// A column that is null or has a default, with no other constraint.
+fn is_addition(command: &pb::AlterTableCmd) -> bool {
+    use pb::ConstrType as T;
+    let Some(N::ColumnDef(column)) = inner(command.def.as_deref()) else {
+        return false;
+    };
+    let is_constraint = |kind: T| move |node: &N| matches!(node, N::Constraint(found) if found.contype == kind as i32);
+    let has_default = !every(&column.constraints, |node| {
+        !is_constraint(T::ConstrDefault)(node)
+    });
+    command.subtype == pb::AlterTableType::AtAddColumn as i32
+        && every(&column.constraints, |node| {
+            is_constraint(T::ConstrNull)(node)
+                || is_constraint(T::ConstrDefault)(node)
+                || (has_default && is_constraint(T::ConstrNotnull)(node))
+                || matches!(node, N::CollateClause(_))
+        })
+}
+
+/// Whether all a definition does is to give columns another type.
+pub(super) fn retypes(node: &N) -> bool {
+    let retype = pb::AlterTableType::AtAlterColumnType as i32;
+    matches!(node, N::AlterTableStmt(alter) if every(&alter.cmds, |node| {
+        matches!(node, N::AlterTableCmd(command) if command.subtype == retype)
+    }))
 }
 
 fn inner(node: Option<&pb::Node>) -> Option<&N> {
@@ -168,6 +190,7 @@ fn is_plain_constraint(node: &N) -> bool {
         }
 }
 
+/// What may be done to a table at all; `changes_rows` and `retypes` say what of it only to one's own.
 fn is_plain_command(command: &pb::AlterTableCmd) -> bool {
     use pb::AlterTableType as T;
     let def = inner(command.def.as_deref());
@@ -176,9 +199,8 @@ fn is_plain_command(command: &pb::AlterTableCmd) -> bool {
             matches!(def, Some(N::ColumnDef(column)) if is_plain_column(column))
         }
         T::AtAddConstraint => def.is_some_and(is_plain_constraint),
-        // To text, which loses nothing. A date that was a time, or a number without its fraction, has lost it.
         T::AtAlterColumnType => {
-            matches!(def, Some(N::ColumnDef(column)) if column.raw_default.is_none() && is_text(column.type_name.as_ref()))
+            matches!(def, Some(N::ColumnDef(column)) if column.raw_default.is_none() && column.coll_clause.is_none())
         }
         T::AtColumnDefault
         | T::AtSetNotNull
@@ -187,20 +209,6 @@ fn is_plain_command(command: &pb::AlterTableCmd) -> bool {
         | T::AtValidateConstraint => true,
         _ => false,
     }
-}
-
-/// Text of any length.
-fn is_text(of_type: Option<&pb::TypeName>) -> bool {
-    of_type.is_some_and(|of_type| {
-        let name = names::strings(&of_type.names);
-        let is_own = name.len() == 1 || name.first().is_some_and(|schema| schema == "pg_catalog");
-        is_own
-            && name
-                .last()
-                .is_some_and(|name| name == "text" || name == "varchar")
-            && of_type.typmods.is_empty()
-            && of_type.array_bounds.is_empty()
-    })
 }
 
 fn is_plain_index(index: &pb::IndexStmt) -> bool {

@@ -10,31 +10,24 @@ use pg_query::NodeEnum as N;
 use super::names;
 use crate::facts::Usage;
 
-/// Functions whose work and whose result's size follow from the length of their arguments. None chooses between values (`max`), takes
-/// one out of several (`jsonb_object_agg`) or reads a text as something that can be larger (a number with an exponent).
-const QUIET: [&str; 26] = [
-    "abs",
-    "age",
+/// Functions whose work and whose result's size follow from how long their arguments are, as they are written. None chooses between
+/// values (`max`), takes one out of several (`jsonb_object_agg`), makes other characters of them (`md5`) or a number (`extract`).
+const QUIET: [&str; 19] = [
     "array_agg",
     "avg",
-    "ceil",
-    "ceiling",
     "char_length",
     "character_length",
     "concat",
     "concat_ws",
     "count",
-    "floor",
     "json_agg",
     "json_build_array",
     "jsonb_agg",
     "jsonb_build_array",
     "length",
     "lower",
-    "md5",
     "octet_length",
     "row_to_json",
-    "sha256",
     "sum",
     "to_json",
     "to_jsonb",
@@ -42,39 +35,13 @@ const QUIET: [&str; 26] = [
 ];
 
 /// Those that are quiet as long as what comes behind the first argument does not depend on values.
-const QUIET_IN_FIRST: [&str; 7] = [
-    "left",
-    "right",
-    "round",
-    "string_agg",
-    "substr",
-    "substring",
-    "trunc",
-];
-
-/// Those whose first argument is looked up.
-const QUIET_IN_SECOND: [&str; 4] = ["date_part", "date_trunc", "extract", "timezone"];
+const QUIET_IN_FIRST: [&str; 5] = ["left", "right", "string_agg", "substr", "substring"];
 
 /// Those whose odd arguments are keys, which replace one another.
 const QUIET_IN_EVEN: [&str; 2] = ["json_build_object", "jsonb_build_object"];
 
-/// Those that take off spaces, with one argument.
-const QUIET_ALONE: [&str; 3] = ["btrim", "ltrim", "rtrim"];
-
-/// Types to which a cast looks nothing up, runs nobody's function, and makes nothing larger than it was; not even by way of a number,
-/// whose exponent would be a length.
-const QUIET_TYPES: [&str; 10] = [
-    "bpchar",
-    "date",
-    "name",
-    "text",
-    "time",
-    "timestamp",
-    "timestamptz",
-    "timetz",
-    "uuid",
-    "varchar",
-];
+/// Types to which a cast writes a value down. To others it reads one, and what a number or a date is made of can be a length.
+const QUIET_TYPES: [&str; 4] = ["bpchar", "name", "text", "varchar"];
 
 /// Operators that take a part of their left side, which the right side names.
 const TAKING_PART: [&str; 4] = ["->", "->>", "#>", "#>>"];
@@ -101,9 +68,7 @@ pub(super) fn of_argument(call: &pb::FuncCall, parts: &[String], at: usize, usag
         false // by a pattern: its length tells where it matched
     } else {
         QUIET.contains(&name)
-            || (QUIET_ALONE.contains(&name) && call.args.len() == 1)
             || (QUIET_IN_FIRST.contains(&name) && at == 0)
-            || (QUIET_IN_SECOND.contains(&name) && at == 1)
             || (QUIET_IN_EVEN.contains(&name) && at % 2 == 1)
     };
     if is_quiet {
