@@ -31,9 +31,9 @@ approve contains {
 # METADATA
 # title: Change what names and statements mean
 # description: >-
-#   Outside production, plain definitions pass: new tables, columns, indexes, constraints, sequences, enums, comments.
-#   A rename, a view, a trigger, a key that cascades or a temporary table named like another relation may change what
-#   statements of others do, so a reviewer sees them first, except in environments the site calls sandboxes.
+#   Outside production, plain definitions pass: new tables, indexes, sequences, enums, comments, and columns of tables
+#   that are there. A rename, a view, a trigger, a constraint or default on a table of others, or whatever takes a name
+#   of something else may change what their statements do, so a reviewer sees it first, except in sandboxes of the site.
 # custom:
 #   id: postgres.schema_changes.not_plain
 #   severity: high
