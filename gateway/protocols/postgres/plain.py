@@ -18,8 +18,8 @@ PLAIN: Final = "plain_definition"
 """The flag of a definition as migrations make them every day: it leaves what names stand for and what statements of others do."""
 
 
-_WIDER: Final = {"int8": frozenset({21, 23}), "text": frozenset({25, 1043}), "varchar": frozenset({25, 1043})}
-"""Per type the numbers of those whose values become it as they are: smaller integers, and text, which is an error where it does not fit."""
+_SMALLER_INTEGERS: Final = frozenset({21, 23})
+"""Numbers of the types whose values a bigint holds as they are."""
 
 _CALLED: Final = HARMLESS | EFFECTS.keys() | UNJUDGED | YIELDS_ANY
 """Functions of PostgreSQL that one argument is enough for, and others: a call of one is a cast where a type has its name (10.3)."""
@@ -28,8 +28,9 @@ _CALLED: Final = HARMLESS | EFFECTS.keys() | UNJUDGED | YIELDS_ANY
 def describe_flags(analyzed: Analyzed, snapshot: CatalogSnapshot | None, tables: Sequence[Mapping[str, Any]]) -> list[str]:
     """The flags of a statement, sorted, with what the catalogue adds to them and takes from them."""
     flags = set(analyzed["flags"])
-    is_plain = PLAIN in flags and snapshot is not None and not _takes_name(analyzed, snapshot) and _is_of_tables(analyzed, tables)
-    if not is_plain or snapshot is None or not _spares_others(analyzed, snapshot, tables):
+    if snapshot is None or _takes_name(analyzed, snapshot):
+        flags = (flags | {"takes_name"}) - {PLAIN}
+    elif not (_is_of_tables(analyzed, tables) and _spares_others(analyzed, snapshot, tables)):
         flags.discard(PLAIN)
     if analyzed["verb"] == "create_view" and snapshot is not None and is_stored(snapshot, tables):
         flags.add("reshapes")  # what was stored of it keeps its values, and looks as if they came from what it is now
@@ -44,8 +45,10 @@ def _takes_name(analyzed: Analyzed, snapshot: CatalogSnapshot) -> bool:
             place = None if is_temporary else table.get("schema", snapshot.first_schema)
             if snapshot.find_schemas(table["name"]) - {place} or f"_{table['name']}" in snapshot.functions:
                 return True
-            if "makes_sequence" in analyzed["flags"] and snapshot.has_sequence_like(table["name"], place):
-                return True
+    if "makes_sequence" in analyzed["flags"] and any(
+        map(snapshot.has_sequence_like, [*analyzed["new_names"], analyzed["altered"] or ""])
+    ):
+        return True
     if any(snapshot.find_schemas(name) for name in analyzed["index_names"]):
         return True  # an index is a relation, too
     return any(_takes_type_name(each, snapshot) for each in (analyzed["types"] if analyzed["verb"] == "create_type" else ()))
@@ -66,8 +69,9 @@ def _is_of_tables(analyzed: Analyzed, tables: Sequence[Mapping[str, Any]]) -> bo
 def _spares_others(analyzed: Analyzed, snapshot: CatalogSnapshot, tables: Sequence[Mapping[str, Any]]) -> bool:
     """Whether rows that follow a key, are kept out, get other values or another type are in a table the session made."""
     flags = analyzed["flags"]
-    is_following = analyzed["verb"] == "alter_table" and "follows_key" in flags
-    if not is_following and {"changes_rows", "retypes"}.isdisjoint(flags):
+    is_special = any(snapshot.find_schemas(each["name"]) for each in analyzed["types"])  # a domain has checks of its own
+    is_touching = "follows_key" in flags or "makes_sequence" in flags or is_special
+    if {"changes_rows", "retypes"}.isdisjoint(flags) and not (analyzed["verb"] == "alter_table" and is_touching):
         return True
     altered = [table for table in tables if table["access"] == "define" and table["name"] == analyzed["altered"]]
     is_own = bool(altered) and all(table.get("own") for table in altered)
@@ -75,10 +79,13 @@ def _spares_others(analyzed: Analyzed, snapshot: CatalogSnapshot, tables: Sequen
 
 
 def _is_wider(analyzed: Analyzed, snapshot: CatalogSnapshot) -> bool:
-    """Whether columns become a type that holds all their values as they are, and that is all the statement does."""
-    names = {each["name"] for each in analyzed["types"]}
-    sources = _WIDER.get(next(iter(names), ""), frozenset()) if len(names) == 1 else frozenset[int]()
+    """Whether integers become larger ones. Text has a length and a collation that a new type would take away."""
     changed = [snapshot.resolve(each.get("schema"), each.get("table", "")) for each in analyzed["assigned"]]
     named = zip(changed, analyzed["assigned"], strict=True)
     columns = [None if relation is None else relation.find(each["name"]) for relation, each in named]
-    return bool(columns) and all(column is not None and column.type_oid in sources for column in columns)
+    is_integer = all(column is not None and column.type_oid in _SMALLER_INTEGERS for column in columns)
+    return (
+        bool(columns)
+        and is_integer
+        and {(each.get("schema"), each["name"]) for each in analyzed["types"]} == {("pg_catalog", "int8")}
+    )

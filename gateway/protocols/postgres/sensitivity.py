@@ -20,7 +20,30 @@ STATISTICS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "pg_stats_ext_exprs": frozenset({"most_common_vals", "histogram_bounds", "most_common_elems"}),
         "pg_largeobject": frozenset({"data"}),
         "pg_stat_activity": frozenset({"query"}),
-        "pg_stat_statements": frozenset({"query"}),
+        "pg_stat_statements": frozenset({"query", "wal_records", "wal_fpi", "wal_bytes", "temp_blks_read", "temp_blks_written"}),
+        "pg_stat_database": frozenset({"temp_files", "temp_bytes"}),
+        "pg_stat_wal": frozenset({"wal_records", "wal_fpi", "wal_bytes", "wal_buffers_full", "wal_write", "wal_sync"}),
+        "pg_stat_io": frozenset(
+            {
+                "reads",
+                "read_bytes",
+                "writes",
+                "write_bytes",
+                "writebacks",
+                "extends",
+                "extend_bytes",
+                "hits",
+                "evictions",
+                "reuses",
+            }
+        ),
+        "pg_stat_replication": frozenset({"sent_lsn", "write_lsn", "flush_lsn", "replay_lsn"}),
+        "pg_replication_slots": frozenset({"restart_lsn", "confirmed_flush_lsn"}),
+        **{
+            f"pg_stat_{prefix}{which}_tables": frozenset({"n_tup_hot_upd", "n_tup_newpage_upd"})
+            for prefix in ("", "xact_")
+            for which in ("all", "sys", "user")
+        },
         "pg_prepared_statements": frozenset({"statement", "parameter_values"}),
         "pg_cursors": frozenset({"statement"}),
         "pg_backend_memory_contexts": frozenset(
@@ -28,7 +51,8 @@ STATISTICS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         ),
     }
 )
-"""Columns of PostgreSQL's own relations that hold values of user tables, texts of statements with such values in them, or their sizes."""
+"""Columns of PostgreSQL's own relations that hold values of user tables, texts of statements with such values in them, or their sizes;
+and counters of bytes and pages, from which sizes and equality of values follow."""
 
 type _Step = Callable[[int], Iterable[int]]
 

@@ -210,7 +210,7 @@ pub struct Statement {
     pub new_names: BTreeSet<String>,
     /// The relation that ALTER TABLE or CREATE INDEX is about; the others it names are referred to.
     pub altered: Option<String>,
-    /// Names that indexes get: they are names of relations like any other.
+    /// Names that indexes and sequences of columns get: they are names of relations like any other.
     pub index_names: BTreeSet<String>,
     /// Columns that ALTER TABLE adds.
     pub added_columns: BTreeSet<String>,

@@ -163,6 +163,18 @@ impl Walker {
         {
             self.index_name(&constraint.conname);
         }
+        for node in &constraint.options {
+            if let Some(N::DefElem(option)) = &node.node {
+                if option.defname == "sequence_name" {
+                    if let Some(N::List(parts)) =
+                        option.arg.as_deref().and_then(|arg| arg.node.as_ref())
+                    {
+                        let parts = names::strings(&parts.items);
+                        self.index_name(parts.last().map_or("", String::as_str));
+                    }
+                }
+            }
+        }
         self.optional(constraint.raw_expr.as_deref(), Usage::Other);
         self.list(&constraint.exclusions, Usage::Other);
         self.optional(constraint.where_clause.as_deref(), Usage::Other);

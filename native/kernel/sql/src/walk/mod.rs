@@ -459,32 +459,32 @@ impl Walker {
             N::JsonFuncExpr(function) => self.json_function(function, usage),
             N::JsonParseExpr(parse) => {
                 self.construct("json", 1);
-                self.json_optional(parse.expr.as_deref(), usage);
+                self.json_optional(parse.expr.as_deref(), computed(usage));
                 self.json_output(parse.output.as_ref());
             }
             N::JsonScalarExpr(scalar) => {
                 self.construct("json_scalar", 1);
-                self.optional(scalar.expr.as_deref(), usage);
+                self.optional(scalar.expr.as_deref(), computed(usage));
                 self.json_output(scalar.output.as_ref());
             }
             N::JsonSerializeExpr(serialize) => {
                 self.construct("json_serialize", 1);
-                self.json_optional(serialize.expr.as_deref(), usage);
+                self.json_optional(serialize.expr.as_deref(), computed(usage));
                 self.json_output(serialize.output.as_ref());
             }
             N::JsonObjectConstructor(object) => {
                 self.construct("json_object", object.exprs.len());
-                self.list(&object.exprs, usage);
+                self.list(&object.exprs, computed(usage));
                 self.json_output(object.output.as_ref());
             }
             N::JsonArrayConstructor(array) => {
                 self.construct("json_array", array.exprs.len());
-                self.list(&array.exprs, usage);
+                self.list(&array.exprs, computed(usage));
                 self.json_output(array.output.as_ref());
             }
             N::JsonArrayQueryConstructor(array) => {
                 self.construct("json_array", 1);
-                self.optional(array.query.as_deref(), usage);
+                self.optional(array.query.as_deref(), computed(usage));
                 self.json_output(array.output.as_ref());
             }
             N::JsonAggConstructor(aggregate) => self.json_aggregate(Some(aggregate), usage),
@@ -493,13 +493,13 @@ impl Walker {
                 self.json_aggregate(aggregate.constructor.as_deref(), usage);
                 if let Some(pair) = aggregate.arg.as_deref() {
                     self.optional(pair.key.as_deref(), computed(usage));
-                    self.json_optional(pair.value.as_deref(), usage);
+                    self.json_optional(pair.value.as_deref(), computed(usage));
                 }
             }
             N::JsonArrayAgg(aggregate) => {
                 self.construct("json_arrayagg", 1);
                 self.json_aggregate(aggregate.constructor.as_deref(), usage);
-                self.json_optional(aggregate.arg.as_deref(), usage);
+                self.json_optional(aggregate.arg.as_deref(), computed(usage));
             }
             N::JsonTablePathSpec(path) => self.optional(path.string.as_deref(), usage),
             N::JsonTableColumn(column) => self.json_table_column(column),

@@ -57,7 +57,15 @@ fn is_plain_select(select: &pb::SelectStmt) -> bool {
 /// without a word, or are stored with other values.
 pub(super) fn changes_rows(node: &N) -> bool {
     match node {
-        N::IndexStmt(index) => index.unique,
+        // An expression can fail for a row, which is kept out then.
+        N::IndexStmt(index) => {
+            index.unique
+                || index.where_clause.is_some()
+                || !every(
+                    &index.index_params,
+                    |node| matches!(node, N::IndexElem(part) if inner(part.expr.as_deref()).is_none_or(is_safe)),
+                )
+        }
         N::AlterTableStmt(alter) => !every(
             &alter.cmds,
             |node| matches!(node, N::AlterTableCmd(command) if is_addition(command)),
@@ -66,23 +74,43 @@ pub(super) fn changes_rows(node: &N) -> bool {
     }
 }
 
-/// A column that is null or has a default, with no other constraint.
+/// An expression over a column that fails for no value.
+fn is_safe(node: &N) -> bool {
+    let N::FuncCall(call) = node else {
+        return false;
+    };
+    matches!(names::strings(&call.funcname).as_slice(), [name] if name == "lower" || name == "upper")
+        && matches!(call.args.as_slice(), [argument] if matches!(argument.node, Some(N::ColumnRef(_))))
+}
+
+/// A column that is null or has a constant for a default, with no other constraint. Whatever is computed can fail for others' rows, or tell
+/// of who inserts them.
 fn is_addition(command: &pb::AlterTableCmd) -> bool {
     use pb::ConstrType as T;
     let Some(N::ColumnDef(column)) = inner(command.def.as_deref()) else {
         return false;
     };
-    let is_constraint = |kind: T| move |node: &N| matches!(node, N::Constraint(found) if found.contype == kind as i32);
-    let has_default = !every(&column.constraints, |node| {
-        !is_constraint(T::ConstrDefault)(node)
-    });
+    let is_default =
+        |node: &N| matches!(node, N::Constraint(found) if found.contype == T::ConstrDefault as i32);
+    let has_default = !every(&column.constraints, |node| !is_default(node));
     command.subtype == pb::AlterTableType::AtAddColumn as i32
-        && every(&column.constraints, |node| {
-            is_constraint(T::ConstrNull)(node)
-                || is_constraint(T::ConstrDefault)(node)
-                || (has_default && is_constraint(T::ConstrNotnull)(node))
-                || matches!(node, N::CollateClause(_))
+        && every(&column.constraints, |node| match node {
+            N::Constraint(found) => match T::try_from(found.contype).unwrap_or(T::Undefined) {
+                T::ConstrNull => true,
+                T::ConstrNotnull => has_default,
+                T::ConstrDefault => inner(found.raw_expr.as_deref()).is_some_and(is_constant),
+                _ => false,
+            },
+            _ => false,
         })
+}
+
+fn is_constant(node: &N) -> bool {
+    match node {
+        N::AConst(constant) => !constant.isnull,
+        N::TypeCast(cast) => inner(cast.arg.as_deref()).is_some_and(is_constant),
+        _ => false,
+    }
 }
 
 /// Whether all a definition does is to give columns another type.

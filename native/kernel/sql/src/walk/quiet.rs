@@ -11,10 +11,9 @@ use super::names;
 use crate::facts::Usage;
 
 /// Functions whose work and whose result's size follow from how long their arguments are, as they are written. None chooses between
-/// values (`max`), takes one out of several (`jsonb_object_agg`), makes other characters of them (`md5`) or a number (`extract`).
-const QUIET: [&str; 19] = [
+/// values (`max`), takes one out of several (`jsonb_object_agg`), makes other characters of them (`md5`, `upper` by some collations) or a number (`extract`, `sum`).
+const QUIET: [&str; 15] = [
     "array_agg",
-    "avg",
     "char_length",
     "character_length",
     "concat",
@@ -25,13 +24,10 @@ const QUIET: [&str; 19] = [
     "jsonb_agg",
     "jsonb_build_array",
     "length",
-    "lower",
     "octet_length",
     "row_to_json",
-    "sum",
     "to_json",
     "to_jsonb",
-    "upper",
 ];
 
 /// Those that are quiet as long as what comes behind the first argument does not depend on values.
@@ -62,7 +58,7 @@ pub(super) fn of_argument(call: &pb::FuncCall, parts: &[String], at: usize, usag
         _ => return computed(usage),
     };
     let is_counted = |node: &pb::Node| matches!(&node.node, Some(N::AConst(constant)) if matches!(constant.val, Some(pb::a_const::Val::Ival(_))));
-    let is_quiet = if call.agg_distinct && name != "count" {
+    let is_quiet = if call.agg_distinct {
         false // how many there are tells which are equal
     } else if name == "substring" && !call.args.iter().skip(1).all(is_counted) {
         false // by a pattern: its length tells where it matched

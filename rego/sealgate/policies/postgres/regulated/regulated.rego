@@ -96,6 +96,29 @@ deny contains {
 }
 
 # METADATA
+# title: Measure changes of regulated data
+# description: How much a change writes ahead tells how far the new value equals the old one.
+# custom:
+#   id: postgres.regulated.measured
+#   severity: high
+#   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
+#   failure_msg: EXPLAIN ANALYZE of a change to sensitive columns is not allowed.
+#   solution: Use EXPLAIN without ANALYZE.
+deny contains {
+	"rule": "postgres.regulated.measured",
+	"message": message,
+	"severity": "high",
+	"controls": ["FFIEC-AIO-VI.B", "GLBA-501b", "NIST-AC-4"],
+} if {
+	input.phase == "request"
+	some statement in input.postgres.facts.statements
+	statement.is_explain_analyze
+	some column in statement.assigned
+	column.sensitive
+	message := sprintf("%v is sensitive, and what a change of it costs tells what it was", [_named(column.name)])
+}
+
+# METADATA
 # title: Derive from regulated data
 # description: Where data.site.postgres.derived is refuse, expressions over sensitive columns are refused.
 # custom:

@@ -202,3 +202,14 @@ test_computing_is_counted if {
 	given.rules(regulated.obligations) == {"postgres.regulated.budget"} with input as using_ssn("other")
 	count(regulated.obligations) == 0 with input as using_ssn("output")
 }
+
+test_changes_are_not_measured if {
+	changed := given.statement("explain", {
+		"effects": ["write"],
+		"is_explain_analyze": true,
+		"tables": [],
+		"assigned": [{"schema": "public", "table": "customers", "name": "ssn", "sensitive": true}],
+	})
+	denied(changed, ["write"]) == {"postgres.regulated.measured"}
+	denied(object.union(changed, {"is_explain_analyze": false}), ["write"]) == set()
+}

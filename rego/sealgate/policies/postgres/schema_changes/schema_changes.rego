@@ -69,4 +69,5 @@ _is_plain(statement) if "plain_definition" in statement.flags
 _is_plain(statement) if {
 	statement.verb in {"alter_table", "drop"}
 	lib.only_own(statement)
+	not "takes_name" in statement.flags
 }

@@ -25,6 +25,8 @@ test_own_temporary_tables_are_free if {
 	tables := [{"name": "t", "access": "define", "own": true, "temporary": true}]
 	altered := given.statement("alter_table", {"effects": ["define"], "tables": tables})
 	count(schema_changes.approve) == 0 with input as _elsewhere([altered], "test")
+	named := object.union(altered, {"flags": ["takes_name"]})
+	count(schema_changes.approve) == 1 with input as _elsewhere([named], "test")
 	renamed := given.statement("rename", {"effects": ["define"], "tables": tables})
 	count(schema_changes.approve) == 1 with input as _elsewhere([renamed], "test")
 }
