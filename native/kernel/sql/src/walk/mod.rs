@@ -380,7 +380,8 @@ impl Walker {
                 self.optional(cast.arg.as_deref(), usage);
                 self.optional_type(cast.type_name.as_ref());
             }
-            N::CollateClause(collate) => self.optional(collate.arg.as_deref(), usage),
+            // By some collations a capital letter is longer.
+            N::CollateClause(collate) => self.optional(collate.arg.as_deref(), computed(usage)),
             N::FuncCall(call) => self.func_call(call, usage),
             N::CaseExpr(case) => {
                 if case.arg.is_some() {

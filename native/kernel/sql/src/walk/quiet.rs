@@ -11,8 +11,8 @@ use super::names;
 use crate::facts::Usage;
 
 /// Functions whose work and whose result's size follow from how long their arguments are, as they are written. None chooses between
-/// values (`max`), takes one out of several (`jsonb_object_agg`), makes other characters of them (`md5`, `upper` by some collations) or a number (`extract`, `sum`).
-const QUIET: [&str; 15] = [
+/// values (`max`), takes one out of several (`jsonb_object_agg`), makes other characters of them (`md5`) or a number (`extract`, `sum`).
+const QUIET: [&str; 17] = [
     "array_agg",
     "char_length",
     "character_length",
@@ -24,10 +24,12 @@ const QUIET: [&str; 15] = [
     "jsonb_agg",
     "jsonb_build_array",
     "length",
+    "lower",
     "octet_length",
     "row_to_json",
     "to_json",
     "to_jsonb",
+    "upper",
 ];
 
 /// Those that are quiet as long as what comes behind the first argument does not depend on values.
