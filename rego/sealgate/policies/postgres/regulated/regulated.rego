@@ -146,7 +146,7 @@ deny contains {
 # description: >-
 #   What the server does to compute an expression can be seen elsewhere, whatever mask the result gets: which branch
 #   ran, which rows were read, how much memory it took. Unless data.site.postgres.derived is mask, only expressions pass
-#   whose work does not depend on values: casts to text, concatenation, parts of text, JSON, arrays, count and sum.
+#   whose work does not depend on values: casts to text, concatenation, parts of text, JSON, arrays and count.
 # custom:
 #   id: postgres.regulated.computed
 #   severity: high
