@@ -292,9 +292,9 @@ class CatalogSnapshot:
         schemas: Mapping[str, frozenset[str]] = self.remember("schemas_of_names", derive)
         return schemas.get(name, frozenset())
 
-    def has_sequence_like(self, table: str) -> bool:
-        """Whether a sequence is named as that of a serial column of such a table would be, which may come to stand before it (8.1.4)."""
-        sequences = (each.name for each in self.relations.values() if each.kind == "S")
+    def has_sequence_like(self, table: str, place: str | None) -> bool:
+        """Whether another schema has a sequence named as that of a serial column of such a table would be (8.1.4)."""
+        sequences = (each.name for each in self.relations.values() if each.kind == "S" and each.schema != place)
         return any(name.startswith(f"{table}_") and name.endswith("_seq") for name in sequences)
 
     def find_type_oids(self, schema: str | None, name: str) -> tuple[int, ...]:

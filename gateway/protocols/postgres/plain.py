@@ -28,7 +28,7 @@ _CALLED: Final = HARMLESS | EFFECTS.keys() | UNJUDGED | YIELDS_ANY
 def describe_flags(analyzed: Analyzed, snapshot: CatalogSnapshot | None, tables: Sequence[Mapping[str, Any]]) -> list[str]:
     """The flags of a statement, sorted, with what the catalogue adds to them and takes from them."""
     flags = set(analyzed["flags"])
-    if snapshot is None or _takes_name(analyzed, snapshot):
+    if snapshot is None or _takes_name(analyzed, snapshot, tables):
         flags = (flags | {"takes_name"}) - {PLAIN}
     elif not (_is_of_tables(analyzed, tables) and _spares_others(analyzed, snapshot, tables)):
         flags.discard(PLAIN)
@@ -37,7 +37,7 @@ def describe_flags(analyzed: Analyzed, snapshot: CatalogSnapshot | None, tables:
     return sorted(flags)
 
 
-def _takes_name(analyzed: Analyzed, snapshot: CatalogSnapshot) -> bool:
+def _takes_name(analyzed: Analyzed, snapshot: CatalogSnapshot, tables: Sequence[Mapping[str, Any]]) -> bool:
     """Whether what is made has a name that something has elsewhere: for whatever search path finds it first, the name means this now."""
     is_temporary = "temporary" in analyzed["flags"]
     for table in analyzed["tables"]:
@@ -45,13 +45,21 @@ def _takes_name(analyzed: Analyzed, snapshot: CatalogSnapshot) -> bool:
             place = None if is_temporary else table.get("schema", snapshot.first_schema)
             if snapshot.find_schemas(table["name"]) - {place} or f"_{table['name']}" in snapshot.functions:
                 return True
-    if "makes_sequence" in analyzed["flags"] and any(
-        map(snapshot.has_sequence_like, [*analyzed["new_names"], analyzed["altered"] or ""])
-    ):
+    if "makes_sequence" in analyzed["flags"] and _takes_sequence_name(analyzed, snapshot, tables):
         return True
     if any(snapshot.find_schemas(name) for name in analyzed["index_names"]):
         return True  # an index is a relation, too
     return any(_takes_type_name(each, snapshot) for each in (analyzed["types"] if analyzed["verb"] == "create_type" else ()))
+
+
+def _takes_sequence_name(analyzed: Analyzed, snapshot: CatalogSnapshot, tables: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the sequence of a serial column could get the name of one in another schema; in its own, PostgreSQL takes another name."""
+    for table in tables:
+        if table["access"] == "define" and (table["name"] in analyzed["new_names"] or table["name"] == analyzed["altered"]):
+            is_temporary = "temporary" in analyzed["flags"] or table.get("temporary")
+            if snapshot.has_sequence_like(table["name"], None if is_temporary else table.get("schema", snapshot.first_schema)):
+                return True
+    return False
 
 
 def _takes_type_name(named: Name, snapshot: CatalogSnapshot) -> bool:
