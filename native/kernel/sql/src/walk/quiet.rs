@@ -60,15 +60,13 @@ pub(super) fn of_argument(call: &pb::FuncCall, parts: &[String], at: usize, usag
         _ => return computed(usage),
     };
     let is_counted = |node: &pb::Node| matches!(&node.node, Some(N::AConst(constant)) if matches!(constant.val, Some(pb::a_const::Val::Ival(_))));
-    let is_quiet = if call.agg_distinct {
-        false // how many there are tells which are equal
-    } else if name == "substring" && !call.args.iter().skip(1).all(is_counted) {
-        false // by a pattern: its length tells where it matched
-    } else {
-        QUIET.contains(&name)
-            || (QUIET_IN_FIRST.contains(&name) && at == 0)
-            || (QUIET_IN_EVEN.contains(&name) && at % 2 == 1)
-    };
+    // How many distinct values there are tells which are equal; where a pattern matched shows in the length of what it took.
+    let is_telling =
+        call.agg_distinct || (name == "substring" && !call.args.iter().skip(1).all(is_counted));
+    let is_listed = QUIET.contains(&name)
+        || (QUIET_IN_FIRST.contains(&name) && at == 0)
+        || (QUIET_IN_EVEN.contains(&name) && at % 2 == 1);
+    let is_quiet = is_listed && !is_telling;
     if is_quiet {
         usage
     } else {
