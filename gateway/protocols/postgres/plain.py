@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 PLAIN: Final = "plain_definition"
 """The flag of a definition as migrations make them every day: it leaves what names stand for and what statements of others do."""
 
-
 _SMALLER_INTEGERS: Final = frozenset({21, 23})
 """Numbers of the types whose values a bigint holds as they are."""
 
@@ -27,6 +26,8 @@ _CALLED: Final = HARMLESS | EFFECTS.keys() | UNJUDGED | YIELDS_ANY
 
 def describe_flags(analyzed: Analyzed, snapshot: CatalogSnapshot | None, tables: Sequence[Mapping[str, Any]]) -> list[str]:
     """The flags of a statement, sorted, with what the catalogue adds to them and takes from them."""
+    if "define" not in analyzed["effects"]:
+        return sorted(analyzed["flags"])  # nearly every statement
     flags = set(analyzed["flags"])
     if snapshot is None or _takes_name(analyzed, snapshot, tables):
         flags = (flags | {"takes_name"}) - {PLAIN}

@@ -52,12 +52,19 @@ pub(super) fn computed(usage: Usage) -> Usage {
     }
 }
 
+/// A name that can be one of the server's own: without a schema, or in its.
+fn own_name(parts: &[String]) -> Option<&str> {
+    match parts {
+        [name] => Some(name),
+        [schema, name] if schema == "pg_catalog" => Some(name),
+        _ => None,
+    }
+}
+
 /// How each argument of a call counts.
 pub(super) fn of_argument(call: &pb::FuncCall, parts: &[String], at: usize, usage: Usage) -> Usage {
-    let name = match parts {
-        [name] => name.as_str(),
-        [schema, name] if schema == "pg_catalog" => name.as_str(),
-        _ => return computed(usage),
+    let Some(name) = own_name(parts) else {
+        return computed(usage);
     };
     let is_counted = |node: &pb::Node| matches!(&node.node, Some(N::AConst(constant)) if matches!(constant.val, Some(pb::a_const::Val::Ival(_))));
     // How many distinct values there are tells which are equal; where a pattern matched shows in the length of what it took.
@@ -89,11 +96,8 @@ pub(super) fn of_cast(cast: &pb::TypeCast, usage: Usage) -> Usage {
     let Some(of_type) = &cast.type_name else {
         return computed(usage);
     };
-    let is_listed = match names::strings(&of_type.names).as_slice() {
-        [name] => QUIET_TYPES.contains(&name.as_str()),
-        [schema, name] => schema == "pg_catalog" && QUIET_TYPES.contains(&name.as_str()),
-        _ => false,
-    };
+    let parts = names::strings(&of_type.names);
+    let is_listed = own_name(&parts).is_some_and(|name| QUIET_TYPES.contains(&name));
     if is_listed && of_type.array_bounds.is_empty() {
         usage
     } else {
