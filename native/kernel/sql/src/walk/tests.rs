@@ -28,7 +28,7 @@ fn kind_name(node: &pb::Node) -> String {
 
 #[test]
 fn every_kind_of_node_is_named_in_visit() {
-    let source = include_str!("mod.rs");
+    let source = include_str!("visit.rs");
     let visit = &source[source.find("fn visit").expect("the dispatcher")..];
     assert!(!visit.contains("_ =>"), "a catch-all would hide new kinds");
     for tag in 1..=KINDS {
