@@ -5,7 +5,7 @@ import pytest
 from gateway.action import Action
 from gateway.protocols.postgres.events import Query
 from gateway.protocols.postgres.login import SQL_ASCII, UTF8_NAMES
-from gateway.serve.postgres.door import find_changed_pins
+from gateway.protocols.postgres.pins import find_changed_pins
 from gateway.serve.postgres.values import SessionValues
 
 KEEPING = [

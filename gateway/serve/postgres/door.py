@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from gateway.action import Action, Lookup
 from gateway.decision import Decision, Enforceable
@@ -32,12 +31,13 @@ from gateway.protocols.postgres.events import (
     Undecodable,
 )
 from gateway.protocols.postgres.large_objects import write_call
-from gateway.protocols.postgres.login import PINNED_SETTINGS, UTF8_NAMES, fold_encoding, read_search_path
-from gateway.protocols.postgres.named import ANY_CODE, ANY_NAME, Change, SessionNames, find_moved, find_shifted, uses_moved
+from gateway.protocols.postgres.login import read_search_path
+from gateway.protocols.postgres.named import ANY_CODE, ANY_NAME, Change, SessionNames, uses_moved
 from gateway.protocols.postgres.preview import choose_preview
 from gateway.protocols.postgres.sensitivity import find_sensitive
 from gateway.serve.postgres.hold import HeldWork
-from gateway.serve.postgres.lookups import MAX_MOVED, CatalogCache, Moved
+from gateway.serve.postgres.lookups import CatalogCache, Moved
+from gateway.serve.postgres.moved_names import MovedNames, may_stand_for
 from gateway.serve.postgres.own_tables import OwnTablesBook
 from gateway.serve.postgres.preview import PreviewQuestions
 from gateway.serve.postgres.values import SessionValues
@@ -67,20 +67,15 @@ class PostgresDoor:
         "_event",
         "_is_fresh_wanted",
         "_is_settled",
-        "_judged_by",
         "_mark",
         "_may_hold",
+        "_moved",
         "_own",
         "_previews",
-        "_renamed",
         "_settings",
-        "_shadowing",
-        "_shifted",
         "changes",
         "facts",
         "hold",
-        "moved",
-        "moving",
         "names",
         "search_path",
         "session",
@@ -103,16 +98,9 @@ class PostgresDoor:
         self._event: JudgedEvent | None = None
         self._checked: CatalogSnapshot | None = None
         self._own = OwnTablesBook()
-        self.moved: frozenset[str] = frozenset()
-        """Names that are uncertain until the transaction is over: `actions.MOVED`."""
-        self.moving: frozenset[Moved] = frozenset()
-        """The same with their schemas, for the other sessions of the database."""
-        self._judged_by: CatalogSnapshot | None = None
+        self._moved = MovedNames()
         self._mark = 0
         self._is_fresh_wanted = False
-        self._shifted: frozenset[str] = frozenset()
-        self._renamed: frozenset[str] = frozenset()
-        self._shadowing: frozenset[str] = frozenset()
         self.session: PipelineSession | None = None
         self.hold: HeldWork | None = None
         self.facts: Mapping[str, object] = {}
@@ -161,7 +149,12 @@ class PostgresDoor:
     @property
     def is_uncertain(self) -> bool:
         """Whether a name may stand for another relation than the snapshot says, or to what was prepared before, or soon will again."""
-        return bool(self.moved or self._shifted or self._shadowing) or self._own.is_open
+        return self._moved.is_uncertain or self._own.is_open
+
+    @property
+    def moving(self) -> frozenset[Moved]:
+        """The names its open transaction moves, for the other sessions of the database."""
+        return self._moved.moving
 
     @property
     def needs_settling(self) -> bool:
@@ -223,21 +216,14 @@ class PostgresDoor:
         """The action an event attempts."""
         snapshot = facts.get(CATALOG)
         if isinstance(snapshot, CatalogSnapshot):
-            if self._judged_by is not None:
-                self._shifted = _bound(self._shifted | find_shifted(self._judged_by, snapshot))
-            self._judged_by = snapshot
-            known = snapshot.name_schemas().keys()
-            self._shadowing = self._own.temporary if ANY_NAME in self._own.temporary else self._own.temporary & known
-        moved = self.moved | self._shadowing
-        # A portal runs a statement that was prepared before.
-        moved = moved | self._shifted if isinstance(event, Execute) else moved
-        # Its constants were read when it was prepared.
+            self._moved.judge_by(snapshot, self._own.temporary)
+        # A portal runs a statement that was prepared before, and whose constants were read then.
         is_settled = self._is_settled() and not (isinstance(event, Execute) and event.epoch != self.values.epoch)
         given = {
             **facts,
             actions.OWN_TABLES: self._own.tables,
-            actions.MOVED: moved,
-            actions.SHIFTED: self._shifted,
+            actions.MOVED: self._moved.find_uncertain(is_prepared=isinstance(event, Execute)),
+            actions.SHIFTED: self._moved.shifted,
             actions.VALUES: self.values.describe(is_settled=is_settled),
         }
         self.changes, self._event = (), event
@@ -254,22 +240,10 @@ class PostgresDoor:
             # What follows in its pipeline could take it back: outside a transaction the pipeline is one.
             is_alone = self._may_hold() and self.hold is not None and self.hold.is_alone
             self.values.note_sent(number, action, is_alone=is_alone)
-            statements = action.facts.get("statements", ())
-            for statement in statements:
+            for statement in action.facts.get("statements", ()):
                 is_temporary = self._own.makes_temporary(statement)
                 self._own.send(number, statement)
-                moved = _find_moved(statement, self._judged_by, self.moved)
-                self.moved = _bound(self.moved | moved)
-                if statement["verb"] in {"rename", "alter_schema"}:
-                    # Only under a name that is taken away can something have been prepared that goes on reading what it was.
-                    taken = {table["name"] for table in statement["tables"] if table["access"] == "define"} | {ANY_NAME}
-                    self._renamed = _bound(self._renamed | (moved & taken))
-                if is_temporary:
-                    self._shadowing = _bound(self._shadowing | moved)
-                else:
-                    self.moving |= _qualify(statement, moved)
-            if len(self.moving) > MAX_MOVED:
-                self.moving = frozenset({(None, ANY_NAME), (None, ANY_CODE)})
+                self._moved.send(statement, is_temporary=is_temporary)
 
     def end(self, number: int, *, is_completed: bool) -> None:
         """No reply of an action can come any more: what it did to names and settings is certain."""
@@ -282,10 +256,7 @@ class PostgresDoor:
         self.names.settle()
         self._own.settle()
         if not is_under_way:
-            # What was planned in the transaction may go on reading what its names stood for there.
-            self._shifted = _bound(self._shifted | self._renamed)
-            self._renamed = frozenset()
-            self.moved, self.moving = frozenset(), frozenset()
+            self._moved.settle()
 
     async def preview(self, action: Action, decision: Decision) -> Mapping[str, object] | None:
         """The plan of the action just described, and its row count where policy asks for it."""
@@ -316,7 +287,7 @@ class PostgresDoor:
             return True
         if (None, ANY_CODE) in moved and any(uses_moved(statement, frozenset({ANY_CODE})) for statement in statements):
             return True
-        return any(_may_stand_for(schema, name, table, path) for schema, name in moved for table in tables)
+        return any(may_stand_for(each, table, path) for each in moved for table in tables)
 
     def concerns_names(self, action: Action) -> bool:
         """Whether the action just described makes, ends or uses a name of the session: the same text may mean another thing later."""
@@ -375,32 +346,6 @@ class PostgresDoor:
         return results.describe_copy_out(request, len(event.columns), facts, self._settings, index=event.index)
 
 
-PINS: Final = frozenset({"search_path", *PINNED_SETTINGS})
-"""What a session may not set: each changes which words, or which objects, a statement's text means."""
-
-_KEEPS_PIN: Final = re.compile(
-    r"\s*+set\s++(?:session\s++|local\s++)?+"
-    r"(?:client_encoding(?:\s*+=|\s++to\s)|names\b)\s*+(?P<quote>'?+)(?P<encoding>[a-z0-9_-]++)(?P=quote)\s*+;?\s*+"
-    r"|\s*+set\s++(?:session\s++|local\s++)?+standard_conforming_strings(?:\s*+=|\s++to\s)\s*+'?(?:on|true)'?\s*+;?\s*+"
-    r"|\s*+reset\s++(?:search_path|client_encoding)\s*+;?\s*+",
-    re.IGNORECASE | re.ASCII,
-)
-"""What drivers send to be sure: a single statement that sets a pin to the value it has, or to another word for it."""
-
-_SETS_PATH: Final = re.compile(
-    r"\s*+set\s++(?:session\s++|local\s++)?+search_path(?:\s*+=|\s++to\s)\s*+([^;']++|'[^';,]++')\s*+;?\s*+",
-    re.IGNORECASE | re.ASCII,
-)
-"""A single SET of the path to names, or to one name as a string; what JDBC's setSchema sends."""
-
-_EMPTIES_PATH: Final = re.compile(
-    r"\s*+select\s++(pg_catalog\.)?set_config\(\s*+'search_path'\s*+,\s*+''\s*+,\s*+(true|false)\s*+\)\s*+;?\s*+"
-    r"|\s*+set\s++(session\s++|local\s++)?+search_path(\s*+=|\s++to\s)\s*+''\s*+;?\s*+",
-    re.IGNORECASE | re.ASCII,
-)
-"""What pg_dump sends first. Where pg_catalog is searched first anyway, a name then means what the gateway takes it for, or nothing."""
-
-
 def _may_keep_another(sql: str) -> bool:
     """Whether a text may say IF NOT EXISTS: then what has the name already must not be taken for what the session makes."""
     text, place = sql.lower(), 0
@@ -413,73 +358,6 @@ def _may_keep_another(sql: str) -> bool:
 
 def _never() -> bool:
     return False
-
-
-def _bound(names: frozenset[str]) -> frozenset[str]:
-    return names if len(names) <= MAX_MOVED else frozenset({ANY_NAME, ANY_CODE})
-
-
-def _qualify(statement: Mapping[str, Any], moved: frozenset[str]) -> frozenset[Moved]:
-    """The names a statement moves, with the schema each had; of one that is new, none is known."""
-    had: set[Moved] = {(table.get("schema"), table["name"]) for table in statement["tables"] if table["name"] in moved}
-    return frozenset(had | {(None, name) for name in moved - {name for _, name in had}})
-
-
-def _may_stand_for(schema: str | None, name: str, table: Mapping[str, Any], path: Sequence[str]) -> bool:
-    """Whether a table in a statement may be the relation of this name, by its schema or by the search path."""
-    return name == ANY_NAME or (name == table["name"] and (schema is None or schema == table.get("schema") or schema in path))
-
-
-def _find_moved(statement: Mapping[str, Any], snapshot: CatalogSnapshot | None, moved: frozenset[str]) -> frozenset[str]:
-    """As `find_moved`; what a transaction did that was prepared in two steps is not known here."""
-    return frozenset({ANY_NAME, ANY_CODE}) if statement["verb"] == "commit_prepared" else find_moved(statement, snapshot, moved)
-
-
-READ_ONLY_PINS: Final = frozenset({"transaction_read_only", "default_transaction_read_only"})
-"""What a session of a read-only connection may not set either."""
-
-
-def find_changed_pins(
-    event: JudgedEvent,
-    action: Action | None,
-    *,
-    read_only: bool = False,
-    path: tuple[str, ...] | None = None,
-    encodings: frozenset[str] = UTF8_NAMES,
-) -> list[str]:
-    """The pinned settings a statement would change, which the host then refuses.
-
-    Args:
-        event: the statement.
-        action: what it was described as; None where it is no SQL.
-        read_only: whether the session may only read.
-        path: the search path the session started with; None where the server's default holds.
-        encodings: names of encodings that mean the bytes the gateway judges, as `fold_encoding` writes them.
-    """
-    if action is None or not isinstance(event, Query | Parse | Execute):
-        return []
-    statements = action.facts.get("statements", ())
-    pins = PINS | READ_ONLY_PINS if read_only else PINS
-    if any("set_config" in statement["flags"] and "all" in statement["set_vars"] for statement in statements):
-        # A computed name could be any of them. RESET ALL is another matter: it restores what the gateway fixed at start-up.
-        return sorted(pins)
-    kept = _KEEPS_PIN.fullmatch(event.sql)
-    if kept is not None and (kept["encoding"] is None or fold_encoding(kept["encoding"]) in encodings):
-        return []
-    if path is not None and _read_set_path(event.sql) == path:
-        return []
-    if _EMPTIES_PATH.fullmatch(event.sql) and action.canonical.get("search_path", ("",))[0] == "pg_catalog":
-        return []
-    return sorted(actions.find_settings(action) & pins)
-
-
-def _read_set_path(sql: str) -> tuple[str, ...] | None:
-    """The schemas a SET search_path names; one in quotes is taken as it is, as the server takes it."""
-    found = _SETS_PATH.fullmatch(sql)
-    if found is None:
-        return None
-    value = found[1].strip()
-    return read_search_path(f'"{value[1:-1]}"' if value.startswith("'") else value)
 
 
 def read_statement(event: JudgedEvent) -> Statement:

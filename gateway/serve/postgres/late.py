@@ -13,8 +13,9 @@ from gateway.protocols.postgres import actions, enforce
 from gateway.protocols.postgres.events import FunctionCall, JudgedEvent, Parse
 from gateway.protocols.postgres.hold import find_loosened
 from gateway.protocols.postgres.large_objects import may_deliver
+from gateway.protocols.postgres.pins import find_changed_pins
 from gateway.serve.budgets import SessionBudget, UncountableError
-from gateway.serve.postgres.door import PostgresDoor, find_changed_pins
+from gateway.serve.postgres.door import PostgresDoor
 
 
 class LateChecks:

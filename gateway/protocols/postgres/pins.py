@@ -1,0 +1,82 @@
+"""The settings a session may not change, since each changes what a statement's text means, and what drivers may send of them all the same. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from gateway.action import Action
+from gateway.protocols.postgres import actions
+from gateway.protocols.postgres.events import Execute, JudgedEvent, Parse, Query
+from gateway.protocols.postgres.login import PINNED_SETTINGS, UTF8_NAMES, fold_encoding, read_search_path
+
+PINS: Final = frozenset({"search_path", *PINNED_SETTINGS})
+"""What a session may not set: each changes which words, or which objects, a statement's text means."""
+
+_KEEPS_PIN: Final = re.compile(
+    r"\s*+set\s++(?:session\s++|local\s++)?+"
+    r"(?:client_encoding(?:\s*+=|\s++to\s)|names\b)\s*+(?P<quote>'?+)(?P<encoding>[a-z0-9_-]++)(?P=quote)\s*+;?\s*+"
+    r"|\s*+set\s++(?:session\s++|local\s++)?+standard_conforming_strings(?:\s*+=|\s++to\s)\s*+'?(?:on|true)'?\s*+;?\s*+"
+    r"|\s*+reset\s++(?:search_path|client_encoding)\s*+;?\s*+",
+    re.IGNORECASE | re.ASCII,
+)
+"""What drivers send to be sure: a single statement that sets a pin to the value it has, or to another word for it."""
+
+_SETS_PATH: Final = re.compile(
+    r"\s*+set\s++(?:session\s++|local\s++)?+search_path(?:\s*+=|\s++to\s)\s*+([^;']++|'[^';,]++')\s*+;?\s*+",
+    re.IGNORECASE | re.ASCII,
+)
+"""A single SET of the path to names, or to one name as a string; what JDBC's setSchema sends."""
+
+_EMPTIES_PATH: Final = re.compile(
+    r"\s*+select\s++(pg_catalog\.)?set_config\(\s*+'search_path'\s*+,\s*+''\s*+,\s*+(true|false)\s*+\)\s*+;?\s*+"
+    r"|\s*+set\s++(session\s++|local\s++)?+search_path(\s*+=|\s++to\s)\s*+''\s*+;?\s*+",
+    re.IGNORECASE | re.ASCII,
+)
+"""What pg_dump sends first. Where pg_catalog is searched first anyway, a name then means what the gateway takes it for, or nothing."""
+
+READ_ONLY_PINS: Final = frozenset({"transaction_read_only", "default_transaction_read_only"})
+"""What a session of a read-only connection may not set either."""
+
+
+def find_changed_pins(
+    event: JudgedEvent,
+    action: Action | None,
+    *,
+    read_only: bool = False,
+    path: tuple[str, ...] | None = None,
+    encodings: frozenset[str] = UTF8_NAMES,
+) -> list[str]:
+    """The pinned settings a statement would change, which the host then refuses.
+
+    Args:
+        event: the statement.
+        action: what it was described as; None where it is no SQL.
+        read_only: whether the session may only read.
+        path: the search path the session started with; None where the server's default holds.
+        encodings: names of encodings that mean the bytes the gateway judges, as `fold_encoding` writes them.
+    """
+    if action is None or not isinstance(event, Query | Parse | Execute):
+        return []
+    statements = action.facts.get("statements", ())
+    pins = PINS | READ_ONLY_PINS if read_only else PINS
+    if any("set_config" in statement["flags"] and "all" in statement["set_vars"] for statement in statements):
+        # A computed name could be any of them. RESET ALL is another matter: it restores what the gateway fixed at start-up.
+        return sorted(pins)
+    kept = _KEEPS_PIN.fullmatch(event.sql)
+    if kept is not None and (kept["encoding"] is None or fold_encoding(kept["encoding"]) in encodings):
+        return []
+    if path is not None and _read_set_path(event.sql) == path:
+        return []
+    if _EMPTIES_PATH.fullmatch(event.sql) and action.canonical.get("search_path", ("",))[0] == "pg_catalog":
+        return []
+    return sorted(actions.find_settings(action) & pins)
+
+
+def _read_set_path(sql: str) -> tuple[str, ...] | None:
+    """The schemas a SET search_path names; one in quotes is taken as it is, as the server takes it."""
+    found = _SETS_PATH.fullmatch(sql)
+    if found is None:
+        return None
+    value = found[1].strip()
+    return read_search_path(f'"{value[1:-1]}"' if value.startswith("'") else value)
