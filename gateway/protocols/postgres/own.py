@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from gateway.protocols.postgres.catalog import CatalogSnapshot, Relation
+
 MAX_OWN_TABLES: Final = 1_000
 """Tables of a session that are remembered; further ones count as unknown."""
 
@@ -43,6 +45,12 @@ class OwnTables:
     def holds_temporary(self, schema: str | None, name: str) -> bool:
         """Whether it is the session's alone."""
         return name in self.temporary and schema in {None, "pg_temp"}
+
+    def made(self, snapshot: CatalogSnapshot | None, relation: Relation) -> bool:
+        """Whether a table the snapshot holds is one of them. Where anything else has its name, too, nobody can tell."""
+        if snapshot is None or relation.kind not in {"r", "p"} or relation.name not in self.names - self.temporary - self.taken:
+            return False
+        return snapshot.first_schema == relation.schema and snapshot.find_schemas(relation.name) == {relation.schema}
 
     def may_type(self, name: str) -> bool:
         """Whether a type may be that of a temporary table or view of the session, or of arrays of it."""

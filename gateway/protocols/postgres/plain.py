@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, UNJUDGED, YIELDS_ANY
 from gateway.protocols.postgres.implied import is_stored
+from gateway.protocols.postgres.type_names import SERVER_TYPES
 
 if TYPE_CHECKING:
     # A type of the stub only: at run time an analysis is a plain dict.
@@ -15,10 +16,7 @@ if TYPE_CHECKING:
     from sealgate_native.sql import Statement as Analyzed
 
 PLAIN: Final = "plain_definition"
-"""The flag of a definition as migrations make them every day: it leaves what names stand for and what statements of others do."""
-
-_SMALLER_INTEGERS: Final = frozenset({21, 23})
-"""Numbers of the types whose values a bigint holds as they are."""
+"""The flag of a definition of something new: it leaves what names stand for and what statements of others do."""
 
 _CALLED: Final = HARMLESS | EFFECTS.keys() | UNJUDGED | YIELDS_ANY
 """Functions of PostgreSQL that one argument is enough for, and others: a call of one is a cast where a type has its name (10.3)."""
@@ -31,7 +29,7 @@ def describe_flags(analyzed: Analyzed, snapshot: CatalogSnapshot | None, tables:
     flags = set(analyzed["flags"])
     if snapshot is None or _takes_name(analyzed, snapshot, tables):
         flags = (flags | {"takes_name"}) - {PLAIN}
-    elif not (_is_of_tables(analyzed, tables) and _spares_others(analyzed, snapshot, tables)):
+    elif not (_is_of_tables(analyzed, tables) and _spares_others(analyzed, tables)):
         flags.discard(PLAIN)
     if analyzed["verb"] == "create_view" and snapshot is not None and is_stored(snapshot, tables):
         flags.add("reshapes")  # what was stored of it keeps its values, and looks as if they came from what it is now
@@ -44,6 +42,8 @@ def _takes_name(analyzed: Analyzed, snapshot: CatalogSnapshot, tables: Sequence[
     for table in analyzed["tables"]:
         if table["access"] == "define" and table["name"] in analyzed["new_names"]:
             place = None if is_temporary else table.get("schema", snapshot.first_schema)
+            if is_temporary and _is_of_the_server(table["name"]):
+                return True  # its row type stands before the server's
             if snapshot.find_schemas(table["name"]) - {place} or f"_{table['name']}" in snapshot.functions:
                 return True
     if "makes_sequence" in analyzed["flags"] and _takes_sequence_name(analyzed, snapshot, tables):
@@ -51,6 +51,10 @@ def _takes_name(analyzed: Analyzed, snapshot: CatalogSnapshot, tables: Sequence[
     if any(snapshot.find_schemas(name) for name in analyzed["index_names"]):
         return True  # an index is a relation, too
     return any(_takes_type_name(each, snapshot) for each in (analyzed["types"] if analyzed["verb"] == "create_type" else ()))
+
+
+def _is_of_the_server(name: str) -> bool:
+    return name in SERVER_TYPES or name.startswith("pg_")
 
 
 def _takes_sequence_name(analyzed: Analyzed, snapshot: CatalogSnapshot, tables: Sequence[Mapping[str, Any]]) -> bool:
@@ -75,26 +79,9 @@ def _is_of_tables(analyzed: Analyzed, tables: Sequence[Mapping[str, Any]]) -> bo
     return analyzed["verb"] != "alter_table" or all(table.get("kind") in {None, "r", "p"} for table in tables)
 
 
-def _spares_others(analyzed: Analyzed, snapshot: CatalogSnapshot, tables: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether rows that follow a key, are kept out, get other values or another type are in a table the session made."""
-    flags = analyzed["flags"]
-    is_special = any(snapshot.find_schemas(each["name"]) for each in analyzed["types"])  # a domain has checks of its own
-    is_touching = "follows_key" in flags or "makes_sequence" in flags or is_special
-    if {"changes_rows", "retypes"}.isdisjoint(flags) and not (analyzed["verb"] == "alter_table" and is_touching):
+def _spares_others(analyzed: Analyzed, tables: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a table that is altered, or gets an index, is one the session made: of another one anything could fail or mean something else."""
+    if analyzed["verb"] not in {"alter_table", "create_index"}:
         return True
     altered = [table for table in tables if table["access"] == "define" and table["name"] == analyzed["altered"]]
-    is_own = bool(altered) and all(table.get("own") for table in altered)
-    return is_own or ("retypes" in flags and _is_wider(analyzed, snapshot))
-
-
-def _is_wider(analyzed: Analyzed, snapshot: CatalogSnapshot) -> bool:
-    """Whether integers become larger ones. Text has a length and a collation that a new type would take away."""
-    changed = [snapshot.resolve(each.get("schema"), each.get("table", "")) for each in analyzed["assigned"]]
-    named = zip(changed, analyzed["assigned"], strict=True)
-    columns = [None if relation is None else relation.find(each["name"]) for relation, each in named]
-    is_integer = all(column is not None and column.type_oid in _SMALLER_INTEGERS for column in columns)
-    return (
-        bool(columns)
-        and is_integer
-        and {(each.get("schema"), each["name"]) for each in analyzed["types"]} == {("pg_catalog", "int8")}
-    )
+    return bool(altered) and all(table.get("own") or table.get("made") for table in altered)

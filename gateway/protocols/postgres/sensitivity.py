@@ -10,14 +10,39 @@ from typing import Final
 from gateway.errors import ConfigError
 from gateway.protocols.postgres.catalog import BaseColumn, CatalogSnapshot, Column, Relation
 
+_PLANNED: Final = frozenset(
+    {
+        "n_distinct",
+        "correlation",
+        "histogram_bounds",
+        "range_bounds_histogram",
+        "range_length_histogram",
+        "range_empty_frac",
+        "elem_count_histogram",
+        *(f"most_common_{what}" for what in ("vals", "freqs", "elems", "elem_freqs")),
+    }
+)
+"""What the planner is told of a column's values, their order and how many are equal."""
+
 STATISTICS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
         "pg_attribute": frozenset({"attmissingval"}),
-        "pg_statistic": frozenset({"stavalues1", "stavalues2", "stavalues3", "stavalues4", "stavalues5"}),
-        "pg_stats": frozenset({"most_common_vals", "histogram_bounds", "most_common_elems", "range_bounds_histogram"}),
-        "pg_statistic_ext_data": frozenset({"stxdmcv", "stxdexpr"}),
-        "pg_stats_ext": frozenset({"most_common_vals"}),
-        "pg_stats_ext_exprs": frozenset({"most_common_vals", "histogram_bounds", "most_common_elems"}),
+        "pg_statistic": frozenset(
+            {"stadistinct", *(f"sta{which}{slot}" for which in ("numbers", "values") for slot in range(1, 6))}
+        ),
+        "pg_stats": _PLANNED,
+        "pg_statistic_ext_data": frozenset({"stxdndistinct", "stxddependencies", "stxdmcv", "stxdexpr"}),
+        "pg_stats_ext": frozenset(
+            {
+                "n_distinct",
+                "dependencies",
+                "most_common_vals",
+                "most_common_val_nulls",
+                "most_common_freqs",
+                "most_common_base_freqs",
+            }
+        ),
+        "pg_stats_ext_exprs": _PLANNED,
         "pg_largeobject": frozenset({"data"}),
         "pg_stat_activity": frozenset({"query"}),
         "pg_stat_statements": frozenset({"query", "wal_records", "wal_fpi", "wal_bytes", "temp_blks_read", "temp_blks_written"}),
@@ -44,6 +69,13 @@ STATISTICS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
             for prefix in ("", "xact_")
             for which in ("all", "sys", "user")
         },
+        **{
+            f"pg_statio_{which}_{kind}": frozenset(
+                {f"{part}_blks_{how}" for part in ("idx", "toast", "tidx") for how in ("read", "hit")}
+            )
+            for which in ("all", "sys", "user")
+            for kind in ("tables", "indexes")
+        },
         "pg_prepared_statements": frozenset({"statement", "parameter_values"}),
         "pg_cursors": frozenset({"statement"}),
         "pg_backend_memory_contexts": frozenset(
@@ -52,7 +84,7 @@ STATISTICS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     }
 )
 """Columns of PostgreSQL's own relations that hold values of user tables, texts of statements with such values in them, or their sizes;
-and counters of bytes and pages, from which sizes and equality of values follow."""
+what the planner knows of their order and equality; and counters of bytes and pages, from which sizes and equality of values follow."""
 
 type _Step = Callable[[int], Iterable[int]]
 

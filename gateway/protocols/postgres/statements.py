@@ -153,6 +153,7 @@ class _Reader:
                 fact |= {"schema": relation.schema, "sensitive": self.sensitivity.touches(relation), "kind": relation.kind}
                 if table["access"] in {"read", "write"}:
                     self._read_relation(relation)
+                fact |= {"made": True} if table["access"] == "define" and self.own.made(self.snapshot, relation) else {}
                 if hooks := self._find_hooks(relation, table["access"]):
                     fact["hooks"] = hooks
                 if relation.has_row_security:

@@ -12,6 +12,9 @@ use crate::facts::{Access, Usage};
 /// `AccessShareLock` of storage/lockdefs.h.
 const ACCESS_SHARE_LOCK: i32 = 1;
 
+/// `CREATE_TABLE_LIKE_IDENTITY` of nodes/parsenodes.h.
+const LIKE_IDENTITY: u32 = 1 << 5;
+
 impl Walker {
     /// Every command and part of a command; `visit` sends only these here.
     pub(super) fn command(&mut self, node: &NodeEnum) {
@@ -46,7 +49,12 @@ impl Walker {
             N::ObjectWithArgs(s) => self.list(&s.objargs, Usage::Other),
             N::Constraint(s) => self.constraint(s),
             N::ColumnDef(s) => self.column_def(s),
-            N::TableLikeClause(s) => self.optional_table(s.relation.as_ref(), Access::Read),
+            N::TableLikeClause(s) => {
+                if s.options & LIKE_IDENTITY != 0 {
+                    self.flag("makes_sequence");
+                }
+                self.optional_table(s.relation.as_ref(), Access::Read);
+            }
             N::PartitionElem(s) => self.optional(s.expr.as_deref(), Usage::Other),
             N::PartitionSpec(s) => self.list(&s.part_params, Usage::Other),
             N::PartitionBoundSpec(s) => self.partition_bound(s),

@@ -86,12 +86,6 @@ impl Walker {
         let outs = self.deliver(node, Usage::Output);
         if plain::is_plain(node) {
             self.flag("plain_definition");
-            if plain::changes_rows(node) {
-                self.flag("changes_rows");
-            }
-            if plain::retypes(node) {
-                self.flag("retypes");
-            }
         }
         self.statement.outputs = outs.entries;
         if outs.merged {

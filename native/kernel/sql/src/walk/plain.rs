@@ -1,7 +1,8 @@
-//! Plain definitions: tables, columns, indexes, constraints, sequences and enums, as migrations make them every day.
+//! Plain definitions: new tables, sequences and enums, and the columns, indexes and constraints that migrations give them.
 //!
-//! An allow-list. What is not in it (a rename, a view, a trigger, a key that cascades, an option nobody looked at) may change what
-//! existing names stand for or what existing statements do; policy may want a person to see it first.
+//! An allow-list. What is not in it (a rename, a view, a trigger, an option nobody looked at) may change what existing names stand for or
+//! what existing statements do; policy may want a person to see it first. So may what is done to a table that is there: whether the
+//! session made it is the catalogue's to tell (`gateway/protocols/postgres/plain.py`).
 
 use pg_query::protobuf as pb;
 use pg_query::NodeEnum as N;
@@ -35,10 +36,6 @@ pub(super) fn is_plain(node: &N) -> bool {
                 && !has_option(&create.options, "owned_by")
         }
         N::CreateEnumStmt(create) => is_plain_path(&names::strings(&create.type_name)),
-        // ADD VALUE; a RENAME has the old one too.
-        N::AlterEnumStmt(alter) => {
-            alter.old_val.is_empty() && is_plain_path(&names::strings(&alter.type_name))
-        }
         N::CommentStmt(comment) => is_of_this_database(comment.objtype),
         _ => false,
     }
@@ -51,74 +48,6 @@ fn is_plain_select(select: &pb::SelectStmt) -> bool {
         (None, Some(first)) => is_plain_select(first),
         (None, None) => false,
     }
-}
-
-/// Whether statements of others on a table that is there go on otherwise: rows are kept out, which a handler or ON CONFLICT can pass over
-/// without a word, or are stored with other values.
-pub(super) fn changes_rows(node: &N) -> bool {
-    match node {
-        // An expression can fail for a row, which is kept out then.
-        N::IndexStmt(index) => {
-            index.unique
-                || index.where_clause.is_some()
-                || !every(
-                    &index.index_params,
-                    |node| matches!(node, N::IndexElem(part) if inner(part.expr.as_deref()).is_none_or(is_safe)),
-                )
-        }
-        N::AlterTableStmt(alter) => !every(
-            &alter.cmds,
-            |node| matches!(node, N::AlterTableCmd(command) if is_addition(command)),
-        ),
-        _ => false,
-    }
-}
-
-/// An expression over a column that fails for no value.
-fn is_safe(node: &N) -> bool {
-    let N::FuncCall(call) = node else {
-        return false;
-    };
-    matches!(names::strings(&call.funcname).as_slice(), [name] if name == "lower" || name == "upper")
-        && matches!(call.args.as_slice(), [argument] if matches!(argument.node, Some(N::ColumnRef(_))))
-}
-
-/// A column that is null or has a constant for a default, with no other constraint. Whatever is computed can fail for others' rows, or tell
-/// of who inserts them.
-fn is_addition(command: &pb::AlterTableCmd) -> bool {
-    use pb::ConstrType as T;
-    let Some(N::ColumnDef(column)) = inner(command.def.as_deref()) else {
-        return false;
-    };
-    let is_default =
-        |node: &N| matches!(node, N::Constraint(found) if found.contype == T::ConstrDefault as i32);
-    let has_default = !every(&column.constraints, |node| !is_default(node));
-    command.subtype == pb::AlterTableType::AtAddColumn as i32
-        && every(&column.constraints, |node| match node {
-            N::Constraint(found) => match T::try_from(found.contype).unwrap_or(T::Undefined) {
-                T::ConstrNull => true,
-                T::ConstrNotnull => has_default,
-                T::ConstrDefault => inner(found.raw_expr.as_deref()).is_some_and(is_constant),
-                _ => false,
-            },
-            _ => false,
-        })
-}
-
-fn is_constant(node: &N) -> bool {
-    match node {
-        N::AConst(constant) => !constant.isnull,
-        N::TypeCast(cast) => inner(cast.arg.as_deref()).is_some_and(is_constant),
-        _ => false,
-    }
-}
-
-/// Whether all a definition does is to give columns another type.
-pub(super) fn retypes(node: &N) -> bool {
-    let retype = pb::AlterTableType::AtAlterColumnType as i32;
-    matches!(node, N::AlterTableStmt(alter) if every(&alter.cmds, |node| {
-        matches!(node, N::AlterTableCmd(command) if command.subtype == retype)
-    }))
 }
 
 fn inner(node: Option<&pb::Node>) -> Option<&N> {
@@ -213,12 +142,18 @@ fn is_plain_constraint(node: &N) -> bool {
             | T::ConstrAttrNotEnforced => true,
             // Its sequence has a name that may be taken from somebody.
             T::ConstrIdentity => !has_option(&constraint.options, "sequence_name"),
-            T::ConstrForeign => is_plain_name(constraint.pktable.as_ref()),
+            // SET DEFAULT computes the default in the session that changes the other table.
+            T::ConstrForeign => {
+                is_plain_name(constraint.pktable.as_ref())
+                    && [&constraint.fk_upd_action, &constraint.fk_del_action]
+                        .into_iter()
+                        .all(|action| action != "d")
+            }
             T::Undefined | T::ConstrExclusion => false,
         }
 }
 
-/// What may be done to a table at all; `changes_rows` and `retypes` say what of it only to one's own.
+/// What may be done to a table of one's own.
 fn is_plain_command(command: &pb::AlterTableCmd) -> bool {
     use pb::AlterTableType as T;
     let def = inner(command.def.as_deref());

@@ -97,12 +97,12 @@ deny contains {
 
 # METADATA
 # title: Measure changes of regulated data
-# description: How much a change writes ahead tells how far the new value equals the old one.
+# description: How much a change writes ahead tells how far a new row equals the old one, whatever is assigned.
 # custom:
 #   id: postgres.regulated.measured
 #   severity: high
 #   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
-#   failure_msg: EXPLAIN ANALYZE of a change to sensitive columns is not allowed.
+#   failure_msg: EXPLAIN ANALYZE of a change to a table with sensitive columns is not allowed.
 #   solution: Use EXPLAIN without ANALYZE.
 deny contains {
 	"rule": "postgres.regulated.measured",
@@ -113,9 +113,9 @@ deny contains {
 	input.phase == "request"
 	some statement in input.postgres.facts.statements
 	statement.is_explain_analyze
-	some column in statement.assigned
-	column.sensitive
-	message := sprintf("%v is sensitive, and what a change of it costs tells what it was", [_named(column.name)])
+	some table in statement.tables
+	_changes_regulated(statement, table)
+	message := sprintf("%v holds sensitive columns, and what a change costs tells what they hold", [table.name])
 }
 
 # METADATA
@@ -298,6 +298,25 @@ _sensitive_uses contains column.use if {
 _named(name) := sprintf("column %v", [name]) if name != "*"
 
 _named("*") := "a column that * or NATURAL stands for"
+
+# METADATA
+# title: Changes regulated data
+# description: Whether a statement changes rows of a table with sensitive columns, itself or by what runs with it.
+# custom:
+#   id: postgres.regulated.changes_regulated
+#   severity: high
+#   controls: [NIST-AC-4]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.regulated.measured.
+_changes_regulated(_, table) if {
+	table.access == "write"
+	object.get(table, "sensitive", true) == true
+}
+
+_changes_regulated(statement, table) if {
+	table.access == "write"
+	statement.meets_sensitive
+}
 
 # METADATA
 # title: Only returns

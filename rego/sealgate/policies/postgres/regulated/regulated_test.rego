@@ -204,12 +204,13 @@ test_computing_is_counted if {
 }
 
 test_changes_are_not_measured if {
-	changed := given.statement("explain", {
-		"effects": ["write"],
-		"is_explain_analyze": true,
-		"tables": [],
-		"assigned": [{"schema": "public", "table": "customers", "name": "ssn", "sensitive": true}],
-	})
-	denied(changed, ["write"]) == {"postgres.regulated.measured"}
-	denied(object.union(changed, {"is_explain_analyze": false}), ["write"]) == set()
+	table := {"schema": "public", "name": "customers", "access": "write", "sensitive": false, "kind": "r"}
+	changed := given.statement("explain", {"effects": ["write"], "is_explain_analyze": true, "tables": [table]})
+	denied(changed, ["write"]) == set()
+	sensitive := object.union(changed, {"tables": [object.union(table, {"sensitive": true})]})
+	denied(sensitive, ["write"]) == {"postgres.regulated.measured"}
+	denied(object.union(sensitive, {"is_explain_analyze": false}), ["write"]) == set()
+	unknown := object.union(changed, {"tables": [object.remove(table, ["sensitive"])]})
+	"postgres.regulated.measured" in denied(unknown, ["write"])
+	denied(object.union(changed, {"meets_sensitive": true}), ["write"]) == {"postgres.regulated.measured"}
 }

@@ -31,9 +31,9 @@ approve contains {
 # METADATA
 # title: Change what names and statements mean
 # description: >-
-#   Outside production, plain definitions pass: new tables, indexes, sequences, enums, comments, and columns of tables
-#   that are there. A rename, a view, a trigger, a constraint or default on a table of others, or whatever takes a name
-#   of something else may change what their statements do, so a reviewer sees it first, except in sandboxes of the site.
+#   Outside production, what is new and takes nobody's name passes: tables, sequences, enums, comments, and indexes and
+#   constraints of tables the session made. What is done to a table of others may keep their rows out or change what
+#   their statements do, as a view, a trigger or a rename may, so a reviewer sees it first, except in sandboxes.
 # custom:
 #   id: postgres.schema_changes.not_plain
 #   severity: high
@@ -57,7 +57,7 @@ approve contains {
 
 # METADATA
 # title: Plain definition
-# description: A definition as migrations make them every day, or one of nothing but temporary tables of the session.
+# description: A definition of something new, or one of nothing but temporary tables of the session.
 # custom:
 #   id: postgres.schema_changes.is_plain
 #   severity: low
