@@ -62,6 +62,7 @@ STATISTICS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
                 "reuses",
             }
         ),
+        "pg_stat_replication_slots": frozenset({"spill_bytes", "stream_bytes", "total_bytes"}),
         "pg_stat_replication": frozenset({"sent_lsn", "write_lsn", "flush_lsn", "replay_lsn"}),
         "pg_replication_slots": frozenset({"restart_lsn", "confirmed_flush_lsn"}),
         **{

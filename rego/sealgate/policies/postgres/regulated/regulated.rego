@@ -254,13 +254,15 @@ masks contains {
 
 # METADATA
 # title: Count computations
-# description: Each statement that computes with a sensitive column may tell a bit of it, so a run has a number of them.
+# description: >-
+#   Each statement that computes with a sensitive column, or writes a guess over its values, may tell a bit of it, so a
+#   run has a number of them.
 # custom:
 #   id: postgres.regulated.budget
 #   severity: medium
 #   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
-#   failure_msg: The run has used its statements that compute with sensitive columns.
-#   solution: Leave the sensitive columns out of expressions.
+#   failure_msg: The run has used its statements that compute with sensitive columns or write over them.
+#   solution: Leave the sensitive columns out of expressions; change many rows with one statement.
 obligations contains {
 	"rule": "postgres.regulated.budget",
 	"kind": "inference_budget",
@@ -268,7 +270,44 @@ obligations contains {
 	"per": "run",
 } if {
 	input.phase == "request"
-	"other" in _sensitive_uses
+	_tells
+}
+
+# METADATA
+# title: Tells
+# description: Whether a statement computes with sensitive columns, or writes over their values.
+# custom:
+#   id: postgres.regulated.tells
+#   severity: medium
+#   controls: [NIST-AC-4]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.regulated.budget.
+_tells if "other" in _sensitive_uses
+
+_tells if {
+	some statement in input.postgres.facts.statements
+	not statement.verb in {"insert", "copy"}
+	_assigns_regulated(statement)
+}
+
+_tells if {
+	some statement in input.postgres.facts.statements
+	"on_conflict_update" in statement.flags
+	_assigns_regulated(statement)
+}
+
+# METADATA
+# title: Assigns regulated data
+# description: Whether a statement assigns sensitive columns.
+# custom:
+#   id: postgres.regulated.assigns_regulated
+#   severity: medium
+#   controls: [NIST-AC-4]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.regulated.budget.
+_assigns_regulated(statement) if {
+	some column in statement.assigned
+	column.sensitive
 }
 
 # METADATA

@@ -203,6 +203,20 @@ test_computing_is_counted if {
 	count(regulated.obligations) == 0 with input as using_ssn("output")
 }
 
+test_writing_over_values_is_counted if {
+	assigned := [{"schema": "public", "table": "customers", "name": "ssn", "sensitive": true}]
+	given.rules(regulated.obligations) == {"postgres.regulated.budget"} with input as changing("update", [], assigned)
+	upsert := changing("insert", ["on_conflict_update"], assigned)
+	given.rules(regulated.obligations) == {"postgres.regulated.budget"} with input as upsert
+	count(regulated.obligations) == 0 with input as changing("insert", [], assigned)
+	count(regulated.obligations) == 0 with input as changing("update", [], [])
+}
+
+changing(verb, flags, assigned) := given.request(
+	[given.statement(verb, {"effects": ["write"], "flags": flags, "assigned": assigned})],
+	["write"],
+)
+
 test_changes_are_not_measured if {
 	table := {"schema": "public", "name": "customers", "access": "write", "sensitive": false, "kind": "r"}
 	changed := given.statement("explain", {"effects": ["write"], "is_explain_analyze": true, "tables": [table]})
