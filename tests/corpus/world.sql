@@ -12,6 +12,9 @@ create type mood as enum ('glad', 'sad');
 create type size as (w int, h int);
 create domain percent as int check (value between 0 and 100);
 create sequence ticket_numbers;
+-- Named as PostgreSQL would name the sequences of columns: with a number, and with what is left of a long name.
+create sequence numbered_id_seq1;
+create sequence lang_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx_identifier_seq;
 
 create table customers (
   id int primary key, name text not null, city text, tier mood default 'glad',

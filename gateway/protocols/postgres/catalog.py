@@ -36,6 +36,9 @@ MAX_VIEW_BYTES: Final = 512 << 10
 MAX_REMEMBERED: Final = 1_024
 """Statements and configurations remembered per snapshot: an application has hundreds of statements, at about 4 KiB each."""
 
+_LEAST_NAME_BYTES: Final = 26
+"""What is left at least of a table's name in that of a sequence: half of 63 bytes without `_` and `_seq1`, less a character of several bytes."""
+
 SYSTEM_SCHEMAS: Final = frozenset({"pg_catalog", "information_schema"})
 
 
@@ -293,9 +296,13 @@ class CatalogSnapshot:
         return schemas.get(name, frozenset())
 
     def has_sequence_like(self, table: str, place: str | None) -> bool:
-        """Whether another schema has a sequence named as that of a serial column of such a table would be (8.1.4)."""
+        """Whether another schema has a sequence named as that of a serial column of such a table would be (8.1.4).
+
+        PostgreSQL shortens what is longer than 63 bytes, the table's name to no less than 26, and numbers what is taken.
+        """
+        start = f"{table}_".encode()[:_LEAST_NAME_BYTES]
         sequences = (each.name for each in self.relations.values() if each.kind == "S" and each.schema != place)
-        return any(name.startswith(f"{table}_") and name.endswith("_seq") for name in sequences)
+        return any(name.encode().startswith(start) and name.rstrip("0123456789").endswith("_seq") for name in sequences)
 
     def find_type_oids(self, schema: str | None, name: str) -> tuple[int, ...]:
         """The types of that name that are not PostgreSQL's own."""

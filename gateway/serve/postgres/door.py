@@ -184,7 +184,9 @@ class PostgresDoor:
             TargetError, ConfigError: there is no snapshot, or it does not fit the configuration.
         """
         if lookup.kind == actions.AHEAD and self._checked is not None:
-            read = partial(actions.read_ahead, lookup.key["text"], self._checked, self._settings, self._own.tables)
+            read = partial(
+                actions.read_ahead, lookup.key["text"], self._checked, self._settings, self._own.find_known(self._checked)
+            )
             return await asyncio.get_running_loop().run_in_executor(_READERS, read)
         if lookup.kind != CATALOG:
             raise ProtocolError("the gateway cannot look this up", why=lookup.kind)
@@ -221,7 +223,7 @@ class PostgresDoor:
         is_settled = self._is_settled() and not (isinstance(event, Execute) and event.epoch != self.values.epoch)
         given = {
             **facts,
-            actions.OWN_TABLES: self._own.tables,
+            actions.OWN_TABLES: self._own.find_known(snapshot),
             actions.MOVED: self._moved.find_uncertain(is_prepared=isinstance(event, Execute)),
             actions.SHIFTED: self._moved.shifted,
             actions.VALUES: self.values.describe(is_settled=is_settled),

@@ -7,8 +7,10 @@ stands in no snapshot.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
+from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.named import ANY_NAME
 from gateway.protocols.postgres.own import OwnTables
 
@@ -32,7 +34,10 @@ class OwnTablesBook:
         "_ended",
         "_errors",
         "_has_unnamed",
+        "_numbers",
+        "_seen",
         "_sent",
+        "_strangers",
         "tables",
         "temporary",
     )
@@ -49,10 +54,28 @@ class OwnTablesBook:
         self._sent: dict[int, OwnTables] = {}
         self._ended = OwnTables()
         self._dropping: tuple[int, frozenset[str]] | None = None
+        self._seen: CatalogSnapshot | None = None
+        self._numbers: dict[str, int] = {}
+        self._strangers: frozenset[str] = frozenset()
 
     def follow(self, count_errors: Callable[[], int]) -> None:
         """How many errors the server has sent so far: one undoes what its pipeline or transaction did, whatever it belongs to."""
         self._count_errors = count_errors
+
+    def find_known(self, snapshot: object) -> OwnTables:
+        """Its tables, but for those whose name another one has by now.
+
+        The first snapshot that holds a table tells its number; a table of the same name and another number is somebody else's.
+        """
+        if not isinstance(snapshot, CatalogSnapshot):
+            return self.tables
+        if snapshot is not self._seen:
+            self._seen = snapshot
+            for name in self.tables.names - self.tables.temporary:
+                relation = snapshot.resolve(None, name)
+                if relation is not None and self._numbers.setdefault(name, relation.oid) != relation.oid:
+                    self._strangers |= {name}
+        return replace(self.tables, names=self.tables.names - self._strangers) if self._strangers else self.tables
 
     @property
     def is_open(self) -> bool:
