@@ -45,6 +45,9 @@ transactions begin as. None changes what a statement means or which rows and rig
 PINNED_SETTINGS: Final[Mapping[str, str]] = {"client_encoding": "UTF8", "standard_conforming_strings": "on"}
 """What the gateway fixes, because both change how the server splits a statement into words."""
 
+UNORDERED_SETTINGS: Final[Mapping[str, str]] = {"enable_indexonlyscan": "off"}
+"""What it fixes where columns are sensitive: otherwise rows could come in the order of an index on one, though nothing asked for an order."""
+
 UTF8_NAMES: Final = frozenset({"utf8", "unicode"})
 """Names of UTF-8 as `fold_encoding` writes them."""
 

@@ -8,10 +8,10 @@ from typing import Final
 from gateway.action import Action
 from gateway.protocols.postgres import actions
 from gateway.protocols.postgres.events import Execute, JudgedEvent, Parse, Query
-from gateway.protocols.postgres.login import PINNED_SETTINGS, UTF8_NAMES, fold_encoding, read_search_path
+from gateway.protocols.postgres.login import PINNED_SETTINGS, UNORDERED_SETTINGS, UTF8_NAMES, fold_encoding, read_search_path
 
-PINS: Final = frozenset({"search_path", *PINNED_SETTINGS})
-"""What a session may not set: each changes which words, or which objects, a statement's text means."""
+PINS: Final = frozenset({"search_path", *PINNED_SETTINGS, *UNORDERED_SETTINGS})
+"""What a session may not set: each changes which words, or which objects, a statement's text means, or the order rows come in."""
 
 _KEEPS_PIN: Final = re.compile(
     r"\s*+set\s++(?:session\s++|local\s++)?+"

@@ -77,6 +77,7 @@ STATISTICS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
             for which in ("all", "sys", "user")
             for kind in ("tables", "indexes")
         },
+        "pg_locks": frozenset({"page", "tuple"}),
         "pg_prepared_statements": frozenset({"statement", "parameter_values"}),
         "pg_cursors": frozenset({"statement"}),
         "pg_backend_memory_contexts": frozenset(

@@ -14,7 +14,7 @@ from gateway.config import LimitsSection, ListenerConfig, PostgresConnectionConf
 from gateway.errors import ConfigError, SecretError, TargetError
 from gateway.pipeline import SessionSettings
 from gateway.protocols.postgres.actions import SqlSettings
-from gateway.protocols.postgres.login import PINNED_SETTINGS
+from gateway.protocols.postgres.login import PINNED_SETTINGS, UNORDERED_SETTINGS
 from gateway.secrets import SecretResolver, run_password_command
 from gateway.serve.hosts import Parts
 from gateway.serve.listeners import Listener
@@ -209,7 +209,10 @@ def _make_connection(parts: Parts, item: PostgresConnectionConfig, asked: str, l
             max_depth=limits.max_sql_depth,
         ),
         paths=SearchPaths(make_questions),
-        settings={"default_transaction_read_only": "on"} if item.read_only else {},
+        settings={
+            **({"default_transaction_read_only": "on"} if item.read_only else {}),
+            **(UNORDERED_SETTINGS if item.sensitive else {}),
+        },
         record_limit_bytes=kept[transcript],
     )
 
