@@ -22,6 +22,7 @@ KEEPING = [
     "set search_path = '';",
 ]
 OTHERS = [
+    "set enable_indexonlyscan = on",
     "set names 'latin1'",
     "set names 'utf8",
     "set client_encoding = sql_ascii",
@@ -32,7 +33,10 @@ OTHERS = [
 
 
 def find(sql: str, encodings: frozenset[str] = UTF8_NAMES) -> list[str]:
-    name = next((name for name in ("search_path", "standard_conforming_strings") if name in sql), "client_encoding")
+    name = next(
+        (name for name in ("search_path", "standard_conforming_strings", "enable_indexonlyscan") if name in sql),
+        "client_encoding",
+    )
     facts = {"statements": [{"verb": "set", "set_vars": [name], "flags": []}]}
     action = Action(
         "postgres", "request", "postgres.query", frozenset({"session"}), facts, canonical={"search_path": ["pg_catalog"]}
