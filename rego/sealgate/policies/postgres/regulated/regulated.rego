@@ -115,7 +115,7 @@ deny contains {
 	statement.is_explain_analyze
 	some table in statement.tables
 	_changes_regulated(statement, table)
-	message := sprintf("%v holds sensitive columns, and what a change costs tells what they hold", [table.name])
+	message := sprintf("table %v holds sensitive columns, and what a change costs tells what they hold", [table.name])
 }
 
 # METADATA
