@@ -36,8 +36,8 @@ MAX_VIEW_BYTES: Final = 512 << 10
 MAX_REMEMBERED: Final = 1_024
 """Statements and configurations remembered per snapshot: an application has hundreds of statements, at about 4 KiB each."""
 
-_LEAST_NAME_BYTES: Final = 26
-"""What is left at least of a table's name in that of a sequence: half of 63 bytes without `_` and `_seq1`, less a character of several bytes."""
+_LEAST_NAME_BYTES: Final = 24
+"""What is left at least of a table's name in that of a sequence: half of 63 bytes without `_` and `_seq1000`, less part of a character of four."""
 
 SYSTEM_SCHEMAS: Final = frozenset({"pg_catalog", "information_schema"})
 
@@ -298,7 +298,7 @@ class CatalogSnapshot:
     def has_sequence_like(self, table: str, place: str | None) -> bool:
         """Whether another schema has a sequence named as that of a serial column of such a table would be (8.1.4).
 
-        PostgreSQL shortens what is longer than 63 bytes, the table's name to no less than 26, and numbers what is taken.
+        PostgreSQL shortens what is longer than 63 bytes, the table's name to no less than 24, and numbers what is taken.
         """
         start = f"{table}_".encode()[:_LEAST_NAME_BYTES]
         sequences = (each.name for each in self.relations.values() if each.kind == "S" and each.schema != place)

@@ -53,9 +53,9 @@ class LateChecks:
             self._session.finish(ruling, Outcome("refused", error_code=enforce.SQLSTATES["protocol"]))
             what, why = (
                 f"{' and '.join(pins)} cannot be changed",
-                "the gateway judges statements by what this setting makes them mean",
+                "the gateway judges statements by what this setting makes them mean, or by what it keeps their answers from telling",
             )
-            fix = "write names with their schema, and leave encodings and quoting as they are"
+            fix = "write names with their schema, and leave encodings, quoting and the kinds of scans as they are"
             return Refusal("protocol", "postgres.pinned", what, why, fix, ruling.decision_id)
         if bounds := self._find_bounds(ruling):
             self._session.finish(ruling, Outcome("refused", error_code=enforce.SQLSTATES["protocol"]))

@@ -373,3 +373,24 @@ def test_types_nested_too_deep_or_too_wide_are_opaque():
     assert (shape[0], levels) == ("opaque", MAX_DEPTH)
     wide = build([("1", str(number), f"f{number}", "25") for number in range(MAX_FIELDS + 1)], [row(20_000, 1)])
     assert wide.find_shape(20_000) == ("opaque", 20_000)
+
+
+def test_a_sequence_is_found_by_what_the_server_leaves_of_its_name(connection):
+    """Of the longest names, with characters of four bytes, once its first ten names are taken."""
+    table = "a" + "😀" * 15
+    connection.execute("create schema numbered")
+    try:
+        for number in range(11):
+            connection.execute(f'create table numbered."{table}" (number_{"y" * 40} serial)')
+            connection.execute(f'alter table numbered."{table}" rename to "{number}"')
+        for number in range(10):
+            connection.execute(f'drop table numbered."{number}"')
+        snapshot = take(connection)
+    finally:
+        connection.execute("drop schema numbered cascade")
+    assert [each.name[-6:] for each in snapshot.relations.values() if each.schema == "numbered" and each.kind == "S"] == [
+        "_seq10"
+    ]
+    assert snapshot.has_sequence_like(table, "public")
+    assert not snapshot.has_sequence_like(table, "numbered")
+    assert not snapshot.has_sequence_like("b" + table, "public")
