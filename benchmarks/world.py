@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import secrets
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +27,7 @@ from evidence.keys import generate_log_key
 from gateway.errors import TargetError
 from gateway.policy.bundle import write_manifest
 from gateway.testing.certificates import Authority, make_authority
+from gateway.testing.pgbouncer import start_pgbouncer
 from gateway.testing.postgres import PostgresServer, start_postgres
 from gateway.testing.sigstore import DEFAULT_ISSUER, DevelopmentSigstore
 
@@ -164,7 +161,11 @@ def open_world(
         password = secrets.token_urlsafe(18)
         _seed(postgres, password, with_bulk=with_bulk)
         direct = Way("direct", postgres.host, postgres.port, ROLE, password, DATABASE, ca_file)
-        pgbouncer_pid, pgbouncer = stack.enter_context(_run_pgbouncer(postgres, password, authority))
+        # Session pooling is the mode that, like the gateway, gives each client a server connection of its own.
+        pgbouncer_pid, pgbouncer_port = stack.enter_context(
+            start_pgbouncer(postgres, database=DATABASE, role=ROLE, password=password, authority=authority)
+        )
+        pgbouncer = Way("pgbouncer", "127.0.0.1", pgbouncer_port, ROLE, password, DATABASE, ca_file)
         sigstore = stack.enter_context(DevelopmentSigstore(directory / "development-sigstore"))
         bundle = make_bundle(directory / "policy", switched_off)
         config = _write_config(directory, postgres, sigstore, password, MASKED_COLUMNS if with_bulk else (), sessions, authority)
@@ -203,70 +204,6 @@ def _seed(postgres: PostgresServer, password: str, *, with_bulk: bool) -> None:
         database=DATABASE,
     )
     postgres.run("CHECKPOINT")
-
-
-@contextlib.contextmanager
-def _run_pgbouncer(postgres: PostgresServer, password: str, authority: Authority | None) -> Iterator[tuple[int, Way]]:
-    """pgbouncer with session pooling: the mode that, like the gateway, gives each client a server connection of its own."""
-    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
-    if program is None:
-        raise TargetError("pgbouncer is not installed", fix="install the package pgbouncer (`make bench` does where it may)")
-    with tempfile.TemporaryDirectory(prefix="sealgate-bouncer-") as made:
-        folder, port = Path(made), _free_port()
-        (folder / "users.txt").write_text(f'"{ROLE}" "{password}"\n')
-        settings = {
-            "listen_addr": "127.0.0.1",
-            "listen_port": port,
-            "unix_socket_dir": "",
-            "auth_type": "scram-sha-256",
-            "auth_file": folder / "users.txt",
-            "pool_mode": "session",
-            "max_client_conn": 100,
-            "default_pool_size": 40,
-            "ignore_startup_parameters": "extra_float_digits,options",
-            "logfile": folder / "pgbouncer.log",
-            "log_connections": 0,
-            "log_disconnections": 0,
-            **_encrypt_pgbouncer(folder, authority),
-        }
-        lines = [f"[databases]\n{DATABASE} = host={postgres.host} port={postgres.port}\n[pgbouncer]"]
-        (folder / "pgbouncer.ini").write_text("\n".join([*lines, *(f"{name} = {value}" for name, value in settings.items()), ""]))
-        account = _account_for_pgbouncer(folder)
-        process = subprocess.Popen(
-            [program, "-q", str(folder / "pgbouncer.ini")], user=account, cwd="/", stderr=subprocess.DEVNULL
-        )
-        try:
-            _wait_for_port(port, process)
-            ca_file = None if authority is None else authority.ca_file
-            yield process.pid, Way("pgbouncer", "127.0.0.1", port, ROLE, password, DATABASE, ca_file)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(10)
-
-
-def _encrypt_pgbouncer(folder: Path, authority: Authority | None) -> dict[str, object]:
-    """The settings of both its sides, with copies of the files that its account can read."""
-    if authority is None:
-        return {}
-    cert_file, key_file = authority.issue("pgbouncer")
-    copies = {path: shutil.copyfile(path, folder / path.name) for path in (cert_file, key_file, authority.ca_file)}
-    return {
-        "client_tls_sslmode": "require",
-        "client_tls_cert_file": copies[cert_file],
-        "client_tls_key_file": copies[key_file],
-        "server_tls_sslmode": "verify-full",
-        "server_tls_ca_file": copies[authority.ca_file],
-    }
-
-
-def _account_for_pgbouncer(folder: Path) -> int | None:
-    """The account it runs as, where it would refuse ours, with the folder given to it."""
-    if os.geteuid() != 0:
-        return None
-    account = pwd.getpwnam("postgres")
-    for path in (folder, *folder.iterdir()):
-        os.chown(path, account.pw_uid, account.pw_gid)
-    return account.pw_uid
 
 
 def _write_config(
@@ -357,17 +294,3 @@ def write_private(path: Path, data: bytes) -> None:
     """Write a file only its owner can read."""
     path.touch(mode=0o600)
     path.write_bytes(data)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-def _wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 10
-    while time.monotonic() < until and process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-        time.sleep(0.02)
-    raise TargetError("pgbouncer does not start")

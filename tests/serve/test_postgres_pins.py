@@ -1,10 +1,12 @@
 """Settings a session may not change, and the texts that set one to the value it has: read in time however they are padded."""
 
+from collections.abc import Iterable
+
 import pytest
 
 from gateway.action import Action
 from gateway.protocols.postgres.events import Query
-from gateway.protocols.postgres.login import SQL_ASCII, UTF8_NAMES
+from gateway.protocols.postgres.login import HEAP_ORDER_SETTINGS, SQL_ASCII, UNORDERED_SETTINGS, UTF8_NAMES
 from gateway.protocols.postgres.pins import find_changed_pins
 from gateway.serve.postgres.values import SessionValues
 
@@ -32,16 +34,18 @@ OTHERS = [
 ]
 
 
-def find(sql: str, encodings: frozenset[str] = UTF8_NAMES) -> list[str]:
-    name = next(
-        (name for name in ("search_path", "standard_conforming_strings", "enable_indexonlyscan") if name in sql),
-        "client_encoding",
-    )
+def find(
+    sql: str,
+    encodings: frozenset[str] = UTF8_NAMES,
+    fixed: frozenset[str] = frozenset(UNORDERED_SETTINGS),
+) -> list[str]:
+    known = ("search_path", "standard_conforming_strings", "transaction_read_only", "random_page_cost")
+    name = next((name for name in (*known, *HEAP_ORDER_SETTINGS) if name in sql), "client_encoding")
     facts = {"statements": [{"verb": "set", "set_vars": [name], "flags": []}]}
     action = Action(
         "postgres", "request", "postgres.query", frozenset({"session"}), facts, canonical={"search_path": ["pg_catalog"]}
     )
-    return find_changed_pins(Query(1, sql), action, path=("public",), encodings=encodings)
+    return find_changed_pins(Query(1, sql), action, path=("public",), encodings=encodings, fixed=fixed)
 
 
 @pytest.mark.parametrize("sql", KEEPING)
@@ -70,3 +74,19 @@ def test_sql_ascii_is_as_good_where_the_server_keeps_utf8(sql: str) -> None:
         values.begin({"server_encoding": kept_in}, {})
         assert find(sql, values.encodings) == found
     assert find("set names latin1", UTF8_NAMES | {SQL_ASCII}) == ["client_encoding"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "fixed", "count"),
+    [
+        ("set enable_indexonlyscan = on", (), 0),
+        ("set enable_seqscan = off", UNORDERED_SETTINGS, 0),
+        ("set enable_seqscan = off", HEAP_ORDER_SETTINGS, 1),
+        ("set random_page_cost = 0", UNORDERED_SETTINGS, 0),
+        ("set random_page_cost = 0", HEAP_ORDER_SETTINGS, 1),
+        ("set transaction_read_only = off", (), 0),
+        ("set transaction_read_only = off", ("default_transaction_read_only",), 1),
+    ],
+)
+def test_what_the_connection_fixed_is_pinned_and_nothing_else(sql: str, fixed: Iterable[str], count: int) -> None:
+    assert len(find(sql, fixed=frozenset(fixed))) == count

@@ -134,6 +134,19 @@ class KeyAction:
 
 
 @dataclass(frozen=True, slots=True)
+class Index:
+    """An index that may be read in its order though no condition names its first column: one of several columns, or a partial one.
+
+    Attributes:
+        columns: attnums of the columns it is in the order of, those of its expressions included; 0 stands for the whole row.
+    """
+
+    name: str
+    relation: int
+    columns: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """A view's definition, the relation columns (attnum 0: the whole relation), functions and types it depends on."""
 
@@ -203,6 +216,7 @@ class CatalogSnapshot:
     casts: Mapping[str, tuple[Cast, ...]]
     key_actions: Mapping[int, tuple[KeyAction, ...]]
     primary_keys: Mapping[int, tuple[int, ...]]
+    indexes: tuple[Index, ...]
     policies: Mapping[int, tuple[tuple[int, int], ...]]
     shapes: UserTypes
     digest: str

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from gateway.errors import ProtocolError
-from gateway.protocols.postgres.catalog import CatalogSnapshot, Column, Function, KeyAction, Relation, View
+from gateway.protocols.postgres.catalog import CatalogSnapshot, Column, Function, Index, KeyAction, Relation, View
 from gateway.protocols.postgres.catalog_queries import QUERIES
 from gateway.protocols.postgres.hooks import COMPILED, build_cast, build_hooks
 from gateway.protocols.postgres.shapes import build_types
@@ -61,6 +61,7 @@ def _build(texts: Mapping[str, list[tuple[str, ...]]]) -> CatalogSnapshot:
         casts=MappingProxyType(_group((cast.name, cast) for cast in casts)),
         key_actions=MappingProxyType(_group(_key_action(row) for row in texts["keys"])),
         primary_keys=MappingProxyType({int(oid): tuple(json.loads(numbers)) for oid, numbers in texts["primary_keys"]}),
+        indexes=tuple(_index(row) for row in texts["indexes"]),
         policies=MappingProxyType(_group((int(oid), (int(other), int(number))) for oid, other, number in texts["policies"])),
         shapes=shapes,
         digest=hashlib.sha256(json.dumps(texts, sort_keys=True, separators=(",", ":")).encode()).hexdigest(),
@@ -112,6 +113,13 @@ def _function(row: Sequence[str]) -> Function:
     most = _ANY_ARGS if variadic == "1" else int(args)
     least = max(0, int(args) - int(defaults) - (variadic == "1"))
     return Function(int(oid), schema, name, language, names[volatility], definer == "1", least, most)
+
+
+def _index(row: Sequence[str]) -> Index:
+    """Columns that are only included (INCLUDE) stand behind the keys; a key that is an expression is number 0 among them."""
+    name, relation, keys, numbers, within = row
+    plain = [int(number) for number in numbers.split()[: int(keys)]]
+    return Index(name, int(relation), frozenset({*filter(None, plain), *map(int, json.loads(within))}))
 
 
 def _key_action(row: Sequence[str]) -> tuple[int, KeyAction]:

@@ -144,6 +144,11 @@ where d.refclassid = 'pg_catalog.pg_type'::regclass and d.refobjid >= 16384
 select confrelid, conrelid, pg_catalog.array_to_json(conkey)::text, pg_catalog.array_to_json(confkey)::text, confdeltype, confupdtype
 from pg_catalog.pg_constraint
 where contype = 'f' and (confdeltype not in ('a', 'r') or confupdtype not in ('a', 'r'))""",
+        "indexes": """
+select i.indexrelid::pg_catalog.regclass::text, i.indrelid, i.indnkeyatts, i.indkey::text,
+       array_to_json(array(select m[1] from pg_catalog.regexp_matches(i.indexprs::text, ':varattno (-?[0-9]+)', 'g') as m))::text
+from pg_catalog.pg_index i
+where i.indrelid >= 16384 and (i.indnkeyatts > 1 or i.indpred is not null)""",
         "primary_keys": """
 select conrelid, pg_catalog.array_to_json(conkey)::text
 from pg_catalog.pg_constraint

@@ -48,6 +48,13 @@ PINNED_SETTINGS: Final[Mapping[str, str]] = {"client_encoding": "UTF8", "standar
 UNORDERED_SETTINGS: Final[Mapping[str, str]] = {"enable_indexonlyscan": "off"}
 """What it fixes where columns are sensitive: otherwise rows could come in the order of an index on one, though nothing asked for an order."""
 
+HEAP_ORDER_SETTINGS: Final[Mapping[str, str]] = {
+    **UNORDERED_SETTINGS,
+    "enable_indexscan": "off",
+    **dict.fromkeys(("enable_bitmapscan", "enable_seqscan", "enable_sort"), "on"),
+}
+"""What it fixes where an index holds a sensitive column with others: rows come as they are stored, and are sorted where an order is asked for."""
+
 UTF8_NAMES: Final = frozenset({"utf8", "unicode"})
 """Names of UTF-8 as `fold_encoding` writes them."""
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from gateway.action import Action
 from gateway.protocols.postgres import actions
 from gateway.protocols.postgres.events import Execute, JudgedEvent, Parse, Query
-from gateway.protocols.postgres.login import PINNED_SETTINGS, UNORDERED_SETTINGS, UTF8_NAMES, fold_encoding, read_search_path
+from gateway.protocols.postgres.login import HEAP_ORDER_SETTINGS, PINNED_SETTINGS, UTF8_NAMES, fold_encoding, read_search_path
 
-PINS: Final = frozenset({"search_path", *PINNED_SETTINGS, *UNORDERED_SETTINGS})
-"""What a session may not set: each changes which words, or which objects, a statement's text means, or the order rows come in."""
+PINS: Final = frozenset({"search_path", *PINNED_SETTINGS})
+"""What no session may set: each changes which words, or which objects, a statement's text means."""
 
 _KEEPS_PIN: Final = re.compile(
     r"\s*+set\s++(?:session\s++|local\s++)?+"
@@ -35,15 +37,20 @@ _EMPTIES_PATH: Final = re.compile(
 )
 """What pg_dump sends first. Where pg_catalog is searched first anyway, a name then means what the gateway takes it for, or nothing."""
 
-READ_ONLY_PINS: Final = frozenset({"transaction_read_only", "default_transaction_read_only"})
-"""What a session of a read-only connection may not set either."""
+_BESIDE: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {"default_transaction_read_only": frozenset({"transaction_read_only"})}
+)
+"""What would undo a setting that is fixed, but for itself."""
+
+_PLANNER: Final = re.compile(r"enable_\w+|\w+_cost|plan_cache_mode|effective_cache_size")
+"""What the planner weighs kinds of scans by: where one of them is fixed, making others dear would bring it back."""
 
 
 def find_changed_pins(
     event: JudgedEvent,
     action: Action | None,
     *,
-    read_only: bool = False,
+    fixed: frozenset[str] = frozenset(),
     path: tuple[str, ...] | None = None,
     encodings: frozenset[str] = UTF8_NAMES,
 ) -> list[str]:
@@ -52,14 +59,14 @@ def find_changed_pins(
     Args:
         event: the statement.
         action: what it was described as; None where it is no SQL.
-        read_only: whether the session may only read.
+        fixed: the settings its connection fixed when it began.
         path: the search path the session started with; None where the server's default holds.
         encodings: names of encodings that mean the bytes the gateway judges, as `fold_encoding` writes them.
     """
     if action is None or not isinstance(event, Query | Parse | Execute):
         return []
     statements = action.facts.get("statements", ())
-    pins = PINS | READ_ONLY_PINS if read_only else PINS
+    pins = PINS | fixed | frozenset[str]().union(*(_BESIDE[name] for name in fixed & _BESIDE.keys()))
     if any("set_config" in statement["flags"] and "all" in statement["set_vars"] for statement in statements):
         # A computed name could be any of them. RESET ALL is another matter: it restores what the gateway fixed at start-up.
         return sorted(pins)
@@ -70,7 +77,10 @@ def find_changed_pins(
         return []
     if _EMPTIES_PATH.fullmatch(event.sql) and action.canonical.get("search_path", ("",))[0] == "pg_catalog":
         return []
-    return sorted(actions.find_settings(action) & pins)
+    settings = actions.find_settings(action)
+    if HEAP_ORDER_SETTINGS.keys() <= fixed:
+        pins |= {name for name in settings if _PLANNER.fullmatch(name)}
+    return sorted(settings & pins)
 
 
 def _read_set_path(sql: str) -> tuple[str, ...] | None:

@@ -133,6 +133,23 @@ class Sensitivity:
         """Whether any column of a relation is sensitive."""
         return self.is_configured and any(self.holds(relation.oid, attnum) for attnum in relation.columns)
 
+    def find_telling_indexes(self) -> tuple[str, ...]:
+        """The indexes that give rows in the order of a sensitive column though no condition names it, sorted."""
+        if self.snapshot is None or not self.is_configured:
+            return ()
+        relations = self.snapshot.relations
+        return tuple(
+            sorted(
+                index.name
+                for index in self.snapshot.indexes
+                if index.relation in relations
+                and (
+                    any(self.holds(index.relation, number) for number in index.columns if number)
+                    or (0 in index.columns and self.holds_any(relations[index.relation]))
+                )
+            )
+        )
+
     def touches(self, relation: Relation) -> bool:
         """Whether the server meets sensitive values where it reads a relation: in it, or in the conditions of a view or policy."""
         if self.snapshot is None or not self.is_configured:

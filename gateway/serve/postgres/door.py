@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from gateway.action import Action, Lookup
 from gateway.decision import Decision, Enforceable
-from gateway.errors import ConfigError, ProtocolError
+from gateway.errors import ConfigError, ProtocolError, TargetError
 from gateway.messages import Refusal
 from gateway.parts import Held
 from gateway.pipeline import PipelineSession, Ruling
@@ -31,10 +31,11 @@ from gateway.protocols.postgres.events import (
     Undecodable,
 )
 from gateway.protocols.postgres.large_objects import write_call
-from gateway.protocols.postgres.login import read_search_path
+from gateway.protocols.postgres.login import HEAP_ORDER_SETTINGS, read_search_path
 from gateway.protocols.postgres.named import ANY_CODE, ANY_NAME, Change, SessionNames, uses_moved
 from gateway.protocols.postgres.preview import choose_preview
 from gateway.protocols.postgres.sensitivity import find_sensitive
+from gateway.serve.postgres.fixed_settings import find_telling_indexes
 from gateway.serve.postgres.hold import HeldWork
 from gateway.serve.postgres.lookups import CatalogCache, Moved
 from gateway.serve.postgres.moved_names import MovedNames, may_stand_for
@@ -59,6 +60,7 @@ class PostgresDoor:
         may_hold: whether an action may wait for a reviewer right now.
         previews: asks the server what an action would do.
         search_path: what the session started with; None for the server's own.
+        fixed: the settings its connection fixed when it began.
     """
 
     __slots__ = (
@@ -75,7 +77,9 @@ class PostgresDoor:
         "_settings",
         "changes",
         "facts",
+        "fixed",
         "hold",
+        "is_outdated",
         "names",
         "search_path",
         "session",
@@ -89,12 +93,16 @@ class PostgresDoor:
         may_hold: Callable[[], bool],
         previews: PreviewQuestions | None = None,
         search_path: str | None = None,
+        fixed: frozenset[str] = frozenset(),
     ) -> None:
         self._settings = settings
         self._catalog = catalog
         self._may_hold = may_hold
         self._previews = previews
         self.search_path = None if search_path is None else read_search_path(search_path)
+        self.fixed = fixed
+        self.is_outdated = False
+        """Whether another session has to take its place: what it began with does not hold any more."""
         self._event: JudgedEvent | None = None
         self._checked: CatalogSnapshot | None = None
         self._own = OwnTablesBook()
@@ -194,6 +202,7 @@ class PostgresDoor:
         answer = await self._catalog.read(self._announce, is_fresh=self._is_fresh_wanted)
         if answer.snapshot is not self._checked:
             self._require_sensitive(answer.snapshot)
+            self._require_order(answer.snapshot)
             self._checked = answer.snapshot
         return answer.snapshot
 
@@ -209,6 +218,16 @@ class PostgresDoor:
             why=why,
             fix="tell the gateway's operators: connections[].sensitive must name columns as the catalogue has them",
         )
+
+    def _require_order(self, snapshot: CatalogSnapshot) -> None:
+        """A session that began before an index was there that tells of sensitive values reads it in its order."""
+        if not HEAP_ORDER_SETTINGS.keys() <= self.fixed and find_telling_indexes(snapshot, self._settings.sensitive):
+            self.is_outdated = True
+            raise TargetError(
+                "the session began before a new index",
+                why="which would give rows in the order of a sensitive column, unless a session begins without it",
+                fix="connect again",
+            )
 
     async def _announce(self) -> None:
         if self.session is not None:

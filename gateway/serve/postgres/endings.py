@@ -43,6 +43,10 @@ EVIDENCE_LOST: Final = Ending(
         fix="whether a statement under way took effect is not known; tell the gateway's operators to check the evidence store",
     ),
 )
+OUTDATED: Final = Ending(
+    "outdated",
+    enforce.refuse_login(enforce.SHUTDOWN, "the session began under definitions that hold no more", fix="connect again"),
+)
 TARGET_SAID_WHY: Final = Ending("the target broke off")
 """The agent was told what the target said."""
 

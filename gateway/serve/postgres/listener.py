@@ -12,7 +12,8 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from sealgate_native.postgres import (
@@ -29,7 +30,7 @@ from sealgate_native.postgres import (
 
 from evidence.sessions import neutralise
 from gateway.action import Subject
-from gateway.errors import EvidenceUnavailableError, IdentityError, LimitExceededError, TargetError
+from gateway.errors import EvidenceUnavailableError, IdentityError, LimitExceededError, ProtocolError, TargetError
 from gateway.pipeline import Pipeline, PipelineSession, SessionSettings
 from gateway.protocols.postgres import enforce
 from gateway.protocols.postgres.actions import SqlSettings
@@ -47,9 +48,11 @@ from gateway.serve.budgets import Budgets
 from gateway.serve.cell_masking import CellMasking
 from gateway.serve.listeners import Wire
 from gateway.serve.memory import MemoryReturn, find_trim
-from gateway.serve.postgres.door import PostgresDoor
+from gateway.serve.postgres.door import CATALOG, PostgresDoor
+from gateway.serve.postgres.fixed_settings import FixedSettings
 from gateway.serve.postgres.limits import SessionLimits
 from gateway.serve.postgres.loans import Loans
+from gateway.serve.postgres.lookups import CatalogCache
 from gateway.serve.postgres.paths import Questions, SearchPaths
 from gateway.serve.postgres.session import PostgresSession
 from gateway.serve.postgres.upstream import Credential, PostgresTarget, Upstream, open_upstream
@@ -80,7 +83,7 @@ class PostgresConnection:
         target: where the server is; its database name may differ from what agents ask for.
         credential: gives the stored user and password, at every login.
         admits: whether a subject with these groups may use it at all.
-        settings: what start-up settings the gateway fixes beside `PINNED_SETTINGS`, such as read-only transactions.
+        fixed: the start-up settings the gateway fixes beside `PINNED_SETTINGS`, such as read-only transactions.
         paths: what the server is asked about statements, by search path.
         record_limit_bytes: masked rows kept per action for the transcript.
     """
@@ -92,7 +95,7 @@ class PostgresConnection:
     session: SessionSettings
     sql: SqlSettings
     paths: SearchPaths
-    settings: Mapping[str, str] = field(default_factory=dict)
+    fixed: FixedSettings
     record_limit_bytes: int = 1 << 20
 
 
@@ -350,12 +353,12 @@ class PostgresHost:
         session = await self._pipeline.open_session(
             subject=subject, settings=connection.session, protocol="postgres", client_ip=wire.peer_ip
         )
-        upstream = await self._log_in(startup, subject, connection, session)
+        upstream, fixed = await self._log_in(startup, subject, connection, session, questions.catalog)
         doors: list[PostgresDoor] = []
 
         def make_door(may_hold: Callable[[], bool]) -> PostgresDoor:
             path = startup.settings.get("search_path")
-            doors.append(PostgresDoor(connection.sql, questions.catalog, may_hold, questions.previews, path))
+            doors.append(PostgresDoor(connection.sql, questions.catalog, may_hold, questions.previews, path, frozenset(fixed)))
             doors[0].values.begin(upstream.parameters, startup.settings)
             return doors[0]
 
@@ -377,23 +380,25 @@ class PostgresHost:
             doors[0].close()
 
     async def _log_in(
-        self, startup: Startup, subject: Subject, connection: PostgresConnection, session: PipelineSession
-    ) -> Upstream:
-        settings = {
-            **startup.settings,
-            **connection.settings,
-            **PINNED_SETTINGS,
-            "application_name": f"{APPLICATION_NAME} {session.id}"[:63],
-        }
+        self, startup: Startup, subject: Subject, connection: PostgresConnection, session: PipelineSession, catalog: CatalogCache
+    ) -> tuple[Upstream, Mapping[str, str]]:
+        """The session's own connection to the target, and what is fixed in it."""
+        name = f"{APPLICATION_NAME} {session.id}"[:63]
         try:
-            return await open_upstream(connection.target, connection.credential, settings)
-        except TargetError as error:
+            fixed = await connection.fixed.choose(
+                catalog, partial(session.record_lookup, CATALOG, {"reason": "a session begins"})
+            )
+            settings = {**startup.settings, **fixed, **PINNED_SETTINGS, "application_name": name}
+            upstream = await open_upstream(connection.target, connection.credential, settings)
+            await connection.fixed.check(upstream, fixed)
+        except (TargetError, ProtocolError) as error:
             await session.close("the target is not available")
             what, fix = "the target of this connection is not available", "try again later, or tell the operators the decision id"
             recorded = f"{error.what}: {error.why}"
             raise _RefusedLogin(
                 enforce.TARGET_DOWN, what, "", fix, connection.name, subject, code=TARGET_UNAVAILABLE, recorded=recorded
             ) from error
+        return upstream, fixed
 
     async def _carry(
         self, wire: Wire, startup: Startup, session: PipelineSession, carried: PostgresSession, upstream: Upstream

@@ -50,8 +50,9 @@ async def run_query(upstream: Upstream, sql: str) -> list[Row]:
     rows: list[Row] = []
     failure: TargetError | None = None
     received = 0
+    data, upstream.rest = upstream.rest, b""
     while True:
-        data = await upstream.wire.read()
+        data = data or await upstream.wire.read()
         received += len(data)
         if not data or received > MAX_LOOKUP_BYTES:
             raise TargetError("the target broke off a catalogue question", why=f"after {received} bytes")
@@ -64,9 +65,11 @@ async def run_query(upstream: Upstream, sql: str) -> list[Row]:
                 elif kind == "E":
                     failure = TargetError("the target refused a catalogue question", why=decode_error(body).get("C", ""))
                 elif kind == "Z":
+                    upstream.rest = reader.take_rest()
                     if failure is not None:
                         raise failure
                     return rows
+            data = b""
         except (ProtocolViolation, struct.error, UnicodeDecodeError) as error:
             raise TargetError("the target's catalogue answer cannot be read", why=type(error).__name__) from error
 

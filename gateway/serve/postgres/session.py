@@ -54,6 +54,7 @@ from gateway.serve.postgres.endings import (
     GATEWAY_STOPPED,
     GOOD_BYE,
     HELD_TOO_LONG,
+    OUTDATED,
     SHUTDOWN,
     TARGET_LOST,
     TARGET_SAID_WHY,
@@ -255,6 +256,8 @@ class PostgresSession:
         if refusal is not None:
             await self._hold.undo(has_expired=refusal.kind == "identity")
             self._kernel.refuse(event.id, enforce.refuse(refusal, ruling.action))
+            if self._door.is_outdated:
+                self._end(OUTDATED)
             return
         self._door.note_allowed(ruling.number, ruling.action)
         opened = OpenAction(ruling, event, self._door.facts)
@@ -403,9 +406,8 @@ class PostgresSession:
         if event.status == "I":
             self._door.settle(is_under_way=self._changes.is_under_way)
             self._hold.settle()
-        is_wanted = self._changes.is_open or self._is_stopping or self._ending.done()
-        is_wanted |= self._door.needs_settling or self._hold.is_open
-        self._kernel.report_ready(is_wanted=is_wanted)
+        wants = self._changes.is_open, self._is_stopping, self._ending.done(), self._door.needs_settling, self._hold.is_open
+        self._kernel.report_ready(is_wanted=any(wants))
         self._end_if_stopping()
         if self._ending.done() and self._kernel.pending == 0:
             raise EndSession(self._ending.result())  # draining: nothing more to learn

@@ -14,10 +14,11 @@ from gateway.config import LimitsSection, ListenerConfig, PostgresConnectionConf
 from gateway.errors import ConfigError, SecretError, TargetError
 from gateway.pipeline import SessionSettings
 from gateway.protocols.postgres.actions import SqlSettings
-from gateway.protocols.postgres.login import PINNED_SETTINGS, UNORDERED_SETTINGS
+from gateway.protocols.postgres.login import PINNED_SETTINGS
 from gateway.secrets import SecretResolver, run_password_command
 from gateway.serve.hosts import Parts
 from gateway.serve.listeners import Listener
+from gateway.serve.postgres.fixed_settings import FixedSettings
 from gateway.serve.postgres.limits import SessionLimits
 from gateway.serve.postgres.listener import HostLimits, PostgresConnection, PostgresHost
 from gateway.serve.postgres.loans import Loans
@@ -209,10 +210,7 @@ def _make_connection(parts: Parts, item: PostgresConnectionConfig, asked: str, l
             max_depth=limits.max_sql_depth,
         ),
         paths=SearchPaths(make_questions),
-        settings={
-            **({"default_transaction_read_only": "on"} if item.read_only else {}),
-            **(UNORDERED_SETTINGS if item.sensitive else {}),
-        },
+        fixed=FixedSettings(item.name, tuple(item.sensitive), read_only=item.read_only),
         record_limit_bytes=kept[transcript],
     )
 

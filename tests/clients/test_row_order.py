@@ -1,0 +1,155 @@
+"""Rows come in no order that tells of a sensitive value, whatever indexes the owner made and wherever the server stands."""
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from gateway.testing.gateway import start_gateway, write_config
+from gateway.testing.pgbouncer import start_pgbouncer
+from gateway.testing.postgres import start_postgres
+
+ROOT = Path(__file__).parents[2]
+
+TABLES = """
+create role app login password 'app';
+create table illnesses (id int, illness text);
+insert into illnesses values (1, 'plum');
+insert into illnesses select 100000 + n, '~' || n from generate_series(1, 5000) n;
+create table visits (id int primary key, note text);
+grant all on illnesses, visits to app;
+"""
+
+INDEXES = {
+    "behind": "create unique index told on illnesses (id, illness)",
+    "before": "create index told on illnesses (illness, id)",
+    "partial": "create index told on illnesses (illness) where id < 100",
+    "expression": "create index told on illnesses (id, lower(illness))",
+}
+
+WARNING = "its sessions read no index in order"
+
+
+@pytest.fixture
+def server():
+    with start_postgres() as running:
+        running.run(TABLES)
+        yield running
+
+
+@pytest.fixture
+def start(server, issuer, mint, tmp_path):
+    """Sessions of a gateway under the policy as shipped, and of one before a pooler where a port is named."""
+
+    def make(port=None, limits=None, **changes):
+        password = tmp_path / "password"
+        password.touch(mode=0o600)
+        password.write_text("app")
+        place = {"host": "127.0.0.1", "port": port or server.port, "database": "postgres", "tls": {"mode": "disable"}}
+        connection = {
+            "name": "clinic",
+            "type": "postgres",
+            "target": place,
+            "credential": {"user": "app", "password": f"file:{password}"},
+            "environment": "staging",
+            "allow_groups": ["agents"],
+            "sensitive": ["public.illnesses.illness"],
+        } | changes
+        config = write_config(
+            tmp_path / "gateway", issuer=issuer, bundle=ROOT / "rego", connections=[connection], limits=limits or {}
+        )
+        return start_gateway(config)
+
+    return make
+
+
+@pytest.fixture
+def connect(mint):
+    def make(running):
+        options = {"host": "127.0.0.1", "port": running.port, "user": "agent", "sslmode": "disable", "dbname": "clinic"}
+        return psycopg.connect(password=mint(), autocommit=True, **options)
+
+    return make
+
+
+def ask(session, sql):
+    return [row[0] for row in session.execute(sql).fetchall()]
+
+
+def ask_on(session):
+    """Until the snapshot is too old, and another one is read."""
+    while True:
+        session.execute("select 1")
+
+
+@pytest.mark.parametrize("index", INDEXES)
+def test_guesses_and_the_value_come_as_they_are_stored(index, server, start, connect, caplog):
+    server.run(INDEXES[index] + "; analyze illnesses")
+    with start() as running, connect(running) as session:
+        session.execute("insert into illnesses select 1, chr(97 + n) from generate_series(0, 25) n order by md5(n::text)")
+        kept = dict(line.split("|") for line in server.run("select ctid, illness from illnesses where id = 1").splitlines())
+        for asked in ("where id = 1", "where id < 100 order by id", "where id < 100"):
+            values = [kept[place] for place in ask(session, f"select ctid from illnesses {asked}")]
+            assert len(values) == 27
+            assert values != sorted(values)
+    assert WARNING in caplog.text
+    assert "told" in caplog.text
+
+
+def test_the_same_rows_come_in_the_order_of_values_without_it(server):
+    """What the test before stands on: the server takes the index where it may."""
+    server.run(f"{INDEXES['behind']}; analyze illnesses")
+    server.run("insert into illnesses select 1, chr(97 + n) from generate_series(0, 25) n order by md5(n::text)")
+    listed = server.run("select illness from illnesses where id = 1").splitlines()
+    assert listed == sorted(listed)
+
+
+@pytest.mark.parametrize(
+    "index", ["create index on illnesses (id)", "create unique index on illnesses (illness)", "create index on visits (id, note)"]
+)
+def test_other_indexes_are_read_in_their_order(index, server, start, connect, caplog):
+    server.run(index)
+    with start() as running, connect(running) as session:
+        assert ask(session, "show enable_indexscan") == ["on"]
+    assert WARNING not in caplog.text
+
+
+def test_a_session_ends_that_began_before_the_index(server, start, connect):
+    with start(limits={"catalog_age_s": 1}) as running, connect(running) as session:
+        assert ask(session, "show enable_indexscan") == ["on"]
+        server.run(INDEXES["behind"])
+        with pytest.raises(psycopg.Error, match="began under definitions that hold no more"):
+            ask_on(session)
+        with pytest.raises(psycopg.OperationalError):
+            session.execute("select 1")
+        with connect(running) as later:
+            assert ask(later, "show enable_indexscan") == ["off"]
+    assert any("in the order of a sensitive column" in str(record) for record in running.read_records())
+
+
+def test_a_pooler_that_drops_settings_carries_no_session(server, start, connect, caplog):
+    server.run(INDEXES["behind"])
+    names = "enable_indexonlyscan, enable_indexscan, enable_bitmapscan, enable_seqscan, enable_sort"
+    options = {"database": "postgres", "role": "app", "password": "app"}
+    with start_pgbouncer(server, **options, settings={"ignore_startup_parameters": names}) as (_, port), start(port) as running:
+        with pytest.raises(psycopg.OperationalError, match="target of this connection is not available"):
+            connect(running)
+        assert "enable_indexonlyscan, enable_indexscan did not become off, off" in caplog.text
+        server.run("alter role app set enable_indexonlyscan = off; alter role app set enable_indexscan = off")
+        server.run("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'")
+        with connect(running) as session:
+            session.execute("reset all")
+            assert ask(session, "show enable_indexscan") == ["off"]
+
+
+def test_a_pooler_that_refuses_settings_is_named_to_the_operators(server, start, connect, caplog):
+    with start_pgbouncer(server, database="postgres", role="app", password="app") as (_, port), start(port) as running:
+        with pytest.raises(psycopg.OperationalError, match="target of this connection is not available"):
+            connect(running)
+        assert "unsupported startup parameter: enable_indexonlyscan" in caplog.text
+
+
+def test_nothing_is_fixed_where_no_column_is_sensitive(server, start, connect):
+    pooler = start_pgbouncer(server, database="postgres", role="app", password="app")
+    with pooler as (_, port), start(port, sensitive=[]) as running, connect(running) as session:
+        assert ask(session, "show enable_indexonlyscan") == ["on"]
