@@ -5,9 +5,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from gateway.protocols.postgres.login import choose_heap_order
 from gateway.testing.gateway import start_gateway, write_config
 from gateway.testing.pgbouncer import start_pgbouncer
-from gateway.testing.postgres import start_postgres
+from gateway.testing.postgres import find_embedded, start_postgres
 
 ROOT = Path(__file__).parents[2]
 
@@ -96,6 +97,48 @@ def test_guesses_and_the_value_come_as_they_are_stored(index, server, start, con
     assert "told" in caplog.text
 
 
+SERIES = ", ".join(f"generate_series(1, (select 1)) g{n}" for n in range(5))
+DEAR = {
+    "sort": f"select i.ctid from illnesses i, {SERIES} where i.id between 1 and 1 order by i.id",
+    "merge": f"select i.ctid from {SERIES}, illnesses i join visits v on i.id = v.id where i.id < 2",
+    "window": f"select i.ctid, row_number() over (partition by i.id) from illnesses i, {SERIES} where i.id < 2",
+    "subplan": f"select i.ctid from illnesses i where i.id < 2 and (select count(*) from {SERIES} where g0 = i.id) >= 0 order by i.id",
+}
+
+
+@pytest.mark.parametrize("statement", DEAR)
+def test_no_plan_is_so_dear_that_the_index_is_read_in_its_order(statement, server, start, connect):
+    server.run(INDEXES["behind"] + "; analyze illnesses; insert into visits values (1, '')")
+    with start() as running, connect(running) as session:
+        session.execute("insert into illnesses select 1, chr(97 + n) from generate_series(0, 25) n order by md5(n::text)")
+        kept = dict(line.split("|") for line in server.run("select ctid, illness from illnesses where id = 1").splitlines())
+        values = [kept[place] for place in ask(session, DEAR[statement])]
+        assert len(values) == 27
+        assert values != sorted(values)
+        plan = "\n".join(ask(session, f"explain {DEAR[statement]}"))
+        assert "Index Scan using" not in plan.replace("Index Scan using visits", "")
+
+
+def test_a_statement_that_could_be_dearer_is_refused(server, start, connect):
+    series = [f"generate_series(1, (select 1)) g{n}" for n in range(15)]
+    few, many = ", ".join(series[1:]), ", ".join(series)
+    with start() as running, connect(running) as session:
+        session.execute(f"select count(*) from {many}")
+    server.run(INDEXES["behind"])
+    with start() as running, connect(running) as session:
+        session.execute(f"select count(*) from {few}")
+        with pytest.raises(psycopg.Error, match="too vast"):
+            session.execute(f"select count(*) from {many}")
+
+
+def test_costs_stay_as_they_are_where_a_scan_that_is_off_comes_last(connect, start):
+    with start_postgres(bin_dir=find_embedded()["18"]) as server:
+        server.run(f"{TABLES}; {INDEXES['behind']}")
+        with start(server.port) as running, connect(running) as session:
+            assert ask(session, "show enable_indexscan") == ["off"]
+            assert ask(session, "show seq_page_cost") == ["1"]
+
+
 def test_the_same_rows_come_in_the_order_of_values_without_it(server):
     """What the test before stands on: the server takes the index where it may."""
     server.run(f"{INDEXES['behind']}; analyze illnesses")
@@ -129,13 +172,15 @@ def test_a_session_ends_that_began_before_the_index(server, start, connect):
 
 def test_a_pooler_that_drops_settings_carries_no_session(server, start, connect, caplog):
     server.run(INDEXES["behind"])
-    names = "enable_indexonlyscan, enable_indexscan, enable_bitmapscan, enable_seqscan, enable_sort"
+    costs = server.run("select name || '|' || setting from pg_settings where name ~ '_cost$'").splitlines()
+    fixed = choose_heap_order(150_000, {name: float(value) for name, _, value in (line.partition("|") for line in costs)})
+    names = ",".join(fixed)
     options = {"database": "postgres", "role": "app", "password": "app"}
     with start_pgbouncer(server, **options, settings={"ignore_startup_parameters": names}) as (_, port), start(port) as running:
         with pytest.raises(psycopg.OperationalError, match="target of this connection is not available"):
             connect(running)
-        assert "enable_indexonlyscan, enable_indexscan did not become off, off" in caplog.text
-        server.run("alter role app set enable_indexonlyscan = off; alter role app set enable_indexscan = off")
+        assert "enable_indexonlyscan, enable_indexscan, jit_above_cost" in caplog.text
+        server.run(";".join(f"alter role app set {name} = '{value}'" for name, value in fixed.items()))
         server.run("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'")
         with connect(running) as session:
             session.execute("reset all")

@@ -389,6 +389,11 @@ def find_settings(action: Action) -> set[str]:
     return {name.lower() for statement in action.facts.get("statements", ()) for name in statement.get("set_vars", ())}
 
 
+def is_vast(action: Action) -> bool:
+    """Whether any of its statements may look at more combinations of rows than costs are told apart by."""
+    return any("vast" in statement["flags"] for statement in action.facts.get("statements", ()))
+
+
 def find_shapes(facts: Mapping[str, object]) -> Callable[[int], Shape]:
     """What types are made of; without a snapshot nothing is known of any but PostgreSQL's own."""
     snapshot = read_snapshot(facts)

@@ -198,6 +198,8 @@ class CatalogSnapshot:
     """One database as one role sees it, at one moment. Immutable; compared by `digest`.
 
     Attributes:
+        indexes: those that may be read in their order though no condition names their first column.
+        costs: what the planner weighs plans by, by the names of the settings.
         search_path: schemas in the order names are searched, the implicit `pg_catalog` included.
         digest: SHA-256 in hex over the canonical JSON of every row it was built from.
     """
@@ -217,6 +219,7 @@ class CatalogSnapshot:
     key_actions: Mapping[int, tuple[KeyAction, ...]]
     primary_keys: Mapping[int, tuple[int, ...]]
     indexes: tuple[Index, ...]
+    costs: Mapping[str, float]
     policies: Mapping[int, tuple[tuple[int, int], ...]]
     shapes: UserTypes
     digest: str

@@ -61,6 +61,7 @@ def _build(texts: Mapping[str, list[tuple[str, ...]]]) -> CatalogSnapshot:
         casts=MappingProxyType(_group((cast.name, cast) for cast in casts)),
         key_actions=MappingProxyType(_group(_key_action(row) for row in texts["keys"])),
         primary_keys=MappingProxyType({int(oid): tuple(json.loads(numbers)) for oid, numbers in texts["primary_keys"]}),
+        costs=MappingProxyType({name: float(value) for name, value in texts["costs"]}),
         indexes=tuple(_index(row) for row in texts["indexes"]),
         policies=MappingProxyType(_group((int(oid), (int(other), int(number))) for oid, other, number in texts["policies"])),
         shapes=shapes,

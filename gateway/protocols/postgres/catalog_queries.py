@@ -149,6 +149,10 @@ select i.indexrelid::pg_catalog.regclass::text, i.indrelid, i.indnkeyatts, i.ind
        array_to_json(array(select m[1] from pg_catalog.regexp_matches(i.indexprs::text, ':varattno (-?[0-9]+)', 'g') as m))::text
 from pg_catalog.pg_index i
 where i.indrelid >= 16384 and (i.indnkeyatts > 1 or i.indpred is not null)""",
+        "costs": """
+select name, setting from pg_catalog.pg_settings
+where name in ('seq_page_cost', 'random_page_cost', 'cpu_tuple_cost', 'cpu_index_tuple_cost', 'cpu_operator_cost',
+               'parallel_setup_cost', 'parallel_tuple_cost', 'jit_above_cost', 'jit_inline_above_cost', 'jit_optimize_above_cost')""",
         "primary_keys": """
 select conrelid, pg_catalog.array_to_json(conkey)::text
 from pg_catalog.pg_constraint

@@ -55,6 +55,25 @@ HEAP_ORDER_SETTINGS: Final[Mapping[str, str]] = {
 }
 """What it fixes where an index holds a sensitive column with others: rows come as they are stored, and are sorted where an order is asked for."""
 
+COST_SCALE: Final = 1e-300
+"""What the planner's costs are multiplied by before PostgreSQL 18, where a scan that is off only costs 1e10 more (`disable_cost`)."""
+
+_SCALED_BELOW: Final = 1e-200
+"""Costs below are those of a role that has them scaled already."""
+
+RANKED_BY_COST: Final = 180_000
+"""From this server version on a plan with fewer scans that are off comes first, whatever it costs."""
+
+
+def choose_heap_order(server_version: int, costs: Mapping[str, float]) -> Mapping[str, str]:
+    """The settings under which rows come as they are stored, whatever a plan seems to cost."""
+    if server_version >= RANKED_BY_COST:
+        return HEAP_ORDER_SETTINGS
+    scale = 1.0 if 0 < costs.get("cpu_operator_cost", 0.0) < _SCALED_BELOW else COST_SCALE
+    # A negative cost switches something off.
+    return {**HEAP_ORDER_SETTINGS, **{name: f"{cost * scale if cost > 0 else cost:.6g}" for name, cost in sorted(costs.items())}}
+
+
 UTF8_NAMES: Final = frozenset({"utf8", "unicode"})
 """Names of UTF-8 as `fold_encoding` writes them."""
 

@@ -170,6 +170,11 @@ class PostgresDoor:
         return self.names.needs_settling or self._own.is_open
 
     @property
+    def weighs_costs(self) -> bool:
+        """Whether what its connection fixed holds only as far as plans cost less than a scan that is off."""
+        return "cpu_operator_cost" in self.fixed
+
+    @property
     def is_read_only(self) -> bool:
         """Whether the server refuses every write of this session."""
         return self._settings.read_only

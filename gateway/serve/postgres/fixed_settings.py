@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping
 
 from gateway.errors import TargetError
 from gateway.protocols.postgres.catalog import CatalogSnapshot
-from gateway.protocols.postgres.login import HEAP_ORDER_SETTINGS, UNORDERED_SETTINGS
+from gateway.protocols.postgres.login import UNORDERED_SETTINGS, choose_heap_order
 from gateway.protocols.postgres.sensitivity import find_sensitive
 from gateway.serve.postgres.lookups import CatalogCache, run_query
 from gateway.serve.postgres.upstream import Upstream
@@ -44,14 +45,15 @@ class FixedSettings:
         """Those of a session that is about to begin. Raises TargetError where its server cannot be asked."""
         if not self._sensitive:
             return self._own
-        indexes = find_telling_indexes((await catalog.read(announce)).snapshot, self._sensitive)
+        snapshot = (await catalog.read(announce)).snapshot
+        indexes = find_telling_indexes(snapshot, self._sensitive)
         if not indexes:
             return self._own
         if indexes != self._told:
             self._told = indexes
             text = "connection %s: its sessions read no index in order, because %s would give rows in the order of a sensitive column"
             logger.warning(text, self._connection, ", ".join(indexes))
-        return {**self._own, **HEAP_ORDER_SETTINGS}
+        return {**self._own, **choose_heap_order(snapshot.server_version, snapshot.costs)}
 
     @staticmethod
     async def check(upstream: Upstream, fixed: Mapping[str, str]) -> None:
@@ -72,12 +74,22 @@ class FixedSettings:
 async def _require(upstream: Upstream, fixed: Mapping[str, str]) -> None:
     names = sorted(fixed)
     (row,) = await run_query(upstream, f"select {', '.join(f"pg_catalog.current_setting('{name}')" for name in names)}")
-    if wrong := [name for name, value in zip(names, row, strict=True) if value != fixed[name]]:
+    if wrong := [name for name, value in zip(names, row, strict=True) if not _is_same(value, fixed[name])]:
         raise TargetError(
             "the target does not take settings at start-up",
             why=f"{', '.join(wrong)} did not become {', '.join(fixed[name] for name in wrong)}; a pooler may drop them",
             fix="let the pooler pass them on, or set them for the role in the database",
         )
+
+
+def _is_same(value: str | None, wanted: str) -> bool:
+    """The server writes numbers in its own way."""
+    if value is None or value == wanted:
+        return value is not None
+    try:
+        return math.isclose(float(value), float(wanted), rel_tol=1e-4)
+    except ValueError:
+        return False
 
 
 def find_telling_indexes(snapshot: CatalogSnapshot, sensitive: tuple[str, ...]) -> tuple[str, ...]:

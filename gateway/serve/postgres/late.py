@@ -49,19 +49,9 @@ class LateChecks:
                 "a relation the statement names is being renamed, moved, dropped or defined anew",
             )
             return Refusal("protocol", "postgres.overtaken", what, why, "run it again", ruling.decision_id)
-        if pins := self._find_pins(event, ruling):
+        if (refusal := self._refuse_fixed(event, ruling)) is not None:
             self._session.finish(ruling, Outcome("refused", error_code=enforce.SQLSTATES["protocol"]))
-            what, why = (
-                f"{' and '.join(pins)} cannot be changed",
-                "the gateway judges statements by what this setting makes them mean, or by what it keeps their answers from telling",
-            )
-            fix = "write names with their schema, and leave encodings, quoting and the kinds of scans as they are"
-            return Refusal("protocol", "postgres.pinned", what, why, fix, ruling.decision_id)
-        if bounds := self._find_bounds(ruling):
-            self._session.finish(ruling, Outcome("refused", error_code=enforce.SQLSTATES["protocol"]))
-            what = f"{'settings' if bounds == ['all'] else ' and '.join(bounds)} cannot be changed now"
-            why = "something this transaction did waits for approval, and the setting bounds how long others wait behind it"
-            return Refusal("protocol", "postgres.pinned", what, why, "set it before the transaction begins", ruling.decision_id)
+            return refusal
         if isinstance(event, FunctionCall) and not may_deliver(ruling.action, ruling.decision.obligations):
             self._session.finish(ruling, Outcome("refused", error_code=enforce.SQLSTATES["denied"]))
             what, why = "large object not read", "what it holds could be sensitive, and no mask reaches into it"
@@ -84,6 +74,27 @@ class LateChecks:
             return limit, False
         results = self._budget.count_under_way() + is_coming
         return enforce.join_bound(limit, bound, why), enforce.is_near(limit, bound, results)
+
+    def _refuse_fixed(self, event: JudgedEvent, ruling: Ruling) -> Refusal | None:
+        """Why an event would undo what was fixed when the session, or a wait for a reviewer, began."""
+        if pins := self._find_pins(event, ruling):
+            what, why = (
+                f"{' and '.join(pins)} cannot be changed",
+                "the gateway judges statements by what this setting makes them mean, or by what it keeps their answers from telling",
+            )
+            fix = "write names with their schema, and leave encodings, quoting and the kinds of scans as they are"
+            return Refusal("protocol", "postgres.pinned", what, why, fix, ruling.decision_id)
+        if self._door.weighs_costs and ruling.action is not None and actions.is_vast(ruling.action):
+            what, why = (
+                "statement too vast",
+                "with so many relations and functions its rows could come in the order of a sensitive column",
+            )
+            return Refusal("protocol", "postgres.vast", what, why, "join less at once", ruling.decision_id)
+        if bounds := self._find_bounds(ruling):
+            what = f"{'settings' if bounds == ['all'] else ' and '.join(bounds)} cannot be changed now"
+            why = "something this transaction did waits for approval, and the setting bounds how long others wait behind it"
+            return Refusal("protocol", "postgres.pinned", what, why, "set it before the transaction begins", ruling.decision_id)
+        return None
 
     def _find_pins(self, event: JudgedEvent, ruling: Ruling) -> list[str]:
         door = self._door

@@ -81,6 +81,11 @@ impl Walker {
         } else {
             usage
         };
+        match parts.last().map(String::as_str) {
+            Some("generate_series") => self.multiply(super::SERIES_DIGITS),
+            Some(name) if names::returns_set(name) => self.multiply(super::SET_DIGITS),
+            _ => self.multiply(super::CALL_DIGITS),
+        }
         let has_syntax = call.funcformat == pb::CoercionForm::CoerceSqlSyntax as i32;
         match names::qualified(&parts) {
             // `SYSTEM_USER` without parentheses is a name like any other before PostgreSQL 16: it may stand for a column there.

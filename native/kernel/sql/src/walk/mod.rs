@@ -78,7 +78,24 @@ struct Walker {
     /// UPDATE and DELETE statements seen, and how many of them have a WHERE.
     changes: usize,
     filtered: usize,
+    /// Digits of how many combinations of rows the planner may take the statement to look at.
+    digits: u32,
 }
+
+/// Digits of the rows of one relation; PostgreSQL's largest table has a few more, and no join of 28 of them.
+const TABLE_DIGITS: u32 = 10;
+
+/// Those of `generate_series`, whose bounds the planner believes: a bigint's.
+const SERIES_DIGITS: u32 = 19;
+
+/// Those of other functions that return sets, and of VALUES: a thousand, or as many as the text has room for.
+const SET_DIGITS: u32 = 7;
+
+/// Those of any other function: it may return a set, which counts as a thousand rows.
+const CALL_DIGITS: u32 = 3;
+
+/// From here on a plan can seem dearer than what costs of `1e-300` of the usual leave below those of a scan that is switched off (1e10).
+const VAST_DIGITS: u32 = 280;
 
 impl Walker {
     /// The statement itself: its outputs are delivered, and its main query decides `has_where` and `has_limit`.
@@ -322,6 +339,14 @@ impl Walker {
                 self.flag("qualified_operator");
             }
             self.statement.operators.insert(name);
+        }
+    }
+
+    /// The statement looks at so many more rows for each it looked at so far.
+    fn multiply(&mut self, digits: u32) {
+        self.digits = self.digits.saturating_add(digits);
+        if self.digits > VAST_DIGITS {
+            self.flag("vast");
         }
     }
 

@@ -56,6 +56,7 @@ impl Walker {
         let outs = if select.values_lists.is_empty() {
             self.targets(&select.target_list, bare)
         } else {
+            self.multiply(super::SET_DIGITS);
             self.values(&select.values_lists, bare)
         };
         self.optional(select.where_clause.as_deref(), Usage::Predicate);

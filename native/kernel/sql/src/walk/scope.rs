@@ -128,6 +128,8 @@ pub(super) struct Cte {
     pub outs: Option<Rc<Outs>>,
     /// It was referenced while `outs` was absent, so every use of it must be assumed.
     pub used_early: bool,
+    /// See `Walker::digits`; each use looks at its rows again. Absent while its own body or one before it is walked.
+    pub digits: Option<u32>,
 }
 
 /// One level of a query.

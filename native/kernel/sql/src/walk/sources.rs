@@ -43,10 +43,12 @@ impl Walker {
             Some(NodeEnum::JoinExpr(join)) => self.join(join),
             Some(NodeEnum::RangeFunction(function)) => self.range_function(function),
             Some(NodeEnum::RangeTableFunc(table)) => {
+                self.multiply(super::SET_DIGITS);
                 let columns = self.tapped(|walker| walker.range_table_func(table));
                 self.derived(table.alias.as_ref(), Outs::opaque(columns));
             }
             Some(NodeEnum::JsonTable(table)) => {
+                self.multiply(super::SET_DIGITS);
                 let columns = self.tapped(|walker| walker.json_table(table));
                 self.derived(table.alias.as_ref(), Outs::opaque(columns));
             }
@@ -107,6 +109,7 @@ impl Walker {
                 return;
             }
         }
+        self.multiply(super::TABLE_DIGITS);
         self.table(range, Access::Read);
         self.source(
             name,
@@ -119,19 +122,16 @@ impl Walker {
     }
 
     pub(super) fn cte(&mut self, name: &str) -> Option<Rc<Outs>> {
-        for frame in self.frames.iter_mut().rev() {
-            if let Some(cte) = frame.ctes.iter_mut().rev().find(|cte| cte.name == name) {
-                if cte.outs.is_none() {
-                    cte.used_early = true;
-                }
-                return Some(
-                    cte.outs
-                        .clone()
-                        .unwrap_or_else(|| Rc::new(Outs::opaque(Vec::new()))),
-                );
-            }
-        }
-        None
+        let found = self
+            .frames
+            .iter_mut()
+            .rev()
+            .find_map(|frame| frame.ctes.iter_mut().rev().find(|cte| cte.name == name))?;
+        found.used_early |= found.outs.is_none();
+        let (outs, digits) = (found.outs.clone(), found.digits);
+        // One that reads from itself is taken for ten times what it began with.
+        self.multiply(digits.unwrap_or(self.digits + 1));
+        Some(outs.unwrap_or_else(|| Rc::new(Outs::opaque(Vec::new()))))
     }
 
     pub(super) fn derived(&mut self, alias: Option<&pb::Alias>, outs: Outs) {

@@ -29,6 +29,7 @@ impl Walker {
                         name: cte.ctename.clone(),
                         outs: None,
                         used_early: false,
+                        digits: None,
                     });
                 }
             }
@@ -44,6 +45,7 @@ impl Walker {
 
     pub(super) fn common_table(&mut self, cte: &pb::CommonTableExpr, recursive: bool) {
         let aliases = names::strings(&cte.aliascolnames);
+        let before = self.digits;
         self.recursions += 1;
         self.recursion = recursive.then(|| Recursion {
             name: cte.ctename.clone(),
@@ -62,6 +64,7 @@ impl Walker {
             }
         };
         self.recursion = None;
+        let digits = self.digits - before;
         let mut outs = outs.renamed(&aliases);
         if let Some(cycle) = cte.cycle_clause.as_deref() {
             self.optional(cycle.cycle_mark_value.as_deref(), Usage::Other);
@@ -90,6 +93,7 @@ impl Walker {
             Some(known) => {
                 let early = known.used_early;
                 known.outs = Some(Rc::new(outs.clone()));
+                known.digits = Some(digits);
                 if early {
                     self.columns(&outs.all_columns(), Usage::Other);
                     self.columns(&outs.all_columns(), Usage::Predicate);
@@ -99,6 +103,7 @@ impl Walker {
                 name: cte.ctename.clone(),
                 outs: Some(Rc::new(outs)),
                 used_early: false,
+                digits: Some(digits),
             }),
         }
     }
