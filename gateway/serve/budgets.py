@@ -4,7 +4,7 @@ Policy sets the bounds as obligations of a decision; the host counts and refuses
 does under one run id of its token, over any number of sessions of this worker, so that connecting anew does not start from nothing.
 
     volume_limit      {rows, per: session|run}          rows delivered, over all statements that carry it
-    inference_budget  {statements, per: session|run}    statements that carry it
+    inference_budget  {statements, per: session|run}    statements that carry it, and the rows they write to sensitive columns of an index
     rate_limit        {statements, per_s}               statements that carry it, within any span of that length
 """
 
@@ -155,11 +155,17 @@ class SessionBudget:
             for usage in self._usage.values():
                 usage.rows.add(rows)
 
-    def count_failure(self, ruling: Ruling, outcome: Outcome) -> None:
-        """A statement that computed with what is sensitive failed after so many rows: the row it failed at tells a number, not a bit."""
-        if outcome.error_code and outcome.rows and ruling.find_obligation("inference_budget") is not None:
-            for usage in self._usage.values():
-                usage.inferences += outcome.rows.bit_length()
+    def count_outcome(self, ruling: Ruling, outcome: Outcome, guesses: int = 0) -> None:
+        """A statement that could tell of sensitive values ended.
+
+        Where one that computes failed after some rows, the row it failed at tells a number, not a bit. Where one wrote values that the
+        server compares with sensitive ones, `guesses`, each is one.
+        """
+        if ruling.find_obligation("inference_budget") is None:
+            return
+        failed_at = outcome.rows.bit_length() if outcome.error_code else 0
+        for usage in self._usage.values():
+            usage.inferences += failed_at + guesses
 
     def _find_excess(self, item: Obligation, inferences: int, statements: int) -> Excess | None:
         if item.kind == "volume_limit":
@@ -171,8 +177,9 @@ class SessionBudget:
             bound, scope = _count(item, "statements"), _scope(item)
             if self._usage[scope].inferences + inferences <= bound:
                 return None
-            why = f"this {scope} may have {bound} statements that compute with sensitive columns, and has had {self._usage[scope].inferences}"
-            return Excess(item.rule, why, "leave the sensitive columns out of expressions")
+            had = self._usage[scope].inferences
+            why = f"this {scope} may have {bound} statements that compute with sensitive columns, or values written to them, and has had {had}"
+            return Excess(item.rule, why, "leave the sensitive columns out")
         bound, span_s = _count(item, "statements"), _count(item, "per_s")
         sent_at = self._usage["run"].sent_at or ()
         if bound > MAX_RATE:

@@ -198,3 +198,71 @@ def test_nothing_is_fixed_where_no_column_is_sensitive(server, start, connect):
     pooler = start_pgbouncer(server, database="postgres", role="app", password="app")
     with pooler as (_, port), start(port, sensitive=[]) as running, connect(running) as session:
         assert ask(session, "show enable_indexonlyscan") == ["on"]
+
+
+@pytest.mark.parametrize(
+    ("index", "statement", "counted"),
+    [
+        ("create index on illnesses (illness)", "insert into illnesses select 1, 'x' || n from generate_series(1, 600) n", True),
+        (
+            "create index on illnesses (lower(illness))",
+            "insert into illnesses select 1, 'x' || n from generate_series(1, 600) n",
+            True,
+        ),
+        ("create index on illnesses (id)", "insert into illnesses select 1, 'x' || n from generate_series(1, 600) n", False),
+        ("create index on illnesses (illness)", "insert into illnesses (id) select 1 from generate_series(1, 600) n", False),
+        ("create index on illnesses (illness)", "update illnesses set illness = id::text where id > 104400", True),
+    ],
+)
+def test_guesses_that_an_index_compares_are_counted_row_by_row(index, statement, counted, server, start, connect):
+    server.run(index)
+    with start() as running, connect(running) as session:
+        session.execute(statement)
+        for again in ("insert into illnesses values (1, 'guess')", "update illnesses set illness = 'guess' where id = 100001"):
+            if counted:
+                with pytest.raises(psycopg.Error, match="limit reached"):
+                    session.execute(again)
+            else:
+                session.execute(again)
+
+
+def test_so_are_those_of_copy_of_a_view_and_of_a_with(server, start, connect):
+    server.run("create index on illnesses (illness); create view seen as select id as key, illness as ill from illnesses")
+    server.run("grant all on seen to app")
+    with start() as running, connect(running) as session:
+        with session.cursor() as cursor, cursor.copy("copy illnesses from stdin") as copy:
+            for number in range(100):
+                copy.write_row((1, f"x{number}"))
+        session.execute("insert into seen select 1, 'y' || n from generate_series(1, 200) n")
+        session.execute("with made as (insert into illnesses values (1, 'z') returning id) select count(*) from made")
+        session.execute("insert into illnesses select 1, 'w' || n from generate_series(1, 99) n")
+        with pytest.raises(psycopg.Error, match="limit reached"):
+            session.execute("insert into illnesses values (1, 'guess')")
+
+
+@pytest.mark.parametrize(
+    ("statement", "count"),
+    [
+        ("insert into illnesses select 1, 'plum' from generate_series(1, 9) n", 5),
+        ("insert into illnesses values (1, 'fig'), (1, 'plum')", 5),
+        ("update illnesses set illness = 'plum' where id = 100001", 5),
+        ("insert into illnesses values (1, 'plum')", 7),
+    ],
+)
+def test_a_change_of_several_rows_that_fails_counts_for_many(statement, count, server, start, connect):
+    server.run("create unique index on illnesses (illness)")
+    with start() as running, connect(running) as session:
+        for _ in range(count):
+            with pytest.raises(psycopg.errors.UniqueViolation):
+                session.execute(statement)
+        if count == 5:
+            with pytest.raises(psycopg.Error, match="limit reached"):
+                session.execute(statement)
+
+
+def test_rows_moved_beside_a_sensitive_value_count(server, start, connect):
+    server.run(INDEXES["behind"])
+    with start() as running, connect(running) as session:
+        session.execute("update illnesses set id = id + 1000000 where id > 104400")
+        with pytest.raises(psycopg.Error, match="limit reached"):
+            session.execute("update illnesses set id = 7 where id = 100001")

@@ -401,10 +401,31 @@ def find_shapes(facts: Mapping[str, object]) -> Callable[[int], Shape]:
 
 
 def count_inferences(action: Action | None) -> int:
-    """How many statements of an action compute with sensitive columns; at least one, since somebody asks for that."""
+    """How many statements of an action compute with sensitive columns or write guesses; at least one, since somebody asks for that."""
     statements = () if action is None else action.facts.get("statements", ())
     computing = [any(column["sensitive"] and column["use"] == "other" for column in each["columns"]) for each in statements]
-    return max(1, sum(computing))
+    unseen = sum(UNSEEN_GUESSES for each in statements if "cte_write" in each["flags"] and _writes_guesses(each))
+    return max(1, sum(computing), sum(map(_writes_guesses, statements))) + unseen
+
+
+def count_guesses(action: Action | None, changed: int, *, has_failed: bool) -> int:
+    """How many guesses an action wrote that changed so many rows, beside those counted when it was sent.
+
+    Where it failed the server does not say how many it compared before that.
+    """
+    guessing = [each for each in ([] if action is None else action.facts.get("statements", ())) if _writes_guesses(each)]
+    if has_failed and any("several_rows" in each["flags"] or each["verb"] != "insert" for each in guessing):
+        return UNSEEN_GUESSES
+    return max(0, changed - len(guessing)) if guessing else 0
+
+
+UNSEEN_GUESSES: Final = 100
+"""What a change of several rows counts as where the server does not say how many they were: inside a WITH, or when it failed."""
+
+
+def _writes_guesses(statement: Mapping[str, Any]) -> bool:
+    """Whether a statement gives sensitive columns values that the server compares with those that are there."""
+    return any(column.get("compared", False) for column in statement["assigned"])
 
 
 def count_statements(action: Action | None) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.protocols.postgres.catalog import CatalogSnapshot, KeyAction, Relation
 from gateway.protocols.postgres.sensitivity import Sensitivity
@@ -11,6 +12,9 @@ from gateway.protocols.postgres.sensitivity import Sensitivity
 if TYPE_CHECKING:
     # A type of the stub only: at run time an analysis is a plain dict.
     from sealgate_native.sql import Statement as Analyzed
+
+
+_COMPARED: Final[Mapping[bool, Mapping[str, bool]]] = MappingProxyType({True: {"compared": True}, False: {}})
 
 
 def is_alone(analyzed: Analyzed) -> bool:
@@ -50,8 +54,9 @@ class Assigned:
 
     def describe(self, actions: Iterable[KeyAction]) -> list[dict[str, Any]]:
         """The facts of all of them; `actions` is what foreign keys do with the statement."""
-        facts = []
+        facts, is_adding = [], adds_only(self._analyzed)
         for schema, table, name, relation in self.find_columns():
+            is_compared = self._sensitivity.is_configured
             if relation is None:
                 is_sensitive = self._sensitivity.is_configured
             elif name == "*":
@@ -59,8 +64,11 @@ class Assigned:
             else:
                 found = relation.find(name)
                 is_sensitive = found is not None and self._sensitivity.holds(relation.oid, found.number)
+                is_compared = found is not None and self._sensitivity.compares(relation.oid, found.number)
             place = relation.schema if relation else schema
             fact = {"schema": place, "table": table, "name": name, "sensitive": is_sensitive}
+            # Moved to another place of an index, a row is compared anew.
+            fact["compared"] = True if is_compared and (is_sensitive or not is_adding) else None
             facts.append({key: value for key, value in fact.items() if value is not None})
             if relation is not None and relation.kind == "v":
                 facts += self._describe_below(relation, name)
@@ -72,7 +80,8 @@ class Assigned:
         """The columns of tables that a column of a view writes to, which may be called otherwise."""
         found = view.find(name)
         for schema, table, column, is_sensitive in () if found is None else self._sensitivity.find_below(view, found):
-            yield {"schema": schema, "table": table, "name": column, "sensitive": is_sensitive}
+            # Whether an index has it is not looked up here.
+            yield {"schema": schema, "table": table, "name": column, "sensitive": is_sensitive, **_COMPARED[is_sensitive]}
 
     def _describe_followers(self, action: KeyAction) -> Iterator[dict[str, Any]]:
         """The columns a foreign key writes to."""
@@ -82,4 +91,5 @@ class Assigned:
         for number in action.columns:
             is_sensitive = self._sensitivity.holds(relation.oid, number)
             name = relation.columns[number].name
-            yield {"schema": relation.schema, "table": relation.name, "name": name, "sensitive": is_sensitive}
+            fact = {"schema": relation.schema, "table": relation.name, "name": name, "sensitive": is_sensitive}
+            yield {**fact, **_COMPARED[is_sensitive]}

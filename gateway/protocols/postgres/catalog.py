@@ -135,15 +135,17 @@ class KeyAction:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index that may be read in its order though no condition names its first column: one of several columns, or a partial one.
+    """An index.
 
     Attributes:
         columns: attnums of the columns it is in the order of, those of its expressions included; 0 stands for the whole row.
+        is_ranging: it may be read in its order though no condition names its first column: it has several columns, or is partial.
     """
 
     name: str
     relation: int
     columns: frozenset[int]
+    is_ranging: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +200,6 @@ class CatalogSnapshot:
     """One database as one role sees it, at one moment. Immutable; compared by `digest`.
 
     Attributes:
-        indexes: those that may be read in their order though no condition names their first column.
         costs: what the planner weighs plans by, by the names of the settings.
         search_path: schemas in the order names are searched, the implicit `pg_catalog` included.
         digest: SHA-256 in hex over the canonical JSON of every row it was built from.

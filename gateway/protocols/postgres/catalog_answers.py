@@ -118,9 +118,10 @@ def _function(row: Sequence[str]) -> Function:
 
 def _index(row: Sequence[str]) -> Index:
     """Columns that are only included (INCLUDE) stand behind the keys; a key that is an expression is number 0 among them."""
-    name, relation, keys, numbers, within = row
+    name, relation, keys, partial, numbers, within = row
     plain = [int(number) for number in numbers.split()[: int(keys)]]
-    return Index(name, int(relation), frozenset({*filter(None, plain), *map(int, json.loads(within))}))
+    columns = frozenset({*filter(None, plain), *map(int, json.loads(within))})
+    return Index(name, int(relation), columns, is_ranging=int(keys) > 1 or partial == "1")
 
 
 def _key_action(row: Sequence[str]) -> tuple[int, KeyAction]:

@@ -145,10 +145,10 @@ select confrelid, conrelid, pg_catalog.array_to_json(conkey)::text, pg_catalog.a
 from pg_catalog.pg_constraint
 where contype = 'f' and (confdeltype not in ('a', 'r') or confupdtype not in ('a', 'r'))""",
         "indexes": """
-select i.indexrelid::pg_catalog.regclass::text, i.indrelid, i.indnkeyatts, i.indkey::text,
+select i.indexrelid::pg_catalog.regclass::text, i.indrelid, i.indnkeyatts, (i.indpred is not null)::int, i.indkey::text,
        array_to_json(array(select m[1] from pg_catalog.regexp_matches(i.indexprs::text, ':varattno (-?[0-9]+)', 'g') as m))::text
 from pg_catalog.pg_index i
-where i.indrelid >= 16384 and (i.indnkeyatts > 1 or i.indpred is not null)""",
+where i.indrelid >= 16384""",
         "costs": """
 select name, setting from pg_catalog.pg_settings
 where name in ('seq_page_cost', 'random_page_cost', 'cpu_tuple_cost', 'cpu_index_tuple_cost', 'cpu_operator_cost',

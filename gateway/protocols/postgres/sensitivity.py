@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from gateway.errors import ConfigError
-from gateway.protocols.postgres.catalog import BaseColumn, CatalogSnapshot, Column, Relation
+from gateway.protocols.postgres.catalog import BaseColumn, CatalogSnapshot, Column, Index, Relation
 
 _PLANNED: Final = frozenset(
     {
@@ -137,17 +137,35 @@ class Sensitivity:
         """The indexes that give rows in the order of a sensitive column though no condition names it, sorted."""
         if self.snapshot is None or not self.is_configured:
             return ()
-        relations = self.snapshot.relations
-        return tuple(
-            sorted(
-                index.name
-                for index in self.snapshot.indexes
-                if index.relation in relations
-                and (
-                    any(self.holds(index.relation, number) for number in index.columns if number)
-                    or (0 in index.columns and self.holds_any(relations[index.relation]))
-                )
-            )
+        return tuple(sorted(each.name for each in self.snapshot.indexes if each.is_ranging and self._orders_sensitive(each)))
+
+    def compares(self, oid: int, attnum: int) -> bool:
+        """Whether a row with another value in a column is compared with the sensitive values there are: an index has it and one of these."""
+        if self.snapshot is None:
+            return self.is_configured
+        (found,) = self.snapshot.remember(("compares", self.names, oid, attnum), lambda: (self._compares(oid, attnum),))
+        return found
+
+    def _compares(self, oid: int, attnum: int) -> bool:
+        """In the table itself, or in a partition or child."""
+        snapshot = self.snapshot
+        column = None if snapshot is None else snapshot.relations[oid].columns.get(attnum)
+        if snapshot is None or column is None:
+            return True
+        places = {oid: attnum}
+        for relation in snapshot.behind(oid).relations:
+            if (same := relation.find(column.name)) is not None:
+                places[relation.oid] = same.number
+        having = (index for index in snapshot.indexes if index.relation in places and index.columns & {0, places[index.relation]})
+        return any(self._orders_sensitive(index) for index in having)
+
+    def _orders_sensitive(self, index: Index) -> bool:
+        """Whether an index is in the order of a sensitive column, among others."""
+        relation = None if self.snapshot is None else self.snapshot.relations.get(index.relation)
+        if relation is None:
+            return False
+        return any(self.holds(relation.oid, number) for number in index.columns if number) or (
+            0 in index.columns and self.holds_any(relation)
         )
 
     def touches(self, relation: Relation) -> bool:

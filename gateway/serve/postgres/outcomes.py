@@ -10,6 +10,7 @@ from typing import Any, Final
 from gateway.action import Action
 from gateway.messages import Outcome, OutcomeStatus, Refusal
 from gateway.pipeline import Ruling
+from gateway.protocols.postgres import actions
 from gateway.protocols.postgres.events import (
     ActionEnd,
     CommandComplete,
@@ -42,6 +43,7 @@ class OpenAction:
     Attributes:
         facts: what it was described with; its results are described with the same.
         is_withheld: the agent was told an error in place of a result.
+        changed: rows its statements wrote, as the server says.
         lesson: number under which the kernel has learned the decision.
         stream: what the data of a COPY FROM STDIN amounted to: bytes, and a keyed digest.
     """
@@ -50,6 +52,7 @@ class OpenAction:
     event: JudgedEvent
     facts: Mapping[str, object]
     tags: list[str] = field(default_factory=list)
+    changed: int = 0
     rows: int = 0
     bytes_out: int = 0
     masked: Counter[str] = field(default_factory=Counter)
@@ -91,6 +94,7 @@ class OpenAction:
             rows_cut=self.rows_cut,
             cut_by=self.cut_by,
             stream=self.stream,
+            changed=self.changed,
         )
 
     def break_off(self, error_code: str) -> Outcome:
@@ -176,6 +180,7 @@ class OpenActions:
             action.is_withheld |= event.is_withheld
             if event.tag:
                 action.tags.append(event.tag)
+                action.changed += _count_changed(event.tag)
 
     def note_error(self, event: ServerError) -> None:
         """The server failed an action."""
@@ -210,6 +215,18 @@ class OpenActions:
         if len(self._statements) > self._max_statements:
             oldest = next(iter(self._statements))
             self._prepared.pop(self._statements.pop(oldest), None)
+
+
+def count_guesses(ruling: Ruling, outcome: Outcome) -> int:
+    """How many values an action wrote that the server compares with sensitive ones, beside those counted when it was sent."""
+    return actions.count_guesses(ruling.action, outcome.changed, has_failed=outcome.error_code is not None)
+
+
+def _count_changed(tag: str) -> int:
+    """The rows a command tag says were written: `INSERT 0 3`, `COPY 3` (53.7, CommandComplete); COPY out counts as well."""
+    verb, _, count = tag.partition(" ")
+    number = count.rpartition(" ")[2]
+    return int(number) if verb in {"INSERT", "UPDATE", "MERGE", "COPY"} and number.isdecimal() else 0
 
 
 def unknown_result() -> Refusal:

@@ -37,6 +37,9 @@ impl Walker {
         bare: Usage,
         stored: bool,
     ) -> Outs {
+        if stored && select.values_lists.len() != 1 {
+            self.flag("several_rows");
+        }
         // The VALUES of an INSERT are not delivered to anybody.
         if select.values_lists.is_empty() || !stored {
             self.effect(Effect::Read);

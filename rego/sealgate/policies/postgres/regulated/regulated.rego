@@ -255,14 +255,14 @@ masks contains {
 # METADATA
 # title: Count computations
 # description: >-
-#   Each statement that computes with a sensitive column, or writes a guess over its values, may tell a bit of it, so a
-#   run has a number of them.
+#   Each statement that computes with a sensitive column, or writes over its values, may tell a bit of it, and so may
+#   each row with a guess that an index compares with them; so a run has a number of all of these.
 # custom:
 #   id: postgres.regulated.budget
 #   severity: medium
 #   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
 #   failure_msg: The run has used its statements that compute with sensitive columns or write over them.
-#   solution: Leave the sensitive columns out of expressions; change many rows with one statement.
+#   solution: Leave the sensitive columns out of expressions, and write many values of theirs past the gateway.
 obligations contains {
 	"rule": "postgres.regulated.budget",
 	"kind": "inference_budget",
@@ -288,6 +288,12 @@ _tells if {
 	some statement in input.postgres.facts.statements
 	not statement.verb in {"insert", "copy"}
 	_assigns_regulated(statement)
+}
+
+_tells if {
+	some statement in input.postgres.facts.statements
+	some column in statement.assigned
+	column.compared
 }
 
 _tells if {

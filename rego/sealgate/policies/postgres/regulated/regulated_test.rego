@@ -212,6 +212,13 @@ test_writing_over_values_is_counted if {
 	count(regulated.obligations) == 0 with input as changing("update", [], [])
 }
 
+test_guesses_that_an_index_compares_are_counted if {
+	column := {"schema": "public", "table": "customers", "name": "ssn", "sensitive": true, "compared": true}
+	every verb in ["insert", "copy"] {
+		given.rules(regulated.obligations) == {"postgres.regulated.budget"} with input as changing(verb, [], [column])
+	}
+}
+
 changing(verb, flags, assigned) := given.request(
 	[given.statement(verb, {"effects": ["write"], "flags": flags, "assigned": assigned})],
 	["write"],
