@@ -53,6 +53,7 @@ class Outcome:
         transcript: masked rows as recorded, JSON lines in UTF-8.
         transcript_truncated: whether the transcript stops before the rows did.
         changed: rows the target says were written.
+        is_unsaid: it may have written others, of which the target does not say.
         stream: what a streamed transcript and the streams of the action amounted to: counts, keyed digests.
     """
 
@@ -65,6 +66,7 @@ class Outcome:
     error_code: str | None = None
     transcript: bytes = b""
     changed: int = 0
+    is_unsaid: bool = False
     transcript_truncated: bool = False
     stream: Mapping[str, Any] = field(default_factory=dict)
     rows_cut: int = 0

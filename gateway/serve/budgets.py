@@ -178,7 +178,7 @@ class SessionBudget:
             if self._usage[scope].inferences + inferences <= bound:
                 return None
             had = self._usage[scope].inferences
-            why = f"this {scope} may have {bound} statements that compute with sensitive columns, or values written to them, and has had {had}"
+            why = f"this {scope} may have {bound} statements that compute with sensitive columns, and has had {had}, written values included"
             return Excess(item.rule, why, "leave the sensitive columns out")
         bound, span_s = _count(item, "statements"), _count(item, "per_s")
         sent_at = self._usage["run"].sent_at or ()

@@ -4,11 +4,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sealgate_native.postgres import encode_message, encode_query
 
 from gateway.protocols.postgres.login import choose_heap_order
 from gateway.testing.gateway import start_gateway, write_config
 from gateway.testing.pgbouncer import start_pgbouncer
 from gateway.testing.postgres import find_embedded, start_postgres
+from gateway.testing.waiting import wait_until
+from gateway.testing.wire import Client, bind, execute, kinds, parse
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,7 +51,7 @@ def start(server, issuer, mint, tmp_path):
         password.write_text("app")
         place = {"host": "127.0.0.1", "port": port or server.port, "database": "postgres", "tls": {"mode": "disable"}}
         connection = {
-            "name": "clinic",
+            "name": "shop",
             "type": "postgres",
             "target": place,
             "credential": {"user": "app", "password": f"file:{password}"},
@@ -67,7 +70,7 @@ def start(server, issuer, mint, tmp_path):
 @pytest.fixture
 def connect(mint):
     def make(running):
-        options = {"host": "127.0.0.1", "port": running.port, "user": "agent", "sslmode": "disable", "dbname": "clinic"}
+        options = {"host": "127.0.0.1", "port": running.port, "user": "agent", "sslmode": "disable", "dbname": "shop"}
         return psycopg.connect(password=mint(), autocommit=True, **options)
 
     return make
@@ -226,14 +229,13 @@ def test_guesses_that_an_index_compares_are_counted_row_by_row(index, statement,
                 session.execute(again)
 
 
-def test_so_are_those_of_copy_of_a_view_and_of_a_with(server, start, connect):
+def test_so_are_those_of_a_view_and_of_a_with_and_none_are_loaded(server, start, connect):
     server.run("create index on illnesses (illness); create view seen as select id as key, illness as ill from illnesses")
     server.run("grant all on seen to app")
     with start() as running, connect(running) as session:
-        with session.cursor() as cursor, cursor.copy("copy illnesses from stdin") as copy:
-            for number in range(100):
-                copy.write_row((1, f"x{number}"))
-        session.execute("insert into seen select 1, 'y' || n from generate_series(1, 200) n")
+        with pytest.raises(psycopg.Error, match="may not be filled by COPY"), session.cursor() as cursor:
+            cursor.execute("copy illnesses from stdin")
+        session.execute("insert into seen select 1, 'y' || n from generate_series(1, 300) n")
         session.execute("with made as (insert into illnesses values (1, 'z') returning id) select count(*) from made")
         session.execute("insert into illnesses select 1, 'w' || n from generate_series(1, 99) n")
         with pytest.raises(psycopg.Error, match="limit reached"):
@@ -246,6 +248,7 @@ def test_so_are_those_of_copy_of_a_view_and_of_a_with(server, start, connect):
         ("insert into illnesses select 1, 'plum' from generate_series(1, 9) n", 5),
         ("insert into illnesses values (1, 'fig'), (1, 'plum')", 5),
         ("update illnesses set illness = 'plum' where id = 100001", 5),
+        ("insert into illnesses values (generate_series(1, 9) / (9 - generate_series(1, 9)), 'x' || generate_series(1, 9))", 5),
         ("insert into illnesses values (1, 'plum')", 7),
     ],
 )
@@ -253,7 +256,7 @@ def test_a_change_of_several_rows_that_fails_counts_for_many(statement, count, s
     server.run("create unique index on illnesses (illness)")
     with start() as running, connect(running) as session:
         for _ in range(count):
-            with pytest.raises(psycopg.errors.UniqueViolation):
+            with pytest.raises((psycopg.errors.UniqueViolation, psycopg.errors.DivisionByZero)):
                 session.execute(statement)
         if count == 5:
             with pytest.raises(psycopg.Error, match="limit reached"):
@@ -266,3 +269,38 @@ def test_rows_moved_beside_a_sensitive_value_count(server, start, connect):
         session.execute("update illnesses set id = id + 1000000 where id > 104400")
         with pytest.raises(psycopg.Error, match="limit reached"):
             session.execute("update illnesses set id = 7 where id = 100001")
+
+
+def test_rows_of_a_portal_that_was_not_read_to_its_end_count_for_many(server, start, mint):
+    """The server writes all of them before it returns the first, and does not say how many."""
+    server.run("create index on illnesses (illness)")
+    guesses = "insert into illnesses select 1, 'x' || n from generate_series(1, 120) n returning id"
+    with start() as running:
+        client = Client(running.port, mint())
+        for number in range(6):
+            replies = client.converse(parse(guesses) + bind() + execute(rows=1) + encode_message("S", b""))
+            assert ("E" in kinds(replies)) == (number == 5)
+        client.close()
+
+
+def test_what_a_session_leaves_behind_counts_as_well(server, start, connect, mint):
+    server.run("create index on illnesses (illness)")
+    with start() as running:
+        token = mint()
+        for _ in range(5):
+            client = Client(running.port, token)
+            client.raw.sendall(encode_query("insert into illnesses select 1, 'x' || n from generate_series(1, 1000000) n"))
+            wait_until(lambda: server.run("select count(*) from pg_stat_activity where query like 'insert into ill%'") != "0")
+            client.raw.close()
+            wait_until(lambda: running.session_count == 0)
+        client = Client(running.port, token)
+        assert b"limit reached" in dict(client.query("insert into illnesses values (1, 'guess')"))["E"]
+        client.close()
+
+
+def test_rows_of_tables_of_its_own_count_for_nothing(server, start, connect):
+    server.run("grant create on schema public to app")
+    with start() as running, connect(running) as session, session.transaction():
+        session.execute("create table mine (id int primary key, illness text unique)")
+        session.execute("insert into mine select n, 'x' || n from generate_series(1, 600) n")
+        session.execute("insert into mine values (0, '')")

@@ -408,15 +408,18 @@ def count_inferences(action: Action | None) -> int:
     return max(1, sum(computing), sum(map(_writes_guesses, statements))) + unseen
 
 
-def count_guesses(action: Action | None, changed: int, *, has_failed: bool) -> int:
+def count_guesses(action: Action | None, changed: int, *, is_unsaid: bool) -> int:
     """How many guesses an action wrote that changed so many rows, beside those counted when it was sent.
 
-    Where it failed the server does not say how many it compared before that.
+    Args:
+        action: what ended.
+        changed: rows the server says were written.
+        is_unsaid: it failed, or was suspended, so that the server does not say of all.
     """
     guessing = [each for each in ([] if action is None else action.facts.get("statements", ())) if _writes_guesses(each)]
-    if has_failed and any("several_rows" in each["flags"] or each["verb"] != "insert" for each in guessing):
-        return UNSEEN_GUESSES
-    return max(0, changed - len(guessing)) if guessing else 0
+    is_many = any("several_rows" in each["flags"] or each["verb"] != "insert" for each in guessing)
+    unseen = UNSEEN_GUESSES if is_unsaid and is_many else 0
+    return unseen + (max(0, changed - len(guessing)) if guessing else 0)
 
 
 UNSEEN_GUESSES: Final = 100
@@ -425,7 +428,7 @@ UNSEEN_GUESSES: Final = 100
 
 def _writes_guesses(statement: Mapping[str, Any]) -> bool:
     """Whether a statement gives sensitive columns values that the server compares with those that are there."""
-    return any(column.get("compared", False) for column in statement["assigned"])
+    return "write" in statement["effects"] and any(column.get("compared", False) for column in statement["assigned"])
 
 
 def count_statements(action: Action | None) -> int:

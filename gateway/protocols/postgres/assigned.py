@@ -56,9 +56,10 @@ class Assigned:
         """The facts of all of them; `actions` is what foreign keys do with the statement."""
         facts, is_adding = [], adds_only(self._analyzed)
         for schema, table, name, relation in self.find_columns():
-            is_compared = self._sensitivity.is_configured
+            is_compared = name == "*" and self._sensitivity.is_configured
             if relation is None:
-                is_sensitive = self._sensitivity.is_configured
+                # What no snapshot holds may be sensitive, but has no values of others to compare with.
+                is_sensitive, is_compared = self._sensitivity.is_configured, False
             elif name == "*":
                 is_sensitive = self._sensitivity.holds_any(relation)
             else:

@@ -16,6 +16,7 @@ from gateway.protocols.postgres.large_objects import may_deliver
 from gateway.protocols.postgres.pins import find_changed_pins
 from gateway.serve.budgets import SessionBudget, UncountableError
 from gateway.serve.postgres.door import PostgresDoor
+from gateway.serve.postgres.outcomes import count_guesses
 
 
 class LateChecks:
@@ -58,6 +59,11 @@ class LateChecks:
             fix = "ask for data.site.postgres.opaque_large_objects, if its content may leave as it is"
             return Refusal("denied", "postgres.opaque", what, why, fix, ruling.decision_id)
         return None if isinstance(event, Parse) else self._charge(ruling)
+
+    def finish(self, ruling: Ruling, outcome: Outcome) -> None:
+        """An action that was sent ended: what it wrote counts from now on, and its outcome is recorded. Raises EvidenceUnavailableError."""
+        self._budget.count_outcome(ruling, outcome, count_guesses(ruling, outcome))
+        self._session.finish(ruling, outcome)
 
     def bound_rows(
         self, limit: enforce.RowLimit | None, obligations: Sequence[Obligation], *, is_coming: bool = False

@@ -95,6 +95,9 @@ class OpenAction:
             cut_by=self.cut_by,
             stream=self.stream,
             changed=self.changed,
+            is_unsaid=not isinstance(self.event, Parse)
+            and status != "cancelled"
+            and (self.error_code is not None or not self.tags),
         )
 
     def break_off(self, error_code: str) -> Outcome:
@@ -219,7 +222,7 @@ class OpenActions:
 
 def count_guesses(ruling: Ruling, outcome: Outcome) -> int:
     """How many values an action wrote that the server compares with sensitive ones, beside those counted when it was sent."""
-    return actions.count_guesses(ruling.action, outcome.changed, has_failed=outcome.error_code is not None)
+    return actions.count_guesses(ruling.action, outcome.changed, is_unsaid=outcome.is_unsaid)
 
 
 def _count_changed(tag: str) -> int:

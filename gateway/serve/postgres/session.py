@@ -69,7 +69,7 @@ from gateway.serve.postgres.late import LateChecks
 from gateway.serve.postgres.limits import DRAIN_TIMEOUT_S, SessionLimits
 from gateway.serve.postgres.loans import Loans
 from gateway.serve.postgres.lookups import CatalogCache
-from gateway.serve.postgres.outcomes import OpenAction, OpenActions, copy_options, count_guesses, unknown_result
+from gateway.serve.postgres.outcomes import OpenAction, OpenActions, copy_options, unknown_result
 from gateway.serve.postgres.traffic import Traffic
 from gateway.serve.postgres.upstream import Upstream
 
@@ -343,8 +343,7 @@ class PostgresSession:
                     part.end(event.action, is_completed=event.status in {"completed", "suspended"})
                 await self._hold.note_end(event.action, self._session, is_completed=event.status == "completed")
                 if (ended := self._actions.end(event)) is not None:
-                    self._budget.count_outcome(*ended, count_guesses(*ended))
-                    self._session.finish(*ended)
+                    self._late.finish(*ended)
             case ParameterStatus():
                 self._door.values.note_reported(event.name, event.value)
             case Ready():
@@ -494,7 +493,7 @@ class PostgresSession:
             for label in self._kernel.open_labels():
                 self._actions.find(label)
             for action in self._actions.drain():
-                self._session.finish(action.ruling, action.break_off(enforce.TARGET_LOST))
+                self._late.finish(action.ruling, action.break_off(enforce.TARGET_LOST))
             await self._session.close(ending.reason)
         except EvidenceUnavailableError as error:
             logger.error("the end of session %s cannot be recorded: %s", self._session.id, error)  # noqa: TRY400

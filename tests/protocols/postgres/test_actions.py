@@ -647,7 +647,7 @@ EMPTY = build_snapshot(
 def test_a_write_to_a_view_is_one_to_the_columns_below(facts: dict[str, object]) -> None:
     """Which may be called otherwise there: a rule that speaks of their names has to see them."""
     assigned = first("update masked set x = 'y' where id = 1", facts)["assigned"]
-    assert {"schema": "public", "table": "people", "name": "ssn", "sensitive": True} in assigned
+    assert {"schema": "public", "table": "people", "name": "ssn", "sensitive": True, "compared": True} in assigned
 
 
 @pytest.mark.parametrize(

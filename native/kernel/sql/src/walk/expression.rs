@@ -81,6 +81,9 @@ impl Walker {
         } else {
             usage
         };
+        if parts.last().is_some_and(|name| names::returns_rows(name)) {
+            self.flag("several_rows"); // also in a single row of VALUES
+        }
         match parts.last().map(String::as_str) {
             Some("generate_series") => self.multiply(super::SERIES_DIGITS),
             Some(name) if names::returns_set(name) => self.multiply(super::SET_DIGITS),

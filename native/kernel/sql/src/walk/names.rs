@@ -49,9 +49,70 @@ const RETURNS_SET: [&str; 40] = [
     "unnest",
 ];
 
+/// Those that return as many rows whatever their arguments are; sorted. PostgreSQL 18 has all that earlier versions have, but for a few.
+const RETURNS_OTHER_SET: [&str; 52] = [
+    "pg_available_extension_versions",
+    "pg_available_extensions",
+    "pg_available_wal_summaries",
+    "pg_config",
+    "pg_cursor",
+    "pg_event_trigger_ddl_commands",
+    "pg_event_trigger_dropped_objects",
+    "pg_get_aios",
+    "pg_get_backend_memory_contexts",
+    "pg_get_catalog_foreign_keys",
+    "pg_get_keywords",
+    "pg_get_loaded_modules",
+    "pg_get_multixact_members",
+    "pg_get_replication_slots",
+    "pg_get_shmem_allocations",
+    "pg_get_shmem_allocations_numa",
+    "pg_get_wait_events",
+    "pg_get_wal_resource_managers",
+    "pg_hba_file_rules",
+    "pg_ident_file_mappings",
+    "pg_listening_channels",
+    "pg_lock_status",
+    "pg_logical_slot_get_binary_changes",
+    "pg_logical_slot_get_changes",
+    "pg_logical_slot_peek_binary_changes",
+    "pg_logical_slot_peek_changes",
+    "pg_ls_archive_statusdir",
+    "pg_ls_dir",
+    "pg_ls_logdir",
+    "pg_ls_logicalmapdir",
+    "pg_ls_logicalsnapdir",
+    "pg_ls_replslotdir",
+    "pg_ls_summariesdir",
+    "pg_ls_tmpdir",
+    "pg_ls_waldir",
+    "pg_prepared_statement",
+    "pg_prepared_xact",
+    "pg_show_all_file_settings",
+    "pg_show_all_settings",
+    "pg_show_replication_origin_status",
+    "pg_stat_get_backend_idset",
+    "pg_stat_get_backend_io",
+    "pg_stat_get_io",
+    "pg_stat_get_recovery_prefetch",
+    "pg_stat_get_slru",
+    "pg_stat_get_wal_senders",
+    "pg_stop_backup",
+    "pg_timezone_abbrevs",
+    "pg_timezone_abbrevs_abbrevs",
+    "pg_timezone_abbrevs_zone",
+    "pg_timezone_names",
+    "pg_wal_summary_contents",
+];
+
 /// Whether a function's arguments decide how many rows there are.
 pub(super) fn returns_set(name: &str) -> bool {
     RETURNS_SET.binary_search(&name).is_ok()
+}
+
+/// Whether a function returns several rows, whatever decides how many.
+pub(super) fn returns_rows(name: &str) -> bool {
+    returns_set(name) || RETURNS_OTHER_SET.binary_search(&name).is_ok()
 }
 
 /// The strings of a list of String nodes; other nodes are left out.
