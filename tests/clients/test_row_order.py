@@ -124,7 +124,7 @@ def test_no_plan_is_so_dear_that_the_index_is_read_in_its_order(statement, serve
 
 def test_a_statement_that_could_be_dearer_is_refused(server, start, connect):
     series = [f"generate_series(1, (select 1)) g{n}" for n in range(15)]
-    few, many = ", ".join(series[1:]), ", ".join(series)
+    few, many = ", ".join(series[2:]), ", ".join(series)
     with start() as running, connect(running) as session:
         session.execute(f"select count(*) from {many}")
     server.run(INDEXES["behind"])
@@ -237,7 +237,7 @@ def test_so_are_those_of_a_view_and_of_a_with_and_none_are_loaded(server, start,
             cursor.execute("copy illnesses from stdin")
         session.execute("insert into seen select 1, 'y' || n from generate_series(1, 300) n")
         session.execute("with made as (insert into illnesses values (1, 'z') returning id) select count(*) from made")
-        session.execute("insert into illnesses select 1, 'w' || n from generate_series(1, 99) n")
+        session.execute("insert into illnesses select 1, 'w' || n from generate_series(1, 100) n")
         with pytest.raises(psycopg.Error, match="limit reached"):
             session.execute("insert into illnesses values (1, 'guess')")
 
@@ -304,3 +304,20 @@ def test_rows_of_tables_of_its_own_count_for_nothing(server, start, connect):
         session.execute("create table mine (id int primary key, illness text unique)")
         session.execute("insert into mine select n, 'x' || n from generate_series(1, 600) n")
         session.execute("insert into mine values (0, '')")
+
+
+def test_a_pipeline_writes_no_more_before_it_is_counted(server, start, mint):
+    server.run("create index on illnesses (illness)")
+    guesses = parse("insert into illnesses select 1, 'x' || n from generate_series(1, 1000) n") + bind() + execute()
+    with start() as running:
+        client = Client(running.port, mint())
+        replies = kinds(client.converse(guesses * 20 + encode_message("S", b"")))
+        assert replies.count("C") == 5
+        client.close()
+
+
+def test_a_change_of_one_row_counts_for_one_once_it_is_done(server, start, connect):
+    server.run("create index on illnesses (illness)")
+    with start() as running, connect(running) as session:
+        for number in range(50):
+            session.execute(f"update illnesses set illness = 'guess{number}' where id = 100001")

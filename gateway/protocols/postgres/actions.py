@@ -401,34 +401,36 @@ def find_shapes(facts: Mapping[str, object]) -> Callable[[int], Shape]:
 
 
 def count_inferences(action: Action | None) -> int:
-    """How many statements of an action compute with sensitive columns or write guesses; at least one, since somebody asks for that."""
+    """How many statements of an action compute with sensitive columns, or what its guesses are taken for; at least one, since somebody asks."""
     statements = () if action is None else action.facts.get("statements", ())
     computing = [any(column["sensitive"] and column["use"] == "other" for column in each["columns"]) for each in statements]
-    unseen = sum(UNSEEN_GUESSES for each in statements if "cte_write" in each["flags"] and _writes_guesses(each))
-    return max(1, sum(computing), sum(map(_writes_guesses, statements))) + unseen
+    return max(1, sum(computing), sum(map(_reserve_guesses, statements)))
 
 
 def count_guesses(action: Action | None, changed: int, *, is_unsaid: bool) -> int:
-    """How many guesses an action wrote that changed so many rows, beside those counted when it was sent.
+    """How many guesses more, or fewer, an action wrote than it was taken for by `count_inferences`.
 
     Args:
         action: what ended.
         changed: rows the server says were written.
         is_unsaid: it failed, or was suspended, so that the server does not say of all.
     """
-    guessing = [each for each in ([] if action is None else action.facts.get("statements", ())) if _writes_guesses(each)]
-    is_many = any("several_rows" in each["flags"] or each["verb"] != "insert" for each in guessing)
-    unseen = UNSEEN_GUESSES if is_unsaid and is_many else 0
-    return unseen + (max(0, changed - len(guessing)) if guessing else 0)
+    guessing = [each for each in (() if action is None else action.facts.get("statements", ())) if _reserve_guesses(each)]
+    reserved = sum(map(_reserve_guesses, guessing))
+    least = reserved if is_unsaid or any("cte_write" in each["flags"] for each in guessing) else len(guessing)
+    return max(changed, least) - reserved if guessing else 0
 
 
 UNSEEN_GUESSES: Final = 100
-"""What a change of several rows counts as where the server does not say how many they were: inside a WITH, or when it failed."""
+"""What a change of several rows is taken for until the server says how many they were, and after if it does not."""
 
 
-def _writes_guesses(statement: Mapping[str, Any]) -> bool:
-    """Whether a statement gives sensitive columns values that the server compares with those that are there."""
-    return "write" in statement["effects"] and any(column.get("compared", False) for column in statement["assigned"])
+def _reserve_guesses(statement: Mapping[str, Any]) -> int:
+    """How many values a statement is taken to give sensitive columns that the server compares with those that are there."""
+    if "write" not in statement["effects"] or not any(column.get("compared", False) for column in statement["assigned"]):
+        return 0
+    is_one = statement["verb"] == "insert" and {"cte_write", "several_rows"}.isdisjoint(statement["flags"])
+    return 1 if is_one else UNSEEN_GUESSES
 
 
 def count_statements(action: Action | None) -> int:

@@ -94,10 +94,8 @@ class OpenAction:
             rows_cut=self.rows_cut,
             cut_by=self.cut_by,
             stream=self.stream,
-            changed=self.changed,
-            is_unsaid=not isinstance(self.event, Parse)
-            and status != "cancelled"
-            and (self.error_code is not None or not self.tags),
+            changed=None if isinstance(self.event, Parse) else self.changed,
+            is_unsaid=status != "cancelled" and (self.error_code is not None or not self.tags),
         )
 
     def break_off(self, error_code: str) -> Outcome:
@@ -222,7 +220,8 @@ class OpenActions:
 
 def count_guesses(ruling: Ruling, outcome: Outcome) -> int:
     """How many values an action wrote that the server compares with sensitive ones, beside those counted when it was sent."""
-    return actions.count_guesses(ruling.action, outcome.changed, is_unsaid=outcome.is_unsaid)
+    changed = outcome.changed
+    return 0 if changed is None else actions.count_guesses(ruling.action, changed, is_unsaid=outcome.is_unsaid)
 
 
 def _count_changed(tag: str) -> int:

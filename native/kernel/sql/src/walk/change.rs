@@ -48,6 +48,9 @@ impl Walker {
             if select.values_lists.is_empty() {
                 self.flag("insert_select");
             }
+            if select.values_lists.len() != 1 {
+                self.flag("several_rows");
+            }
             self.stores_values = true;
             // What is selected is stored elsewhere, so no output column is merely delivered.
             self.select(select, Usage::Other);
@@ -200,6 +203,7 @@ impl Walker {
             self.unknown();
             return None;
         };
+        self.multiply(super::TABLE_DIGITS);
         self.table(range, Access::Write);
         let name = range
             .alias

@@ -91,6 +91,12 @@ const SERIES_DIGITS: u32 = 19;
 /// Those of other functions that return sets, and of VALUES: a thousand, or as many as the text has room for.
 const SET_DIGITS: u32 = 7;
 
+/// Those of a SELECT by itself, which is a row where it has no FROM.
+const QUERY_DIGITS: u32 = 1;
+
+/// Those of ROLLUP, CUBE and GROUPING SETS: PostgreSQL takes 4,096 sets.
+const GROUPING_DIGITS: u32 = 4;
+
 /// Those of any other function: it may return a set, which counts as a thousand rows.
 const CALL_DIGITS: u32 = 3;
 

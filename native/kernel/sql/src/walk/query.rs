@@ -37,10 +37,8 @@ impl Walker {
         bare: Usage,
         stored: bool,
     ) -> Outs {
-        if stored && select.values_lists.len() != 1 {
-            self.flag("several_rows");
-        }
-        // The VALUES of an INSERT are not delivered to anybody.
+        self.multiply(super::QUERY_DIGITS); // arms of a UNION have their rows one after the other
+                                            // The VALUES of an INSERT are not delivered to anybody.
         if select.values_lists.is_empty() || !stored {
             self.effect(Effect::Read);
         }
@@ -119,7 +117,10 @@ impl Walker {
         for key in keys {
             match &key.node {
                 // ROLLUP (1, 2), and the row (1, 2) as a key: each element may be a position.
-                Some(NodeEnum::GroupingSet(set)) => self.grouping(&set.content, outs, select),
+                Some(NodeEnum::GroupingSet(set)) => {
+                    self.multiply(super::GROUPING_DIGITS);
+                    self.grouping(&set.content, outs, select);
+                }
                 Some(NodeEnum::RowExpr(row)) => self.grouping(&row.args, outs, select),
                 _ => {}
             }

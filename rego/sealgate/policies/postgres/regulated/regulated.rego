@@ -168,32 +168,6 @@ deny contains {
 }
 
 # METADATA
-# title: Load guesses
-# description: >-
-#   What an index compares with sensitive values is counted row by row, once the server says how many there were; the
-#   rows of a COPY go on for as long as its sender likes, who may look at the index meanwhile.
-# custom:
-#   id: postgres.regulated.loaded
-#   severity: high
-#   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
-#   failure_msg: COPY FROM may not fill sensitive columns of an index.
-#   solution: Use INSERT, or have the data loaded past the gateway.
-deny contains {
-	"rule": "postgres.regulated.loaded",
-	"message": message,
-	"severity": "high",
-	"controls": ["FFIEC-AIO-VI.B", "GLBA-501b", "NIST-AC-4"],
-} if {
-	input.phase == "request"
-	some statement in input.postgres.facts.statements
-	statement.verb == "copy"
-	"write" in statement.effects
-	some column in statement.assigned
-	column.compared
-	message := sprintf("%v is sensitive and in an index, and may not be filled by COPY", [_named(column.name)])
-}
-
-# METADATA
 # title: Rename or move regulated columns
 # description: A sensitive column is known by its name; renaming or moving its table would take it out of sight.
 # custom:

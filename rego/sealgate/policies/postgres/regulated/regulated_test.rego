@@ -212,14 +212,6 @@ test_writing_over_values_is_counted if {
 	count(regulated.obligations) == 0 with input as changing("update", [], [])
 }
 
-test_guesses_are_not_loaded if {
-	column := {"schema": "public", "table": "customers", "name": "ssn", "sensitive": true, "compared": true}
-	copied := given.statement("copy", {"effects": ["write"], "assigned": [column]})
-	denied(copied, ["write"]) == {"postgres.regulated.loaded"}
-	denied(object.union(copied, {"assigned": [object.remove(column, ["compared"])]}), ["write"]) == set()
-	denied(object.union(copied, {"verb": "insert"}), ["write"]) == set()
-}
-
 test_guesses_that_an_index_compares_are_counted if {
 	column := {"schema": "public", "table": "customers", "name": "ssn", "sensitive": true, "compared": true}
 	every verb in ["insert", "copy"] {
