@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from types import MappingProxyType
 from typing import Final
 
@@ -50,7 +51,7 @@ def find_changed_pins(
     event: JudgedEvent,
     action: Action | None,
     *,
-    fixed: frozenset[str] = frozenset(),
+    fixed: AbstractSet[str] = frozenset(),
     path: tuple[str, ...] | None = None,
     encodings: frozenset[str] = UTF8_NAMES,
 ) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -93,7 +94,7 @@ class PostgresDoor:
         may_hold: Callable[[], bool],
         previews: PreviewQuestions | None = None,
         search_path: str | None = None,
-        fixed: frozenset[str] = frozenset(),
+        fixed: AbstractSet[str] = frozenset(),
     ) -> None:
         self._settings = settings
         self._catalog = catalog
@@ -230,7 +231,7 @@ class PostgresDoor:
             self.is_outdated = True
             raise TargetError(
                 "the session began before a new index",
-                why="which would give rows in the order of a sensitive column, unless a session begins without it",
+                why="it would get rows in the order of a sensitive column; a session that begins now would not",
                 fix="connect again",
             )
 

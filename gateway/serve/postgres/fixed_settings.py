@@ -30,7 +30,7 @@ class FixedSettings:
         read_only: whether the server has to refuse every write.
     """
 
-    __slots__ = ("_connection", "_own", "_sensitive", "_told")
+    __slots__ = ("_chosen", "_connection", "_own", "_sensitive", "_told")
 
     def __init__(self, connection: str, sensitive: tuple[str, ...], *, read_only: bool) -> None:
         self._connection = connection
@@ -40,6 +40,7 @@ class FixedSettings:
             **(UNORDERED_SETTINGS if sensitive else {}),
         }
         self._told: tuple[str, ...] = ()
+        self._chosen = self._own
 
     async def choose(self, catalog: CatalogCache, announce: Callable[[], Awaitable[None]]) -> Mapping[str, str]:
         """Those of a session that is about to begin. Raises TargetError where its server cannot be asked."""
@@ -53,7 +54,10 @@ class FixedSettings:
             self._told = indexes
             text = "connection %s: its sessions read no index in order, because %s would give rows in the order of a sensitive column"
             logger.warning(text, self._connection, ", ".join(indexes))
-        return {**self._own, **choose_heap_order(snapshot.server_version, snapshot.costs)}
+        chosen = {**self._own, **choose_heap_order(snapshot.server_version, snapshot.costs)}
+        if chosen != self._chosen:
+            self._chosen = chosen  # thousands of sessions keep it, and would each keep another
+        return self._chosen
 
     @staticmethod
     async def check(upstream: Upstream, fixed: Mapping[str, str]) -> None:

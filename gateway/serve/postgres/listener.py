@@ -358,7 +358,7 @@ class PostgresHost:
 
         def make_door(may_hold: Callable[[], bool]) -> PostgresDoor:
             path = startup.settings.get("search_path")
-            doors.append(PostgresDoor(connection.sql, questions.catalog, may_hold, questions.previews, path, frozenset(fixed)))
+            doors.append(PostgresDoor(connection.sql, questions.catalog, may_hold, questions.previews, path, fixed.keys()))
             doors[0].values.begin(upstream.parameters, startup.settings)
             return doors[0]
 
