@@ -401,10 +401,10 @@ def find_shapes(facts: Mapping[str, object]) -> Callable[[int], Shape]:
 
 
 def count_inferences(action: Action | None) -> int:
-    """How many statements of an action compute with sensitive columns, or what its guesses are taken for; at least one, since somebody asks."""
+    """How many statements of an action compute with sensitive columns, with what its guesses are taken for; at least one, since somebody asks."""
     statements = () if action is None else action.facts.get("statements", ())
     computing = [any(column["sensitive"] and column["use"] == "other" for column in each["columns"]) for each in statements]
-    return max(1, sum(computing), sum(map(_reserve_guesses, statements)))
+    return max(1, sum(computing) + sum(map(_reserve_guesses, statements)))
 
 
 def count_guesses(action: Action | None, changed: int, *, is_unsaid: bool) -> int:

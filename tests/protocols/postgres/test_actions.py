@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.action import EFFECTS
+from gateway.action import EFFECTS, Action
+from gateway.protocols.postgres import actions
 from gateway.protocols.postgres.actions import (
     AHEAD,
     CATALOG,
@@ -789,3 +790,22 @@ def test_code_behind_operators_and_types_of_an_object_counts(connection: psycopg
     statement = first("update k_base set base = 'x' where base = 'y'", facts)
     assert {table["name"] for table in statement["tables"] if table["access"] == "write"} == {"k_base", "k_child"}
     connection.execute("drop schema coded cascade; reset search_path")
+
+
+def test_what_guesses_were_taken_for_is_given_back_without_what_was_computed() -> None:
+    """Else one change of a row would pay for a hundred statements that compute, beside it in a text."""
+    compared = [{"name": "ssn", "sensitive": True, "compared": True}]
+    change = {"verb": "update", "effects": ["write"], "flags": [], "columns": [], "assigned": compared}
+    computing = {
+        **change,
+        "verb": "select",
+        "effects": ["read"],
+        "columns": [{"sensitive": True, "use": "other"}],
+        "assigned": [],
+    }
+    action = Action(
+        "postgres", "request", "postgres.query", frozenset({"read", "write"}), {"statements": [change, *[computing] * 200]}
+    )
+    charged = actions.count_inferences(action)
+    assert charged == 300
+    assert charged + actions.count_guesses(action, 1, is_unsaid=False) == 201
