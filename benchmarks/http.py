@@ -28,6 +28,7 @@ from gateway.errors import TargetError
 from gateway.policy.bundle import write_manifest
 from gateway.testing.gateway import write_config
 from gateway.testing.oidc import DevelopmentIssuer
+from gateway.testing.postgres import find_free_port
 
 HOST: Final = "ledger.bank.test"
 ANSWER: Final = {"accounts": [{"id": 1, "owner": "Ann Archer", "ssn": "123-45-6789"}], "page": 1}
@@ -103,7 +104,7 @@ def open_ways(directory: Path) -> Iterator[list[Way]]:
     if nginx is None:
         raise TargetError("nginx is not installed", fix="install it (Debian: apt-get install nginx-light)")
     with contextlib.ExitStack() as stack:
-        port, bare_port = _free_port(), _free_port()
+        port, bare_port = find_free_port(), find_free_port()
         _write_nginx(directory, port)
         server = start(stack, [nginx, "-c", str(directory / "nginx.conf"), "-p", str(directory)])
         bare = start(stack, [sys.executable, "-m", "benchmarks.http", str(bare_port)])
@@ -187,11 +188,6 @@ def write_gateway(directory: Path, issuer: DevelopmentIssuer, port: int, operati
         "operations": operations,
     }
     return write_config(directory / "gateway", issuer=issuer, bundle=bundle, connections=[connection])
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def _wait_for(port: int) -> None:

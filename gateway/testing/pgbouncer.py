@@ -17,7 +17,7 @@ from typing import Final
 
 from gateway.errors import TargetError
 from gateway.testing.certificates import Authority
-from gateway.testing.postgres import PostgresServer
+from gateway.testing.postgres import PostgresServer, find_free_port
 
 START_TIMEOUT_S: Final = 10.0
 """It answers within a few milliseconds."""
@@ -52,7 +52,7 @@ def start_pgbouncer(
             "pgbouncer is not installed", fix="install the package pgbouncer (`make bench` and `make test` do where they may)"
         )
     with tempfile.TemporaryDirectory(prefix="sealgate-bouncer-") as made:
-        folder, port = Path(made), _free_port()
+        folder, port = Path(made), find_free_port()
         (folder / "users.txt").write_text(f'"{role}" "{password}"\n')
         chosen = {
             "listen_addr": "127.0.0.1",
@@ -106,11 +106,6 @@ def _find_account(folder: Path) -> int | None:
     for path in (folder, *folder.iterdir()):
         os.chown(path, account.pw_uid, account.pw_gid)
     return account.pw_uid
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def _wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:

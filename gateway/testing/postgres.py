@@ -114,7 +114,7 @@ def start_postgres(
         home.chmod(0o755)
         bin_dir = _make_reachable(bin_dir or find_binaries(), home)
         data_dir, socket_dir = home / "data", home / "s"
-        port = _free_port()
+        port = find_free_port()
         for folder in (data_dir, socket_dir):
             folder.mkdir(mode=0o700 if folder is data_dir else 0o755)
             _give(folder)
@@ -184,7 +184,8 @@ def _run_as_server(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, user=user, group=group, cwd="/")  # noqa: S603 - fixed argv
 
 
-def _free_port() -> int:
+def find_free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on right now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

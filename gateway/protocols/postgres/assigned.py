@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from gateway.protocols.postgres.catalog import CatalogSnapshot, KeyAction, Relation
 from gateway.protocols.postgres.sensitivity import Sensitivity
@@ -12,9 +11,6 @@ from gateway.protocols.postgres.sensitivity import Sensitivity
 if TYPE_CHECKING:
     # A type of the stub only: at run time an analysis is a plain dict.
     from sealgate_native.sql import Statement as Analyzed
-
-
-_COMPARED: Final[Mapping[bool, Mapping[str, bool]]] = MappingProxyType({True: {"compared": True}, False: {}})
 
 
 def is_alone(analyzed: Analyzed) -> bool:
@@ -67,10 +63,8 @@ class Assigned:
                 is_sensitive = found is not None and self._sensitivity.holds(relation.oid, found.number)
                 is_compared = found is not None and self._sensitivity.compares(relation.oid, found.number)
             place = relation.schema if relation else schema
-            fact = {"schema": place, "table": table, "name": name, "sensitive": is_sensitive}
             # Moved to another place of an index, a row is compared anew.
-            fact["compared"] = True if is_compared and (is_sensitive or not is_adding) else None
-            facts.append({key: value for key, value in fact.items() if value is not None})
+            facts.append(_describe(place, table, name, is_sensitive, is_compared=is_compared and (is_sensitive or not is_adding)))
             if relation is not None and relation.kind == "v":
                 facts += self._describe_below(relation, name)
         for action in dict.fromkeys(actions):
@@ -82,7 +76,7 @@ class Assigned:
         found = view.find(name)
         for schema, table, column, is_sensitive in () if found is None else self._sensitivity.find_below(view, found):
             # Whether an index has it is not looked up here.
-            yield {"schema": schema, "table": table, "name": column, "sensitive": is_sensitive, **_COMPARED[is_sensitive]}
+            yield _describe(schema, table, column, is_sensitive, is_compared=is_sensitive)
 
     def _describe_followers(self, action: KeyAction) -> Iterator[dict[str, Any]]:
         """The columns a foreign key writes to."""
@@ -92,5 +86,10 @@ class Assigned:
         for number in action.columns:
             is_sensitive = self._sensitivity.holds(relation.oid, number)
             name = relation.columns[number].name
-            fact = {"schema": relation.schema, "table": relation.name, "name": name, "sensitive": is_sensitive}
-            yield {**fact, **_COMPARED[is_sensitive]}
+            yield _describe(relation.schema, relation.name, name, is_sensitive, is_compared=is_sensitive)
+
+
+def _describe(schema: str | None, table: str | None, name: str, is_sensitive: bool, *, is_compared: bool) -> dict[str, Any]:
+    """The fact of one column; what is not known of it is left out, and so is that nothing compares it."""
+    fact = {"schema": schema, "table": table, "name": name, "sensitive": is_sensitive, "compared": is_compared or None}
+    return {key: value for key, value in fact.items() if value is not None}

@@ -37,8 +37,9 @@ impl Walker {
         bare: Usage,
         stored: bool,
     ) -> Outs {
-        self.multiply(super::QUERY_DIGITS); // arms of a UNION have their rows one after the other
-                                            // The VALUES of an INSERT are not delivered to anybody.
+        // Arms of a UNION have their rows one after the other.
+        self.multiply(super::QUERY_DIGITS);
+        // The VALUES of an INSERT are not delivered to anybody.
         if select.values_lists.is_empty() || !stored {
             self.effect(Effect::Read);
         }
