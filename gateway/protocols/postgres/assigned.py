@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from gateway.protocols.postgres.catalog import CatalogSnapshot, KeyAction, Relation
+from gateway.protocols.postgres.catalog import CatalogSnapshot
+from gateway.protocols.postgres.catalog_objects import KeyAction, Relation
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
 if TYPE_CHECKING:

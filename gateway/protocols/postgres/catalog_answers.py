@@ -9,7 +9,8 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from gateway.errors import ProtocolError
-from gateway.protocols.postgres.catalog import CatalogSnapshot, Column, Function, Index, KeyAction, Relation, View
+from gateway.protocols.postgres.catalog import CatalogSnapshot
+from gateway.protocols.postgres.catalog_objects import Column, Function, Index, KeyAction, Relation, View
 from gateway.protocols.postgres.catalog_queries import QUERIES
 from gateway.protocols.postgres.hooks import COMPILED, build_cast, build_hooks
 from gateway.protocols.postgres.shapes import build_types

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from gateway.protocols.postgres.catalog import FIRST_NORMAL_OID, CatalogSnapshot, KeyAction, Relation
+from gateway.protocols.postgres.catalog import FIRST_NORMAL_OID, CatalogSnapshot
+from gateway.protocols.postgres.catalog_objects import KeyAction, Relation
 from gateway.protocols.postgres.hooks import COMPILED, Cast, Hook
 from gateway.protocols.postgres.sensitivity import Sensitivity
 

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from gateway.protocols.postgres.catalog import CatalogSnapshot, Relation
+from gateway.protocols.postgres.catalog import CatalogSnapshot
+from gateway.protocols.postgres.catalog_objects import Relation
 from gateway.protocols.postgres.implied import describe_cast, find_argument_code
 from gateway.protocols.postgres.own import OwnTables, joins_others
 from gateway.protocols.postgres.sensitivity import find_sensitive

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from gateway.protocols.postgres.catalog import CatalogSnapshot, Relation
+from gateway.protocols.postgres.catalog import CatalogSnapshot
+from gateway.protocols.postgres.catalog_objects import Relation
 
 MAX_OWN_TABLES: Final = 1_000
 """Tables of a session that are remembered; further ones count as unknown."""

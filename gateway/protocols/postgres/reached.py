@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from gateway.protocols.postgres.assigned import adds_only, is_alone
-from gateway.protocols.postgres.catalog import CatalogSnapshot, KeyAction, Relation
+from gateway.protocols.postgres.catalog import CatalogSnapshot
+from gateway.protocols.postgres.catalog_objects import KeyAction, Relation
 from gateway.protocols.postgres.implied import find_of_domain, find_written_through
 from gateway.protocols.postgres.sensitivity import Sensitivity
 

@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from gateway.action import Action
 from gateway.protocols.postgres.actions import SqlSettings, names_another, read_snapshot
-from gateway.protocols.postgres.catalog import CatalogSnapshot, Relation
+from gateway.protocols.postgres.catalog import CatalogSnapshot
+from gateway.protocols.postgres.catalog_objects import Relation
 from gateway.protocols.postgres.named import UNTRACKED
 from gateway.protocols.postgres.sensitivity import Sensitivity, find_sensitive
 

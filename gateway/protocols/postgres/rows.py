@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.protocols.postgres.catalog import Relation
+from gateway.protocols.postgres.catalog_objects import Relation
 
 if TYPE_CHECKING:
     # A type of the stub only: at run time an analysis is a plain dict.

@@ -8,7 +8,8 @@ from types import MappingProxyType
 from typing import Final
 
 from gateway.errors import ConfigError
-from gateway.protocols.postgres.catalog import BaseColumn, CatalogSnapshot, Column, Index, Relation
+from gateway.protocols.postgres.catalog import CatalogSnapshot
+from gateway.protocols.postgres.catalog_objects import BaseColumn, Column, Index, Relation
 
 _PLANNED: Final = frozenset(
     {

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from gateway.protocols.postgres.catalog import Relation
+    from gateway.protocols.postgres.catalog_objects import Relation
 
 type Shape = tuple[Any, ...]
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.protocols.postgres.assigned import Assigned
 from gateway.protocols.postgres.bodies import ROW_VARIABLES, Judged, judge_hook
-from gateway.protocols.postgres.catalog import SYSTEM_SCHEMAS, CatalogSnapshot, Function, KeyAction, Relation
+from gateway.protocols.postgres.catalog import SYSTEM_SCHEMAS, CatalogSnapshot
+from gateway.protocols.postgres.catalog_objects import Function, KeyAction, Relation
 from gateway.protocols.postgres.copying import describe_copy
 from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, UNJUDGED, YIELDS_ANY
 from gateway.protocols.postgres.hooks import COMPILED, Hook

@@ -9,8 +9,9 @@ import psycopg
 import pytest
 
 from gateway.errors import ConfigError, ProtocolError
-from gateway.protocols.postgres.catalog import BaseColumn, CatalogSnapshot
+from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_answers import build_snapshot
+from gateway.protocols.postgres.catalog_objects import BaseColumn
 from gateway.protocols.postgres.catalog_queries import QUERIES
 from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, VOLATILE_HARMLESS, YIELDS_ANY
 from gateway.protocols.postgres.implied import find_written_through

@@ -1,0 +1,106 @@
+"""The objects a catalogue snapshot holds, as the server's catalogue describes them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class BaseColumn:
+    """A column that stores values, by name."""
+
+    schema: str
+    table: str
+    column: str
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a relation; `number` is its attnum, `is_generated` leaves it out of a plain COPY."""
+
+    number: int
+    name: str
+    type_oid: int
+    is_generated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A table (r), partitioned table (p), view (v), materialized view (m), foreign table (f) or sequence (S)."""
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    has_row_security: bool
+    columns: Mapping[int, Column]
+
+    def find(self, name: str) -> Column | None:
+        """The column of that name."""
+        return next((column for column in self.columns.values() if column.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function that is not PostgreSQL's own.
+
+    Attributes:
+        volatility: "immutable", "stable" or "volatile", as its author declared.
+        is_definer: it runs with its owner's rights.
+    """
+
+    oid: int
+    schema: str
+    name: str
+    language: str
+    volatility: Literal["immutable", "stable", "volatile"]
+    is_definer: bool
+    min_args: int
+    max_args: int
+
+    def takes(self, args: int) -> bool:
+        """Whether a call with that many arguments can mean it."""
+        return self.min_args <= args <= self.max_args
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAction:
+    """What a foreign key does to rows of its own table (`relation`, an OID) when rows of the other one change or go.
+
+    Attributes:
+        columns: attnums of the columns it writes to; none where rows only go.
+        on_delete: it does something when rows of the other one go.
+        on_update: attnums of the columns of the other one that it follows; none where it does nothing then.
+    """
+
+    relation: int
+    columns: tuple[int, ...]
+    on_delete: bool
+    on_update: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index.
+
+    Attributes:
+        columns: attnums of the columns it is in the order of, those of its expressions included; 0 stands for the whole row.
+        is_ranging: it may be read in its order though no condition names its first column: it has several columns, or is partial.
+    """
+
+    name: str
+    relation: int
+    columns: frozenset[int]
+    is_ranging: bool
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A view's definition, the relation columns (attnum 0: the whole relation), functions and types it depends on."""
+
+    definition: str | None
+    columns: frozenset[tuple[int, int]] = frozenset()
+    functions: frozenset[int] = frozenset()
+    types: frozenset[int] = frozenset()
