@@ -52,8 +52,6 @@ class Outcome:
         cut_by: that rule.
         transcript: masked rows as recorded, JSON lines in UTF-8.
         transcript_truncated: whether the transcript stops before the rows did.
-        changed: rows the target says were written; None where nothing ran.
-        is_unsaid: it may have written others, of which the target does not say.
         stream: what a streamed transcript and the streams of the action amounted to: counts, keyed digests.
     """
 
@@ -65,8 +63,6 @@ class Outcome:
     detected: Mapping[str, int] = field(default_factory=dict)
     error_code: str | None = None
     transcript: bytes = b""
-    changed: int | None = None
-    is_unsaid: bool = False
     transcript_truncated: bool = False
     stream: Mapping[str, Any] = field(default_factory=dict)
     rows_cut: int = 0

@@ -155,17 +155,13 @@ class SessionBudget:
             for usage in self._usage.values():
                 usage.rows.add(rows)
 
-    def count_outcome(self, ruling: Ruling, outcome: Outcome, guesses: int = 0) -> None:
-        """A statement that could tell of sensitive values ended.
-
-        Where one that computes failed after some rows, the row it failed at tells a number, not a bit. Where one wrote values that the
-        server compares with sensitive ones, `guesses`, each is one.
-        """
+    def count_outcome(self, ruling: Ruling, outcome: Outcome) -> None:
+        """A statement that could tell of sensitive values ended: where it failed after some rows, the row tells a number, not a bit."""
         if ruling.find_obligation("inference_budget") is None:
             return
         failed_at = outcome.rows.bit_length() if outcome.error_code else 0
         for usage in self._usage.values():
-            usage.inferences += failed_at + guesses
+            usage.inferences += failed_at
 
     def _find_excess(self, item: Obligation, inferences: int, statements: int) -> Excess | None:
         if item.kind == "volume_limit":
@@ -179,6 +175,7 @@ class SessionBudget:
                 return None
             had = self._usage[scope].inferences
             why = f"this {scope} may have {bound} statements that compute with sensitive columns, and has had {had}, written values included"
+            why += "" if inferences == 1 else f"; this would be {inferences}"
             return Excess(item.rule, why, "leave the sensitive columns out")
         bound, span_s = _count(item, "statements"), _count(item, "per_s")
         sent_at = self._usage["run"].sent_at or ()

@@ -53,11 +53,20 @@ class Output(TypedDict):
     kind: Literal["column", "expression", "star", "unknown"]
     columns: list[Column]
 
+class Keyed(TypedDict):
+    """Rows of a relation with certain values in `columns`: one for each of `times` combinations, where the columns hold a key."""
+
+    schema: NotRequired[str]
+    name: str
+    columns: list[str]
+    times: int
+
 class Statement(TypedDict):
     """One statement. Facts of statements inside it (CTE, EXPLAIN, PREPARE, cursor, COPY query) are merged in.
 
     `attributes` are names used as a field of a row, which PostgreSQL takes for a function when the row has no such field.
     `assigned` are columns written to. `nested` is the verb of the statement inside, `object` what an ALTER, DROP or GRANT is about.
+    `stated_rows` is how many rows its INSERTs and UPDATEs write at most, beside those of `keyed_rows` and, with the flag `open_ended`, more.
     `has_where` says of UPDATE and DELETE whether every one has a WHERE, else whether the main query has one.
     """
 
@@ -67,6 +76,8 @@ class Statement(TypedDict):
     tables: list[Table]
     columns: list[ColumnUse]
     assigned: list[Column]
+    stated_rows: int
+    keyed_rows: list[Keyed]
     functions: list[Function]
     attributes: list[str]
     operators: list[Name]

@@ -82,6 +82,15 @@ fn statement<'py>(py: Python<'py>, found: &Statement) -> PyResult<Bound<'py, PyD
             .map(|used| column(py, used))
             .collect::<PyResult<Vec<_>>>()?,
     )?;
+    facts.set_item("stated_rows", found.stated_rows)?;
+    let keyed = PyList::empty(py);
+    for rows in &found.keyed_rows {
+        let entry = name(py, rows.table.schema.as_deref(), &rows.table.name)?;
+        entry.set_item("columns", PyList::new(py, &rows.columns)?)?;
+        entry.set_item("times", rows.times)?;
+        keyed.append(entry)?;
+    }
+    facts.set_item("keyed_rows", keyed)?;
     let functions = PyList::empty(py);
     for function in &found.functions {
         let entry = name(py, function.schema.as_deref(), &function.name)?;

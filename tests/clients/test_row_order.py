@@ -4,13 +4,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sealgate_native.postgres import encode_message, encode_query
+from sealgate_native.postgres import encode_message
 
 from gateway.protocols.postgres.login import choose_heap_order
 from gateway.testing.gateway import start_gateway, write_config
 from gateway.testing.pgbouncer import start_pgbouncer
 from gateway.testing.postgres import find_embedded, start_postgres
-from gateway.testing.waiting import wait_until
 from gateway.testing.wire import Client, bind, execute, kinds, parse
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +29,8 @@ INDEXES = {
     "partial": "create index told on illnesses (illness) where id < 100",
     "expression": "create index told on illnesses (id, lower(illness))",
 }
+
+SHUFFLED = "insert into illnesses select 1, chr(97 + n) from generate_series(0, 25) n order by md5(n::text) limit 26"
 
 WARNING = "its sessions read no index in order"
 
@@ -90,7 +91,7 @@ def ask_on(session):
 def test_guesses_and_the_value_come_as_they_are_stored(index, server, start, connect, caplog):
     server.run(INDEXES[index] + "; analyze illnesses")
     with start() as running, connect(running) as session:
-        session.execute("insert into illnesses select 1, chr(97 + n) from generate_series(0, 25) n order by md5(n::text)")
+        session.execute(SHUFFLED)
         kept = dict(line.split("|") for line in server.run("select ctid, illness from illnesses where id = 1").splitlines())
         for asked in ("where id = 1", "where id < 100 order by id", "where id < 100"):
             values = [kept[place] for place in ask(session, f"select ctid from illnesses {asked}")]
@@ -113,7 +114,7 @@ DEAR = {
 def test_no_plan_is_so_dear_that_the_index_is_read_in_its_order(statement, server, start, connect):
     server.run(INDEXES["behind"] + "; analyze illnesses; insert into visits values (1, '')")
     with start() as running, connect(running) as session:
-        session.execute("insert into illnesses select 1, chr(97 + n) from generate_series(0, 25) n order by md5(n::text)")
+        session.execute(SHUFFLED)
         kept = dict(line.split("|") for line in server.run("select ctid, illness from illnesses where id = 1").splitlines())
         values = [kept[place] for place in ask(session, DEAR[statement])]
         assert len(values) == 27
@@ -145,7 +146,7 @@ def test_costs_stay_as_they_are_where_a_scan_that_is_off_comes_last(connect, sta
 def test_the_same_rows_come_in_the_order_of_values_without_it(server):
     """What the test before stands on: the server takes the index where it may."""
     server.run(f"{INDEXES['behind']}; analyze illnesses")
-    server.run("insert into illnesses select 1, chr(97 + n) from generate_series(0, 25) n order by md5(n::text)")
+    server.run(SHUFFLED)
     listed = server.run("select illness from illnesses where id = 1").splitlines()
     assert listed == sorted(listed)
 
@@ -203,99 +204,138 @@ def test_nothing_is_fixed_where_no_column_is_sensitive(server, start, connect):
         assert ask(session, "show enable_indexonlyscan") == ["on"]
 
 
+def write_guesses(count, start="x"):
+    """An INSERT of so many values that an index compares with sensitive ones."""
+    return "insert into illnesses values " + ", ".join(f"(1, '{start}{number}')" for number in range(count))
+
+
 @pytest.mark.parametrize(
-    ("index", "statement", "counted"),
+    ("index", "statement", "is_counted"),
     [
-        ("create index on illnesses (illness)", "insert into illnesses select 1, 'x' || n from generate_series(1, 600) n", True),
+        ("create index on illnesses (illness)", write_guesses(500), True),
+        ("create index on illnesses (lower(illness))", write_guesses(500), True),
+        ("create index on illnesses (id)", write_guesses(600), False),
+        ("create index on illnesses (illness)", "insert into illnesses (id) select 1 from generate_series(1, 600) n", False),
         (
-            "create index on illnesses (lower(illness))",
-            "insert into illnesses select 1, 'x' || n from generate_series(1, 600) n",
+            "create index on illnesses (illness)",
+            "insert into illnesses select 1, 'y' || n from generate_series(1, 900) n limit 500",
             True,
         ),
-        ("create index on illnesses (id)", "insert into illnesses select 1, 'x' || n from generate_series(1, 600) n", False),
-        ("create index on illnesses (illness)", "insert into illnesses (id) select 1 from generate_series(1, 600) n", False),
-        ("create index on illnesses (illness)", "update illnesses set illness = id::text where id > 104400", True),
+        (
+            """create index on illnesses (illness); create table few (id bigint primary key);
+            insert into few select n from generate_series(1, 600) n; grant all on few to app""",
+            "insert into illnesses select f.id, 'y' from few f where f.id in (" + ", ".join(map(str, range(500))) + ")",
+            True,
+        ),
     ],
 )
-def test_guesses_that_an_index_compares_are_counted_row_by_row(index, statement, counted, server, start, connect):
+def test_guesses_that_an_index_compares_are_counted_row_by_row(index, statement, is_counted, server, start, connect):
     server.run(index)
     with start() as running, connect(running) as session:
         session.execute(statement)
-        for again in ("insert into illnesses values (1, 'guess')", "update illnesses set illness = 'guess' where id = 100001"):
-            if counted:
-                with pytest.raises(psycopg.Error, match="limit reached"):
-                    session.execute(again)
-            else:
-                session.execute(again)
+        if is_counted:
+            with pytest.raises(psycopg.Error, match="has had 500"):
+                session.execute("insert into illnesses values (1, 'guess')")
+        else:
+            session.execute("insert into illnesses values (1, 'guess')")
 
 
-def test_so_are_those_of_a_view_and_of_a_with_and_none_are_loaded(server, start, connect):
+def test_more_than_may_be_written_is_not_begun(server, start, connect):
+    server.run("create index on illnesses (illness)")
+    with start() as running, connect(running) as session:
+        with pytest.raises(psycopg.Error, match="has had 0, written values included; this would be 501"):
+            session.execute(write_guesses(501))
+        session.execute(write_guesses(500))
+
+
+OPEN_ENDED = (
+    "insert into illnesses select 1, 'x' || n from generate_series(1, 5) n",
+    """insert into illnesses with recursive r(n) as (select 1::bigint union all select n + t.last_value from r, ticks t
+    where n < 100) select 1, 'x' || n from r""",
+    "merge into illnesses i using visits v on i.id = v.id when not matched then insert values (v.id, 'x')",
+    "update illnesses set illness = 'x' where id = 100001",
+    "update illnesses set id = id + 1000000 where id > 104400",
+    "with w as (update illnesses set illness = 'x' where id > 5 returning id) select count(*) from w",
+    "prepare p(float8) as update visits set illness = 'x' where id = $1",
+)
+
+
+@pytest.fixture
+def keyed(server):
+    """Tables with a sensitive column in an index, with and without a key."""
+    server.run(f"""{INDEXES["behind"]}; create sequence ticks; grant all on ticks to app;
+        alter table visits alter id type bigint, add illness text; create index on visits (illness)""")
+    return ["public.illnesses.illness", "public.visits.illness"]
+
+
+def test_a_change_whose_text_does_not_bound_it_waits_for_a_reviewer(keyed, server, start, connect):
+    """Another session could choose each value by what the last one told, while it counts for a few."""
+    before = server.run("select count(*), max(id), max(illness) from illnesses")
+    with start(sensitive=keyed, hold_s=0) as running, connect(running) as session:
+        for statement in OPEN_ENDED:
+            with pytest.raises(psycopg.Error, match=r"guesses\.open_ended"):
+                session.execute(statement)
+        with pytest.raises(psycopg.Error, match="has had 0, written"):
+            session.execute(write_guesses(501))
+    assert server.run("select count(*), max(id), max(illness) from illnesses") == before
+
+
+BOUNDED = {
+    "update visits set illness = 'x' where id = 1": 1,
+    "update visits set illness = 'x' where id in (1, 2, 3)": 3,
+    "update illnesses set illness = 'x' where current of c": 1,
+    "insert into visits (id, illness) values (1, 'x'), (2, 'y') on conflict (id) do update set illness = excluded.illness": 2,
+    "insert into visits (id, illness) values (1, 'x'), (2, 'y') on conflict (id) do nothing": 2,
+    "with w as (insert into illnesses values (1, 'z') returning id) select count(*) from w": 1,
+    "prepare p(bigint) as update visits set illness = 'x' where id = $1": 1,
+    "execute p(1)": 1,
+    "update visits set note = 'x' where id > 0": 0,
+}
+
+
+def test_a_change_counts_for_the_rows_it_can_write(keyed, server, start, connect):
+    counted = 0
+    with start(sensitive=keyed) as running, connect(running) as session:
+        for statement, count in BOUNDED.items():
+            with session.transaction():
+                session.execute("declare c cursor for select id from illnesses")
+                session.execute("fetch c")
+                session.execute(statement)
+            counted += count
+            with pytest.raises(psycopg.Error, match=f"has had {counted}, written"):
+                session.execute(write_guesses(501))
+
+
+def test_a_key_compared_with_a_float_bounds_nothing(keyed, server, start, connect):
+    server.run("insert into visits select 4611686018427387904 + n, '' from generate_series(1, 50) n")
+    with start(sensitive=keyed, hold_s=0) as running, connect(running) as session:
+        for dumper in (psycopg.types.numeric.Float4, psycopg.types.numeric.Float8):
+            with pytest.raises(psycopg.Error, match=r"guesses\.open_ended"):
+                session.execute("update visits set illness = 'x' where id = %s", [dumper(4611686018427387904.0)])
+        session.execute("update visits set illness = 'x' where id = %s", [4611686018427387905])
+    assert server.run("select count(*) from visits where illness = 'x'") == "1"
+
+
+def test_so_are_those_of_a_view_and_none_are_loaded(server, start, connect):
     server.run("create index on illnesses (illness); create view seen as select id as key, illness as ill from illnesses")
     server.run("grant all on seen to app")
     with start() as running, connect(running) as session:
         with pytest.raises(psycopg.Error, match="may not be filled by COPY"), session.cursor() as cursor:
             cursor.execute("copy illnesses from stdin")
-        session.execute("insert into seen select 1, 'y' || n from generate_series(1, 300) n")
-        session.execute("with made as (insert into illnesses values (1, 'z') returning id) select count(*) from made")
-        session.execute("insert into illnesses select 1, 'w' || n from generate_series(1, 100) n")
-        with pytest.raises(psycopg.Error, match="limit reached"):
-            session.execute("insert into illnesses values (1, 'guess')")
+        session.execute("insert into seen values (1, 'y'), (1, 'z')")
+        with pytest.raises(psycopg.Error, match="has had 2, written"):
+            session.execute(write_guesses(501))
 
 
-@pytest.mark.parametrize(
-    ("statement", "count"),
-    [
-        ("insert into illnesses select 1, 'plum' from generate_series(1, 9) n", 5),
-        ("insert into illnesses values (1, 'fig'), (1, 'plum')", 5),
-        ("update illnesses set illness = 'plum' where id = 100001", 5),
-        ("insert into illnesses values (generate_series(1, 9) / (9 - generate_series(1, 9)), 'x' || generate_series(1, 9))", 5),
-        ("insert into illnesses values (1, 'plum')", 7),
-    ],
-)
-def test_a_change_of_several_rows_that_fails_counts_for_many(statement, count, server, start, connect):
+def test_a_change_that_fails_counts_as_well(server, start, connect):
+    """Whether a value is there already is what it tells."""
     server.run("create unique index on illnesses (illness)")
     with start() as running, connect(running) as session:
-        for _ in range(count):
-            with pytest.raises((psycopg.errors.UniqueViolation, psycopg.errors.DivisionByZero)):
-                session.execute(statement)
-        if count == 5:
-            with pytest.raises(psycopg.Error, match="limit reached"):
-                session.execute(statement)
-
-
-def test_rows_moved_beside_a_sensitive_value_count(server, start, connect):
-    server.run(INDEXES["behind"])
-    with start() as running, connect(running) as session:
-        session.execute("update illnesses set id = id + 1000000 where id > 104400")
-        with pytest.raises(psycopg.Error, match="limit reached"):
-            session.execute("update illnesses set id = 7 where id = 100001")
-
-
-def test_rows_of_a_portal_that_was_not_read_to_its_end_count_for_many(server, start, mint):
-    """The server writes all of them before it returns the first, and does not say how many."""
-    server.run("create index on illnesses (illness)")
-    guesses = "insert into illnesses select 1, 'x' || n from generate_series(1, 120) n returning id"
-    with start() as running:
-        client = Client(running.port, mint())
-        for number in range(6):
-            replies = client.converse(parse(guesses) + bind() + execute(rows=1) + encode_message("S", b""))
-            assert ("E" in kinds(replies)) == (number == 5)
-        client.close()
-
-
-def test_what_a_session_leaves_behind_counts_as_well(server, start, connect, mint):
-    server.run("create index on illnesses (illness)")
-    with start() as running:
-        token = mint()
-        for _ in range(5):
-            client = Client(running.port, token)
-            client.raw.sendall(encode_query("insert into illnesses select 1, 'x' || n from generate_series(1, 1000000) n"))
-            wait_until(lambda: server.run("select count(*) from pg_stat_activity where query like 'insert into ill%'") != "0")
-            client.raw.close()
-            wait_until(lambda: running.session_count == 0)
-        client = Client(running.port, token)
-        assert b"limit reached" in dict(client.query("insert into illnesses values (1, 'guess')"))["E"]
-        client.close()
+        session.execute(write_guesses(498))
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            session.execute("insert into illnesses values (1, 'fig'), (1, 'plum')")
+        with pytest.raises(psycopg.Error, match="has had 500, written"):
+            session.execute("insert into illnesses values (1, 'plum')")
 
 
 def test_rows_of_tables_of_its_own_count_for_nothing(server, start, connect):
@@ -308,16 +348,9 @@ def test_rows_of_tables_of_its_own_count_for_nothing(server, start, connect):
 
 def test_a_pipeline_writes_no_more_before_it_is_counted(server, start, mint):
     server.run("create index on illnesses (illness)")
-    guesses = parse("insert into illnesses select 1, 'x' || n from generate_series(1, 1000) n") + bind() + execute()
+    guesses = parse(write_guesses(100)) + bind() + execute()
     with start() as running:
         client = Client(running.port, mint())
         replies = kinds(client.converse(guesses * 20 + encode_message("S", b"")))
         assert replies.count("C") == 5
         client.close()
-
-
-def test_a_change_of_one_row_counts_for_one_once_it_is_done(server, start, connect):
-    server.run("create index on illnesses (illness)")
-    with start() as running, connect(running) as session:
-        for number in range(50):
-            session.execute(f"update illnesses set illness = 'guess{number}' where id = 100001")

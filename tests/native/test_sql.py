@@ -62,6 +62,10 @@ def observe(statements: list[dict]) -> dict[str, object]:
         "attributes": sorted({name for statement in statements for name in statement["attributes"]}),
         "flags": sorted({flag for statement in statements for flag in statement["flags"]}),
         "set": sorted({name for statement in statements for name in statement["set_vars"]}),
+        "rows": str(sum(statement["stated_rows"] for statement in statements)),
+        "keyed": sorted(
+            f"{name_of(rows)}({','.join(rows['columns'])}):{rows['times']}" for statement in statements for rows in statement["keyed_rows"]
+        ),
         "where": "yes" if first.get("has_where") else "no",
         "limit": "yes" if first.get("has_limit") else "no",
         "explain-analyze": "yes" if first.get("is_explain_analyze") else "no",

@@ -4,7 +4,6 @@ import pytest
 
 from gateway.action import Subject
 from gateway.decision import Decision, Obligation
-from gateway.messages import Outcome
 from gateway.pipeline import Ruling
 from gateway.serve.budgets import MAX_RATE, MAX_RUNS, Budgets, UncountableError
 
@@ -114,15 +113,3 @@ def test_a_session_without_a_run_leaves_nothing(budgets):
     assert len(budgets) == 0
     budgets.open(subject())
     assert len(budgets) == 1
-
-
-def test_guesses_count_once_it_is_known_how_many_they_were(budgets):
-    session, limit = budgets.open(subject()), bound("inference_budget", statements=10, per="run")
-    ruling = Ruling("d1", 1, None, Decision("allow", obligations=tuple(limit)), "b")
-    assert session.charge(limit) is None
-    session.count_outcome(ruling, Outcome("completed"), guesses=8)
-    assert session.charge(limit) is None
-    assert session.charge(limit).rule == "test.rule"
-    other = budgets.open(subject("r2"))
-    other.count_outcome(Ruling("d2", 2, None, Decision("allow"), "b"), Outcome("completed"), guesses=100)
-    assert other.charge(limit) is None

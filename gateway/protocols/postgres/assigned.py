@@ -49,6 +49,21 @@ class Assigned:
             for each in relation.columns.values():
                 yield schema, table, each.name, relation
 
+    def count_rows(self) -> int | None:
+        """The most rows the statement writes; None where neither its text nor the keys of the tables say."""
+        analyzed, snapshot = self._analyzed, self._snapshot
+        if snapshot is None or "open_ended" in analyzed["flags"]:
+            return None
+        called = [each for call in analyzed["functions"] for each in snapshot.functions.get(call["name"], ())]
+        called += [each for name in analyzed["attributes"] for each in snapshot.functions.get(name, ())]
+        rows = analyzed["stated_rows"]
+        for keyed in analyzed["keyed_rows"]:
+            relation = snapshot.resolve(keyed.get("schema"), keyed["name"])
+            if relation is None or not snapshot.has_key(relation, keyed["columns"]):
+                return None
+            rows += keyed["times"]
+        return None if any(function.returns_rows for function in called) else rows
+
     def describe(self, actions: Iterable[KeyAction]) -> list[dict[str, Any]]:
         """The facts of all of them; `actions` is what foreign keys do with the statement."""
         facts, is_adding = [], adds_only(self._analyzed)
@@ -67,17 +82,32 @@ class Assigned:
             # Moved to another place of an index, a row is compared anew.
             facts.append(_describe(place, table, name, is_sensitive, is_compared=is_compared and (is_sensitive or not is_adding)))
             if relation is not None and relation.kind == "v":
-                facts += self._describe_below(relation, name)
-        for action in dict.fromkeys(actions):
-            facts += self._describe_followers(action)
-        return facts
+                facts += self._describe_below(relation, name, is_adding=is_adding)
+        return facts + list(self._describe_all_followers(actions))
 
-    def _describe_below(self, view: Relation, name: str) -> Iterator[dict[str, Any]]:
+    def bound(self, actions: Iterable[KeyAction]) -> dict[str, int]:
+        """The fact of how many rows at most are compared with sensitive values; none where none is, or where nothing says how many."""
+        if not any(fact.get("compared") for fact in self.describe(actions)):
+            return {}
+        follows = any(fact.get("compared") for fact in self._describe_all_followers(actions))
+        rows = None if follows else self.count_rows()
+        return {} if rows is None else {"most_rows": rows}
+
+    def _describe_all_followers(self, actions: Iterable[KeyAction]) -> Iterator[dict[str, Any]]:
+        for action in dict.fromkeys(actions):
+            yield from self._describe_followers(action)
+
+    def _describe_below(self, view: Relation, name: str, *, is_adding: bool) -> Iterator[dict[str, Any]]:
         """The columns of tables that a column of a view writes to, which may be called otherwise."""
         found = view.find(name)
         for schema, table, column, is_sensitive in () if found is None else self._sensitivity.find_below(view, found):
-            # Whether an index has it is not looked up here.
-            yield _describe(schema, table, column, is_sensitive, is_compared=is_sensitive)
+            is_compared = self._compares(schema, table, column) and (is_sensitive or not is_adding)
+            yield _describe(schema, table, column, is_sensitive, is_compared=is_compared)
+
+    def _compares(self, schema: str, table: str, name: str) -> bool:
+        relation = None if self._snapshot is None else self._snapshot.resolve(schema, table)
+        column = None if relation is None else relation.find(name)
+        return relation is None or column is None or self._sensitivity.compares(relation.oid, column.number)
 
     def _describe_followers(self, action: KeyAction) -> Iterator[dict[str, Any]]:
         """The columns a foreign key writes to."""
@@ -86,8 +116,9 @@ class Assigned:
             return
         for number in action.columns:
             is_sensitive = self._sensitivity.holds(relation.oid, number)
+            is_compared = self._sensitivity.compares(relation.oid, number)
             name = relation.columns[number].name
-            yield _describe(relation.schema, relation.name, name, is_sensitive, is_compared=is_sensitive)
+            yield _describe(relation.schema, relation.name, name, is_sensitive, is_compared=is_compared)
 
 
 def _describe(schema: str | None, table: str | None, name: str, is_sensitive: bool, *, is_compared: bool) -> dict[str, Any]:

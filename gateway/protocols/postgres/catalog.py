@@ -28,6 +28,9 @@ FIRST_NORMAL_OID: Final = 16384
 ANYARRAY: Final = 2277
 """The type of columns that hold arrays of whatever type, as those of the planner's statistics do."""
 
+EXACT_TYPES: Final = frozenset({20, 21, 23, 25, 1042, 1043, 1700, 2950})
+"""int8, int2, int4, text, bpchar, varchar, numeric, uuid: no value but a float equals two different ones."""
+
 MAX_VIEW_DEPTH: Final = 64
 """Views over views deeper than this are taken as opaque; hand-written schemas stay below ten."""
 
@@ -174,6 +177,13 @@ class CatalogSnapshot:
         """Every function outside PostgreSQL's own that a call may mean."""
         reach = self.search_path if schema is None else (schema,)
         return tuple(found for found in self.functions.get(name, ()) if found.schema in reach and found.takes(args))
+
+    def has_key(self, relation: Relation, names: Iterable[str]) -> bool:
+        """Whether no two rows of a table have the same values in columns of these names, whatever they are compared with."""
+        found = [relation.find(name) for name in names]
+        exact = {column.number for column in found if column is not None and column.type_oid in EXACT_TYPES}
+        is_whole = relation.kind == "p" or (relation.kind == "r" and not self.is_parent(relation))
+        return is_whole and any(index.key and index.key <= exact for index in self.indexes if index.relation == relation.oid)
 
     def find_operators(self, schema: str | None, name: str) -> tuple[str, ...]:
         """The languages of the functions behind operators of that name that are not PostgreSQL's own."""

@@ -87,9 +87,15 @@ def _relations(relations: Iterable[Sequence[str]], columns: Iterable[Sequence[st
         by_relation.setdefault(int(oid), {})[int(number)] = Column(int(number), name, int(type_oid), generated == "1")
     return {
         int(oid): Relation(
-            int(oid), schema, name, kind, security == "1", MappingProxyType(dict(sorted(by_relation.get(int(oid), {}).items())))
+            int(oid),
+            schema,
+            name,
+            kind,
+            security == "1",
+            MappingProxyType(dict(sorted(by_relation.get(int(oid), {}).items()))),
+            is_owned == "1",
         )
-        for oid, schema, name, kind, security in relations
+        for oid, schema, name, kind, security, is_owned in relations
     }
 
 
@@ -110,19 +116,20 @@ def _views(definitions: Iterable[Sequence[str]], dependencies: Iterable[Sequence
 
 
 def _function(row: Sequence[str]) -> Function:
-    oid, schema, name, language, volatility, definer, args, variadic, defaults = row
+    oid, schema, name, language, volatility, definer, args, variadic, defaults, returns_set = row
     names: dict[str, Literal["immutable", "stable", "volatile"]] = {"i": "immutable", "s": "stable", "v": "volatile"}
     most = _ANY_ARGS if variadic == "1" else int(args)
     least = max(0, int(args) - int(defaults) - (variadic == "1"))
-    return Function(int(oid), schema, name, language, names[volatility], definer == "1", least, most)
+    return Function(int(oid), schema, name, language, names[volatility], definer == "1", least, most, returns_set == "1")
 
 
 def _index(row: Sequence[str]) -> Index:
     """Columns that are only included (INCLUDE) stand behind the keys; a key that is an expression is number 0 among them."""
-    name, relation, keys, partial, numbers, within = row
+    name, relation, keys, partial, numbers, within, is_key = row
     plain = [int(number) for number in numbers.split()[: int(keys)]]
     columns = frozenset({*filter(None, plain), *map(int, json.loads(within))})
-    return Index(name, int(relation), columns, is_ranging=int(keys) > 1 or partial == "1")
+    is_ranging = int(keys) > 1 or partial == "1"
+    return Index(name, int(relation), columns, is_ranging, frozenset(plain) if is_key == "1" else frozenset())
 
 
 def _key_action(row: Sequence[str]) -> tuple[int, KeyAction]:

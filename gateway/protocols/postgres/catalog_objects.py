@@ -28,7 +28,11 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A table (r), partitioned table (p), view (v), materialized view (m), foreign table (f) or sequence (S)."""
+    """A table (r), partitioned table (p), view (v), materialized view (m), foreign table (f) or sequence (S).
+
+    Attributes:
+        is_owned: by the role that sees it.
+    """
 
     oid: int
     schema: str
@@ -36,6 +40,7 @@ class Relation:
     kind: str
     has_row_security: bool
     columns: Mapping[int, Column]
+    is_owned: bool
 
     def find(self, name: str) -> Column | None:
         """The column of that name."""
@@ -49,6 +54,7 @@ class Function:
     Attributes:
         volatility: "immutable", "stable" or "volatile", as its author declared.
         is_definer: it runs with its owner's rights.
+        returns_rows: it may return several rows for one call.
     """
 
     oid: int
@@ -59,6 +65,7 @@ class Function:
     is_definer: bool
     min_args: int
     max_args: int
+    returns_rows: bool
 
     def takes(self, args: int) -> bool:
         """Whether a call with that many arguments can mean it."""
@@ -88,12 +95,14 @@ class Index:
     Attributes:
         columns: attnums of the columns it is in the order of, those of its expressions included; 0 stands for the whole row.
         is_ranging: it may be read in its order though no condition names its first column: it has several columns, or is partial.
+        key: attnums of the columns of which no two rows have the same values at any time; empty where it does not say so.
     """
 
     name: str
     relation: int
     columns: frozenset[int]
     is_ranging: bool
+    key: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)

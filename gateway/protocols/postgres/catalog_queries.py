@@ -45,7 +45,8 @@ QUERIES: Final[Mapping[str, str]] = MappingProxyType(
 select pg_catalog.current_database(), current_user, pg_catalog.array_to_json(pg_catalog.current_schemas(true))::text,
        pg_catalog.current_setting('server_version_num')""",
         "relations": """
-select c.oid, n.nspname, c.relname, c.relkind, c.relrowsecurity::int
+select c.oid, n.nspname, c.relname, c.relkind, c.relrowsecurity::int,
+       (c.relowner = (select oid from pg_catalog.pg_roles where rolname = current_user))::int
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and n.nspname !~ '^pg_(toast|temp)'""",
         "columns": """
@@ -95,7 +96,8 @@ join pg_catalog.pg_attribute t on t.attrelid = d.objid and t.attnum = d.objsubid
 where d.classid = 'pg_catalog.pg_class'::regclass and d.refclassid = 'pg_catalog.pg_class'::regclass
   and d.refobjid = d.objid and d.refobjsubid not in (0, d.objsubid)""",
         "functions": """
-select p.oid, n.nspname, p.proname, l.lanname, p.provolatile, p.prosecdef::int, p.pronargs, (p.provariadic <> 0)::int, p.pronargdefaults
+select p.oid, n.nspname, p.proname, l.lanname, p.provolatile, p.prosecdef::int, p.pronargs, (p.provariadic <> 0)::int, p.pronargdefaults,
+       p.proretset::int
 from pg_catalog.pg_proc p
 join pg_catalog.pg_namespace n on n.oid = p.pronamespace join pg_catalog.pg_language l on l.oid = p.prolang
 where p.oid >= 16384 and n.nspname !~ '^pg_temp'""",
@@ -146,7 +148,12 @@ from pg_catalog.pg_constraint
 where contype = 'f' and (confdeltype not in ('a', 'r') or confupdtype not in ('a', 'r'))""",
         "indexes": """
 select i.indexrelid::pg_catalog.regclass::text, i.indrelid, i.indnkeyatts, (i.indpred is not null)::int, i.indkey::text,
-       array_to_json(array(select m[1] from pg_catalog.regexp_matches(i.indexprs::text, ':varattno (-?[0-9]+)', 'g') as m))::text
+       array_to_json(array(select m[1] from pg_catalog.regexp_matches(i.indexprs::text, ':varattno (-?[0-9]+)', 'g') as m))::text,
+       (i.indisunique and i.indimmediate and i.indisvalid and not i.indisexclusion and i.indpred is null and i.indexprs is null and not exists (
+           select from pg_catalog.generate_series(0, i.indnkeyatts - 1) as k(at)
+           join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[k.at]
+           join pg_catalog.pg_opclass o on o.oid = i.indclass[k.at]
+           where a.attcollation <> i.indcollation[k.at] or not o.opcdefault))::int
 from pg_catalog.pg_index i
 where i.indrelid >= 16384""",
         "costs": """

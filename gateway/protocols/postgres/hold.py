@@ -22,7 +22,7 @@ from sealgate_native.postgres import encode_message, encode_query
 from gateway.action import Action
 from gateway.decision import Obligation
 from gateway.messages import Refusal
-from gateway.protocols.postgres.actions import find_settings
+from gateway.protocols.postgres.actions import find_settings, is_open_ended
 from gateway.protocols.postgres.events import Execute, Query
 
 HOLD_COMMIT: Final = "hold_commit"
@@ -81,6 +81,8 @@ def is_undone_by_rollback(action: Action, *, shows_rows: bool) -> bool:
     statements: Sequence[Mapping[str, Any]] = action.facts.get("statements", ())
     if len(statements) != 1 or "named" in action.payload or not action.effects <= HELD_EFFECTS:
         return False
+    if is_open_ended(action):
+        return False  # what other sessions learn while it runs, no rollback takes back
     (only,) = statements
     is_known = all(call.get("harmless") is True or _draws_number(call) for call in only["functions"])
     return only["verb"] in HELD_VERBS and is_known and (not shows_rows or "returning" not in only["flags"])

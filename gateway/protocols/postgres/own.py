@@ -49,7 +49,8 @@ class OwnTables:
 
     def made(self, snapshot: CatalogSnapshot | None, relation: Relation) -> bool:
         """Whether a table the snapshot holds is one of them. Where anything else has its name, too, nobody can tell."""
-        if snapshot is None or relation.kind not in {"r", "p"} or relation.name not in self.names - self.temporary - self.taken:
+        is_table = relation.kind in {"r", "p"} and relation.is_owned  # what somebody else made anew has another owner
+        if snapshot is None or not is_table or relation.name not in self.names - self.temporary - self.taken:
             return False
         return snapshot.first_schema == relation.schema and snapshot.find_schemas(relation.name) == {relation.schema}
 

@@ -14,6 +14,7 @@ from sealgate_native.sql import analyze
 
 from gateway.action import Action
 from gateway.decision import Obligation
+from gateway.protocols.postgres.actions import is_open_ended
 
 PREVIEW: Final = "preview"
 """The obligation that asks for a count: {"kind": "preview", "rows": true}."""
@@ -81,5 +82,6 @@ def _is_countable(statement: dict[str, Any], action: Action) -> bool:
     return (
         statement["verb"] in COUNTED_VERBS
         and action.effects <= COUNTED_EFFECTS
+        and not is_open_ended(action)
         and all(call.get("harmless") is True for call in statement["functions"])
     )

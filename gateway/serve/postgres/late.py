@@ -16,7 +16,6 @@ from gateway.protocols.postgres.large_objects import may_deliver
 from gateway.protocols.postgres.pins import find_changed_pins
 from gateway.serve.budgets import SessionBudget, UncountableError
 from gateway.serve.postgres.door import PostgresDoor
-from gateway.serve.postgres.outcomes import count_guesses
 
 
 class LateChecks:
@@ -61,8 +60,8 @@ class LateChecks:
         return None if isinstance(event, Parse) else self._charge(ruling)
 
     def finish(self, ruling: Ruling, outcome: Outcome) -> None:
-        """An action that was sent ended: what it wrote counts from now on, and its outcome is recorded. Raises EvidenceUnavailableError."""
-        self._budget.count_outcome(ruling, outcome, count_guesses(ruling, outcome))
+        """An action that was sent ended: what its end tells counts from now on, and its outcome is recorded. Raises EvidenceUnavailableError."""
+        self._budget.count_outcome(ruling, outcome)
         self._session.finish(ruling, outcome)
 
     def bound_rows(

@@ -10,7 +10,6 @@ from typing import Any, Final
 from gateway.action import Action
 from gateway.messages import Outcome, OutcomeStatus, Refusal
 from gateway.pipeline import Ruling
-from gateway.protocols.postgres import actions
 from gateway.protocols.postgres.events import (
     ActionEnd,
     CommandComplete,
@@ -43,7 +42,6 @@ class OpenAction:
     Attributes:
         facts: what it was described with; its results are described with the same.
         is_withheld: the agent was told an error in place of a result.
-        changed: rows its statements wrote, as the server says.
         lesson: number under which the kernel has learned the decision.
         stream: what the data of a COPY FROM STDIN amounted to: bytes, and a keyed digest.
     """
@@ -52,7 +50,6 @@ class OpenAction:
     event: JudgedEvent
     facts: Mapping[str, object]
     tags: list[str] = field(default_factory=list)
-    changed: int = 0
     rows: int = 0
     bytes_out: int = 0
     masked: Counter[str] = field(default_factory=Counter)
@@ -94,8 +91,6 @@ class OpenAction:
             rows_cut=self.rows_cut,
             cut_by=self.cut_by,
             stream=self.stream,
-            changed=None if isinstance(self.event, Parse) else self.changed,
-            is_unsaid=status != "cancelled" and (self.error_code is not None or not self.tags),
         )
 
     def break_off(self, error_code: str) -> Outcome:
@@ -181,7 +176,6 @@ class OpenActions:
             action.is_withheld |= event.is_withheld
             if event.tag:
                 action.tags.append(event.tag)
-                action.changed += _count_changed(event.tag)
 
     def note_error(self, event: ServerError) -> None:
         """The server failed an action."""
@@ -216,19 +210,6 @@ class OpenActions:
         if len(self._statements) > self._max_statements:
             oldest = next(iter(self._statements))
             self._prepared.pop(self._statements.pop(oldest), None)
-
-
-def count_guesses(ruling: Ruling, outcome: Outcome) -> int:
-    """How many values an action wrote that the server compares with sensitive ones, beside those counted when it was sent."""
-    changed = outcome.changed
-    return 0 if changed is None else actions.count_guesses(ruling.action, changed, is_unsaid=outcome.is_unsaid)
-
-
-def _count_changed(tag: str) -> int:
-    """The rows a command tag says were written: `INSERT 0 3`, `COPY 3` (53.7, CommandComplete); COPY out counts as well."""
-    verb, _, count = tag.partition(" ")
-    number = count.rpartition(" ")[2]
-    return int(number) if verb in {"INSERT", "UPDATE", "MERGE", "COPY"} and number.isdecimal() else 0
 
 
 def unknown_result() -> Refusal:

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.action import EFFECTS, Action
-from gateway.protocols.postgres import actions
+from gateway.action import EFFECTS
 from gateway.protocols.postgres.actions import (
     AHEAD,
     CATALOG,
@@ -648,7 +647,7 @@ EMPTY = build_snapshot(
 def test_a_write_to_a_view_is_one_to_the_columns_below(facts: dict[str, object]) -> None:
     """Which may be called otherwise there: a rule that speaks of their names has to see them."""
     assigned = first("update masked set x = 'y' where id = 1", facts)["assigned"]
-    assert {"schema": "public", "table": "people", "name": "ssn", "sensitive": True, "compared": True} in assigned
+    assert {"schema": "public", "table": "people", "name": "ssn", "sensitive": True} in assigned
 
 
 @pytest.mark.parametrize(
@@ -790,22 +789,3 @@ def test_code_behind_operators_and_types_of_an_object_counts(connection: psycopg
     statement = first("update k_base set base = 'x' where base = 'y'", facts)
     assert {table["name"] for table in statement["tables"] if table["access"] == "write"} == {"k_base", "k_child"}
     connection.execute("drop schema coded cascade; reset search_path")
-
-
-def test_what_guesses_were_taken_for_is_given_back_without_what_was_computed() -> None:
-    """Else one change of a row would pay for a hundred statements that compute, beside it in a text."""
-    compared = [{"name": "ssn", "sensitive": True, "compared": True}]
-    change = {"verb": "update", "effects": ["write"], "flags": [], "columns": [], "assigned": compared}
-    computing = {
-        **change,
-        "verb": "select",
-        "effects": ["read"],
-        "columns": [{"sensitive": True, "use": "other"}],
-        "assigned": [],
-    }
-    action = Action(
-        "postgres", "request", "postgres.query", frozenset({"read", "write"}), {"statements": [change, *[computing] * 200]}
-    )
-    charged = actions.count_inferences(action)
-    assert charged == 300
-    assert charged + actions.count_guesses(action, 1, is_unsaid=False) == 201

@@ -161,6 +161,17 @@ pub struct Copy {
     pub encoding: Option<String>,
 }
 
+/// Rows of a relation that have certain values in some of its columns: one for each combination of values, where the columns hold a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keyed {
+    /// The relation as written.
+    pub table: Name,
+    /// The columns.
+    pub columns: BTreeSet<String>,
+    /// How many combinations of values.
+    pub times: u64,
+}
+
 /// One statement.
 #[derive(Clone, Debug, Default)]
 pub struct Statement {
@@ -178,6 +189,10 @@ pub struct Statement {
     pub columns: BTreeSet<(Column, Usage)>,
     /// Columns that are assigned to.
     pub assigned: BTreeSet<Column>,
+    /// How many rows its INSERTs and UPDATEs write at most, beside those of `keyed_rows` and, with the flag `open_ended`, more.
+    pub stated_rows: u64,
+    /// What names rows by values.
+    pub keyed_rows: Vec<Keyed>,
     /// Every function called by name anywhere.
     pub functions: BTreeSet<Function>,
     /// Names used as a field of a row, which PostgreSQL takes for a function when the row has no such field.

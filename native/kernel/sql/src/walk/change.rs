@@ -44,17 +44,16 @@ impl Walker {
             Some(NodeEnum::SelectStmt(select)) => Some(select.as_ref()),
             _ => None,
         };
+        let set_calls = self.set_calls;
         if let Some(select) = query {
             if select.values_lists.is_empty() {
                 self.flag("insert_select");
-            }
-            if select.values_lists.len() != 1 {
-                self.flag("several_rows");
             }
             self.stores_values = true;
             // What is selected is stored elsewhere, so no output column is merely delivered.
             self.select(select, Usage::Other);
         }
+        self.count_stored(query, self.set_calls > set_calls);
         let target = self.change_target(insert.relation.as_ref());
         if insert.cols.is_empty() && insert.select_stmt.is_some() {
             self.assign_all(target.as_ref());
@@ -101,6 +100,7 @@ impl Walker {
         let target = self.change_target(update.relation.as_ref());
         self.reads_also(&update.from_clause);
         self.assignments(&update.target_list, target.as_ref());
+        self.count_updated(update);
         self.filter(update.where_clause.as_deref(), target.as_ref());
         self.returning(update.returning_clause.as_ref(), target.as_ref(), bare)
     }
@@ -117,6 +117,7 @@ impl Walker {
         self.with_clause(merge.with_clause.as_ref());
         let target = self.change_target(merge.relation.as_ref());
         self.effect(Effect::Read);
+        self.flag("open_ended");
         if let Some(source) = merge.source_relation.as_deref() {
             self.source_item(source);
         }

@@ -36,6 +36,7 @@ impl Walker {
         self.statement.copy = Some(details);
         if copy.is_from {
             self.effect(Effect::Write);
+            self.flag("open_ended");
             self.copy_from(copy, relation.as_ref(), &columns);
             return Outs {
                 entries: Vec::new(),
@@ -234,6 +235,7 @@ impl Walker {
         self.effect(Effect::Session);
         self.statement.prepared_name = Some(prepare.name.clone());
         self.list(&prepare.argtypes, Usage::Other);
+        self.declare_parameters(&prepare.argtypes);
         if let Some(query) = prepare
             .query
             .as_deref()

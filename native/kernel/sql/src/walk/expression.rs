@@ -82,7 +82,7 @@ impl Walker {
             usage
         };
         if parts.last().is_some_and(|name| names::returns_rows(name)) {
-            self.flag("several_rows"); // also in a single row of VALUES
+            self.set_calls += 1;
         }
         match parts.last().map(String::as_str) {
             Some("generate_series") => self.multiply(super::SERIES_DIGITS),
@@ -193,8 +193,7 @@ impl Walker {
             &fields[..]
         };
         for name in calls {
-            self.flag("attribute_call");
-            self.statement.attributes.insert(name.clone());
+            self.attribute(name);
         }
         for item in indirection
             .indirection

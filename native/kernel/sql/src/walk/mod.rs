@@ -16,6 +16,7 @@ mod outs;
 mod plain;
 mod query;
 mod quiet;
+mod rows;
 mod scope;
 mod setting;
 mod sources;
@@ -71,6 +72,10 @@ struct Walker {
     recursions: usize,
     /// The next query's VALUES are stored by an INSERT.
     stores_values: bool,
+    /// Calls of functions that return several rows, so far.
+    set_calls: usize,
+    /// Parameters are declared with types in which different keys may be equal.
+    has_inexact_params: bool,
     depth: usize,
     max_depth: usize,
     work: usize,
@@ -318,10 +323,16 @@ impl Walker {
             self.flag("whole_row");
         }
         if let Some(name) = &meaning.call {
-            self.flag("attribute_call");
-            self.statement.attributes.insert(name.clone());
+            self.attribute(name);
         }
         meaning
+    }
+
+    /// A field of a row, or a call of a function with the row.
+    fn attribute(&mut self, name: &str) {
+        self.flag("attribute_call");
+        self.set_calls += usize::from(names::returns_rows(name));
+        self.statement.attributes.insert(name.to_owned());
     }
 
     fn function(&mut self, name: &[pb::Node], args: usize) {

@@ -7,6 +7,10 @@ denied(statement, effects) := names if {
 	names := given.rules(guesses.deny) with input as given.request([statement], effects)
 }
 
+asked(statement, effects) := names if {
+	names := given.rules(guesses.approve) with input as given.request([statement], effects)
+}
+
 test_guesses_are_not_loaded if {
 	column := {"schema": "public", "table": "customers", "name": "ssn", "sensitive": true, "compared": true}
 	copied := given.statement("copy", {"effects": ["write"], "assigned": [column]})
@@ -15,13 +19,12 @@ test_guesses_are_not_loaded if {
 	denied(object.union(copied, {"verb": "insert"}), ["write"]) == set()
 }
 
-test_guesses_are_not_steered if {
+test_guesses_are_counted_by_the_text_or_seen if {
 	column := {"schema": "public", "table": "customers", "name": "ssn", "sensitive": true, "compared": true}
-	plain := given.statement("insert", {"effects": ["write"], "assigned": [column]})
-	denied(plain, ["write"]) == set()
-	by_function := object.union(plain, {"functions": [{"name": "pg_relation_size"}]})
-	denied(by_function, ["write"]) == {"postgres.guesses.steered"}
-	table := {"schema": "pg_catalog", "name": "pg_class", "access": "read", "sensitive": false}
-	denied(object.union(plain, {"tables": [table]}), ["write"]) == {"postgres.guesses.steered"}
-	denied(object.union(by_function, {"assigned": []}), ["write"]) == set()
+	counted := given.statement("insert", {"effects": ["write"], "assigned": [column], "most_rows": 3})
+	asked(counted, ["write"]) == set()
+	open_ended := object.remove(counted, ["most_rows"])
+	asked(open_ended, ["write"]) == {"postgres.guesses.open_ended"}
+	asked(object.union(open_ended, {"effects": ["read"]}), ["read"]) == set()
+	asked(object.union(open_ended, {"assigned": [object.remove(column, ["compared"])]}), ["write"]) == set()
 }
