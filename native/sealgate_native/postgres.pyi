@@ -237,9 +237,10 @@ class Session:
         What was learned is forgotten, and an `execute` tells the epoch its statement was prepared in; the first is 0.
         """
 
-    def hide_texts(self) -> None:
-        """From now until the transaction is over, errors and notices of the server are shown without texts that could quote data.
+    def hide_texts(self, lasts: bool) -> None:
+        """Errors and notices of the server are shown without texts that could quote data.
 
+        Those of the pipeline of the message to be judged, or where it `lasts`, until the transaction is over.
         Errors whose class speaks of objects, limits and states only (such as 42P01, 57014) keep their message; every code stays.
         """
 

@@ -336,8 +336,8 @@ impl Session {
         lock(&self.inner).begin_epoch(epoch);
     }
 
-    fn hide_texts(&self) {
-        lock(&self.inner).hide_texts();
+    fn hide_texts(&self, lasts: bool) {
+        lock(&self.inner).hide_texts(lasts);
     }
 
     fn refuse(&self, py: Python<'_>, id: u64, fields: &Bound<'_, PyDict>) -> PyResult<()> {

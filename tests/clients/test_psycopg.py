@@ -129,6 +129,49 @@ def test_errors_never_quote_what_a_sensitive_statement_met(connect, statement):
         connection.execute("select 'plain'::int")
 
 
+HIDDEN_UNTIL_THE_END = {
+    "rows": ("update customers set name = name where id = 7", "select 'plain'::int"),
+    "locks": ("select name from customers where id = 7 for update", "select 'plain'::int"),
+    "cursor": ("declare c cursor for select ssn from customers", "select 'plain'::int"),
+}
+
+
+@pytest.mark.parametrize("before", HIDDEN_UNTIL_THE_END)
+def test_what_may_speak_later_hides_what_comes_in_its_transaction(before, connect):
+    first, later = HIDDEN_UNTIL_THE_END[before]
+    connection = connect()
+    for statement in ("begin", first):
+        connection.execute(statement)
+    with pytest.raises(errors.InvalidTextRepresentation, match="withheld"):
+        connection.execute(later)
+    connection.execute("rollback")
+    with pytest.raises(errors.InvalidTextRepresentation, match="plain"):
+        connection.execute(later)
+
+
+@pytest.mark.parametrize(
+    "before", ["select ssn from customers", "select attname from pg_attribute limit 1", "select n_distinct from pg_stats limit 1"]
+)
+def test_what_was_only_read_hides_nothing_that_comes_after_its_answer(before, connect):
+    connection = connect()
+    later = "select 'plain'::int"
+    for statement in ("begin", before):
+        connection.execute(statement)
+    with pytest.raises(errors.InvalidTextRepresentation, match="plain"):
+        connection.execute(later)
+    connection.execute("rollback")
+    with pytest.raises(errors.InvalidTextRepresentation, match="withheld"):
+        connection.execute(f"{before}; {later}")
+
+    def send_both():
+        with connection.pipeline():
+            connection.execute(before)
+            connection.execute(later)
+
+    with pytest.raises(errors.InvalidTextRepresentation, match="withheld"):
+        send_both()
+
+
 def test_card_numbers_are_found_in_any_text(connect):
     value = connect().execute("select 'card 4111111111111111 end'").fetchone()[0]
     assert value.startswith("card ")

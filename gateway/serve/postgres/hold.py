@@ -225,7 +225,7 @@ class HeldWork:
         if terms is None or not isinstance(event, Query | Execute):
             raise ProtocolError("the statement cannot be held")
         begins, self._hold_s = self._kernel.transaction_status == "I", hold_s
-        self._kernel.hide_texts()  # what the server says of it must not tell more than its reviewers granted
+        self._kernel.hide_texts(lasts=True)  # what the server says of it must not tell more than its reviewers granted
         answer = await self._beside.ask(hold.encode_settings(terms, hold_s, begins=begins))
         if begins:
             self._run = _Run(event, [], [])

@@ -272,7 +272,8 @@ class PostgresSession:
         else:
             self._known.learn(event, opened)
         if self._hold.note_sent(ruling) or ruling.action is None or enforce.can_quote_sensitive(ruling.action):
-            self._kernel.hide_texts()
+            # What only reads is over with its answer; a deferred constraint or a cursor speaks later.
+            self._kernel.hide_texts(lasts=ruling.action is None or not ruling.action.harmless_read)
         if not self._traffic.forward(event.id, ruling.number):
             # The server failed the pipeline meanwhile and would have skipped the message; so did the kernel.
             self._session.finish(self._actions.take(ruling.number).ruling, Outcome("cancelled"))

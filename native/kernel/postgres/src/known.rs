@@ -289,6 +289,7 @@ impl Known {
         let taken = Taken {
             label,
             hides_texts: lesson.hides_texts,
+            is_harmless: lesson.is_harmless,
         };
         let open = Open {
             memo: number,

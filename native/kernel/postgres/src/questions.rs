@@ -36,7 +36,9 @@ impl Session {
 
     /// Sends on a message that was decided before.
     fn let_through(&mut self, taken: Taken, message: &[u8], what: Judged) -> Flow {
-        self.is_hiding_texts |= taken.hides_texts;
+        if taken.hides_texts {
+            self.hide_texts(!taken.is_harmless);
+        }
         self.send_judged(message, what, taken.label);
         Flow::Next
     }

@@ -95,6 +95,8 @@ pub struct Session {
     pub(crate) judged_server: Option<JudgedServer>,
     /// Texts of the server could quote sensitive values until the transaction is over.
     pub(crate) is_hiding_texts: bool,
+    /// The last pipeline with an answer whose texts are hidden, whatever comes after it.
+    pub(crate) hidden_segment: u64,
     /// Pipelines whose ReadyForQuery has come.
     pub(crate) settled: u64,
     pub(crate) pending: Pending,
@@ -167,6 +169,7 @@ impl Session {
             server_events: VecDeque::new(),
             judged_server: None,
             is_hiding_texts: false,
+            hidden_segment: 0,
             settled: 0,
             pending: Pending::default(),
             status: b'I',

@@ -64,4 +64,6 @@ pub struct Adopted {
 pub(crate) struct Taken {
     pub label: u64,
     pub hides_texts: bool,
+    /// What it does is over with its own answer.
+    pub is_harmless: bool,
 }

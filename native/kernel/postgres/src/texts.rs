@@ -21,8 +21,7 @@ const CLASSES_WITHOUT_DATA: [&[u8]; 7] = [b"08", b"25", b"26", b"40", b"53", b"5
 const CLASSES_OF_OBJECTS: [&[u8]; 7] = [b"0A", b"28", b"34", b"3D", b"3F", b"42", b"54"];
 
 /// What stands in for a message that could quote a value, such as that of a failed cast or a violated constraint.
-const HIDDEN_TEXT: &[u8] =
-    b"text withheld by the gateway: the transaction touches sensitive columns";
+const HIDDEN_TEXT: &[u8] = b"text withheld by the gateway: it could quote sensitive columns";
 
 /// An ErrorResponse or NoticeResponse after masking.
 pub(crate) struct MaskedFields {
@@ -58,12 +57,21 @@ impl Session {
             detected,
         } = self.mask_fields(b'N', body)?;
         // How many come, and which, can tell of the values a function was given. Nobody depends on a notice.
-        let is_silent = self.is_hiding_texts && !is_of_transactions(&fields);
+        let is_silent = self.hides_texts() && !is_of_transactions(&fields);
         self.tell(ServerEvent::Notice { fields, detected });
         if !is_silent {
             self.to_client.extend_from_slice(&message);
         }
         Ok(())
+    }
+
+    /// Whether what the server says now could quote what an answer must not show.
+    fn hides_texts(&self) -> bool {
+        let segment = self
+            .pending
+            .head()
+            .map_or(self.segment, |entry| entry.segment);
+        self.is_hiding_texts || segment <= self.hidden_segment
     }
 
     /// Masks every field that holds text of the data or of statements; severity, code, positions and source lines stay.
@@ -76,7 +84,7 @@ impl Session {
         let has = |code: u8| given.iter().any(|(given, _)| *given == code);
         let is_of_the_text = has(b'P') && !has(b'W') && !has(b'q');
         let is_hidden =
-            self.is_hiding_texts && may_quote_data(kind, sqlstate.as_deref(), is_of_the_text);
+            self.hides_texts() && may_quote_data(kind, sqlstate.as_deref(), is_of_the_text);
         // The constraint of a domain, which anybody may make: which one of them a value fails tells of it.
         let has_domain = has(b'd');
         for (code, text) in given {

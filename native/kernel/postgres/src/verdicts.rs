@@ -75,9 +75,11 @@ impl Session {
         }
     }
 
-    /// From now until the transaction is over, the server's errors and notices are shown without the texts that could quote data.
-    pub fn hide_texts(&mut self) {
-        self.is_hiding_texts = true;
+    /// The server's errors and notices are shown without the texts that could quote data: those of the pipeline of the message to be
+    /// judged, or where it `lasts`, as that of a deferred constraint does, until the transaction is over.
+    pub fn hide_texts(&mut self, lasts: bool) {
+        self.is_hiding_texts |= lasts;
+        self.hidden_segment = self.segment;
     }
 
     /// Answers a judged message with an error of the gateway at its place among the replies.
