@@ -8,7 +8,18 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from gateway.config.values import FilePath, Many, Name, Port, SecretRef, SensitiveColumn, Settings, Text, is_loopback
+from gateway.config.values import (
+    FilePath,
+    FunctionName,
+    Many,
+    Name,
+    Port,
+    SecretRef,
+    SensitiveColumn,
+    Settings,
+    Text,
+    is_loopback,
+)
 
 ANY_GROUP: Final = "*"
 """In `allow_groups`: every subject with a valid token."""
@@ -163,6 +174,10 @@ class PostgresConnectionConfig(ConnectionBase):
     sensitive: Many[SensitiveColumn] = Field(
         default=(),
         description="Columns that hold sensitive data, as schema.table.column, letter for letter as the catalogue has them (lower case unless they were made with quotes). Policy masks or refuses by this mark.",
+    )
+    clean_functions: Many[FunctionName] = Field(
+        default=(),
+        description="Functions of the database's own or of its extensions, as schema.function, whose results hold nothing of sensitive columns but what their arguments hold (public.uuid_generate_v4). What others return is masked where a connection has sensitive columns, and so is everything beside it. Policy still has to allow the call.",
     )
     read_only: bool = Field(
         default=False,

@@ -127,6 +127,9 @@ Bind = Annotated[str, AfterValidator(_check_bind)]
 ListenPort = Annotated[int, Field(ge=0, le=65_535)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 HttpUrl = Annotated[str, Field(pattern=URL_PATTERN, max_length=2_000)]
+FunctionName = Annotated[str, Field(pattern=r"^[^.]+[.][^.]+$", max_length=200)]
+"""schema.function"""
+
 SensitiveColumn = Annotated[
     str, AfterValidator(_check_sensitive), WithJsonSchema({"type": "string", "pattern": f"^{SENSITIVE_COLUMN.pattern}$"})
 ]

@@ -32,7 +32,7 @@ from gateway.protocols.postgres.named import (
     uses_name,
 )
 from gateway.protocols.postgres.own import OwnTables
-from gateway.protocols.postgres.sensitivity import find_sensitive
+from gateway.protocols.postgres.sensitivity import Sensitivity, find_sensitive
 from gateway.protocols.postgres.shapes import Shape, UserTypes
 from gateway.protocols.postgres.statements import Described, describe_statement
 from gateway.protocols.postgres.type_names import name_types
@@ -141,6 +141,7 @@ class SqlSettings:
     Attributes:
         connection: the registered connection; with database and role it names the snapshot.
         sensitive: "schema.table.column" each.
+        clean_functions: "schema.function" of those whose results hold nothing sensitive but what their arguments hold.
         read_only: the server refuses writes in its sessions, and none may change that.
         max_sql_bytes: longest text that is analyzed; a longer one is of unknown effect.
         max_depth: deepest nesting that is analyzed.
@@ -150,6 +151,7 @@ class SqlSettings:
     database: str
     role: str
     sensitive: tuple[str, ...] = ()
+    clean_functions: frozenset[str] = frozenset()
     read_only: bool = False
     max_sql_bytes: int = DEFAULT_MAX_SQL_BYTES
     max_depth: int = DEFAULT_MAX_DEPTH
@@ -189,7 +191,7 @@ def describe_in_session(
     elif snapshot is None or len(statement.sql) > MAX_REMEMBERED_CHARS:
         judged = _judge(statement.sql, snapshot, settings, own)
     else:
-        key = (statement.sql, settings.sensitive, settings.max_sql_bytes, settings.max_depth, own)
+        key = (statement.sql, settings.sensitive, settings.clean_functions, settings.max_sql_bytes, settings.max_depth, own)
         judged = snapshot.remember(key, lambda: _judge(statement.sql, snapshot, settings, own))
     used: list[Definition] = []
     if judged.named:
@@ -294,7 +296,7 @@ def _judge(sql: str, snapshot: CatalogSnapshot | None, settings: SqlSettings, ow
     for analyzed in analysis["statements"]:
         if (chosen := CHOSEN_SETTING.fullmatch(sql)) and snapshot is not None and snapshot.search_path[:1] == ("pg_catalog",):
             analyzed["set_vars"] = [chosen[1]]
-        described.append(describe_statement(analyzed, snapshot, find_sensitive(snapshot, settings.sensitive), own))
+        described.append(describe_statement(analyzed, snapshot, find_marks(snapshot, settings), own))
         if uses_moved(described[-1].facts, moved):
             return _Judged((), frozenset({"unknown"}), _UNCERTAIN)
         moved |= find_moved(described[-1].facts, snapshot, moved)
@@ -306,6 +308,11 @@ def _judge(sql: str, snapshot: CatalogSnapshot | None, settings: SqlSettings, ow
     has_names = any(uses_name(each) or read_changes(each, None) for each in found)
     only = found[0] if len(found) == 1 else None
     return _Judged(tuple(described), _join_effects(described), None, found if has_names else (), only)
+
+
+def find_marks(snapshot: CatalogSnapshot | None, settings: SqlSettings) -> Sensitivity:
+    """What the connection marks as sensitive, and as free of it."""
+    return find_sensitive(snapshot, settings.sensitive, settings.clean_functions)
 
 
 def _join_effects(described: Sequence[Described]) -> frozenset[str]:
@@ -323,7 +330,7 @@ def _resolve_names(
             is_cursor = "cursor_name" in analyzed
             name = analyzed.get("cursor_name") or analyzed.get("prepared_name", "")
             definition = names.find("cursor" if is_cursor else "prepared", name, pending)
-            described[index] = describe_by_name(analyzed, described[index], definition, snapshot, settings.sensitive, own)
+            described[index] = describe_by_name(analyzed, described[index], definition, find_marks(snapshot, settings), own)
             used += [] if definition is None else [definition]
         pending += read_changes(analyzed, snapshot)
     return _Judged(tuple(described), _join_effects(described), judged.failure, judged.named, judged.only), used

@@ -54,8 +54,10 @@ class Assigned:
         analyzed, snapshot = self._analyzed, self._snapshot
         if snapshot is None or "open_ended" in analyzed["flags"]:
             return None
-        called = [each for call in analyzed["functions"] for each in snapshot.functions.get(call["name"], ())]
-        called += [each for name in analyzed["attributes"] for each in snapshot.functions.get(name, ())]
+        names = (*(call["name"] for call in analyzed["functions"]), *analyzed["attributes"])
+        called = [
+            each for name in names for known in (snapshot.functions, snapshot.harmless_functions) for each in known.get(name, ())
+        ]
         rows = analyzed["stated_rows"]
         for keyed in analyzed["keyed_rows"]:
             relation = snapshot.resolve(keyed.get("schema"), keyed["name"])

@@ -105,6 +105,7 @@ class CatalogSnapshot:
     """One database as one role sees it, at one moment. Immutable; compared by `digest`.
 
     Attributes:
+        harmless_functions: of extensions that are known, which do no more than PostgreSQL's own; none of them is among `functions`.
         costs: what the planner weighs plans by, by the names of the settings.
         search_path: schemas in the order names are searched, the implicit `pg_catalog` included.
         digest: SHA-256 in hex over the canonical JSON of every row it was built from.
@@ -118,6 +119,7 @@ class CatalogSnapshot:
     views: Mapping[int, View]
     parents: Mapping[int, tuple[int, ...]]
     functions: Mapping[str, tuple[Function, ...]]
+    harmless_functions: Mapping[str, tuple[Function, ...]]
     operators: Mapping[str, tuple[tuple[str, str], ...]]
     types: Mapping[str, tuple[tuple[str, str], ...]]
     hooks: Mapping[int, tuple[Hook, ...]]
@@ -175,8 +177,29 @@ class CatalogSnapshot:
 
     def find_functions(self, schema: str | None, name: str, args: int) -> tuple[Function, ...]:
         """Every function outside PostgreSQL's own that a call may mean."""
+        return self._find_called(self.functions, schema, name, args)
+
+    def find_harmless(self, schema: str | None, name: str, args: int) -> tuple[Function, ...]:
+        """Every function of a known extension that a call may mean."""
+        return self._find_called(self.harmless_functions, schema, name, args)
+
+    def calls(self, schema: str | None, name: str, args: int) -> bool:
+        """Whether a call may mean a function that is not PostgreSQL's own."""
+        return bool(self.find_functions(schema, name, args) or self.find_harmless(schema, name, args))
+
+    def knows_harmless(self, names: Iterable[str]) -> bool:
+        """Whether functions of these names are PostgreSQL's own harmless ones, or of known extensions."""
+        return all(name in HARMLESS or name in self.harmless_functions for name in names)
+
+    def has_function(self, name: str) -> bool:
+        """Whether a function in any schema, but for PostgreSQL's own, has this name."""
+        return name in self.functions or name in self.harmless_functions
+
+    def _find_called(
+        self, table: Mapping[str, tuple[Function, ...]], schema: str | None, name: str, args: int
+    ) -> tuple[Function, ...]:
         reach = self.search_path if schema is None else (schema,)
-        return tuple(found for found in self.functions.get(name, ()) if found.schema in reach and found.takes(args))
+        return tuple(found for found in table.get(name, ()) if found.schema in reach and found.takes(args))
 
     def has_key(self, relation: Relation, names: Iterable[str]) -> bool:
         """Whether no two rows of a table have the same values in columns of these names, whatever they are compared with."""
@@ -376,7 +399,7 @@ class CatalogSnapshot:
         named = [self.resolve(table.get("schema"), table["name"]) for table in statement["tables"]]
         relations = frozenset(relation.oid for relation in named if relation is not None)
         calls = frozenset(call["name"] for call in statement["functions"])
-        is_opaque = None in named or not calls <= HARMLESS
+        is_opaque = None in named or not self.knows_harmless(calls)
         return ViewOutputs(self._read_columns(view, statement["outputs"]), relations, is_opaque, calls)
 
     def _read_columns(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -12,6 +12,7 @@ from gateway.errors import ProtocolError
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import Column, Function, Index, KeyAction, Relation, View
 from gateway.protocols.postgres.catalog_queries import QUERIES
+from gateway.protocols.postgres.functions import HARMLESS_EXTENSIONS, RANDOM_EXTENSIONS
 from gateway.protocols.postgres.hooks import COMPILED, build_cast, build_hooks
 from gateway.protocols.postgres.shapes import build_types
 
@@ -34,7 +35,9 @@ def _build(texts: Mapping[str, list[tuple[str, ...]]]) -> CatalogSnapshot:
     ((database, role, path, version),) = texts["session"]
     relations = _relations(texts["relations"], texts["columns"])
     languages = {row[0]: row[3] for row in texts["functions"]}
-    functions = [_function(row) for row in texts["functions"]]
+    known = [(_function(row), row[-1]) for row in texts["functions"]]
+    functions = [function for function, extension in known if not _is_harmless(function, extension)]
+    harmless = {function.oid: function for function, extension in known if _is_harmless(function, extension)}
     links = [(int(child), int(parent)) for child, parent in texts["parents"]]
     casts = [build_cast(row) for row in texts["casts"]]
     shapes = build_types(texts["shapes"], texts["fields"], relations.values(), texts["type_parts"])
@@ -44,21 +47,23 @@ def _build(texts: Mapping[str, list[tuple[str, ...]]]) -> CatalogSnapshot:
         for cast in casts
         if cast.is_of_domain and cast.language not in COMPILED and cast.type_oid in shapes.within(frozenset({int(oid)}))
     ]
+    hooks = [row for row in texts["hooks"] if int(row[2]) not in harmless]
     return CatalogSnapshot(
         database=database,
         role=role,
         search_path=tuple(json.loads(path)),
         server_version=int(version),
         relations=MappingProxyType(relations),
-        views=MappingProxyType(_views(texts["views"], texts["dependencies"])),
+        views=MappingProxyType(_views(texts["views"], texts["dependencies"], harmless)),
         parents=MappingProxyType(_group(links)),
         functions=MappingProxyType(_group((function.name, function) for function in functions)),
+        harmless_functions=MappingProxyType(_group((function.name, function) for function in harmless.values())),
         # An operator of its own over one of PostgreSQL's functions runs nothing new.
         operators=MappingProxyType(
             _group((name, (schema, languages.get(code, "internal"))) for schema, name, code in texts["operators"])
         ),
         types=MappingProxyType(_group((name, (schema, kind)) for schema, name, kind in texts["types"])),
-        hooks=MappingProxyType(build_hooks(texts["hooks"], texts["rules"], checks)),
+        hooks=MappingProxyType(build_hooks(hooks, texts["rules"], checks)),
         casts=MappingProxyType(_group((cast.name, cast) for cast in casts)),
         key_actions=MappingProxyType(_group(_key_action(row) for row in texts["keys"])),
         primary_keys=MappingProxyType({int(oid): tuple(json.loads(numbers)) for oid, numbers in texts["primary_keys"]}),
@@ -99,13 +104,15 @@ def _relations(relations: Iterable[Sequence[str]], columns: Iterable[Sequence[st
     }
 
 
-def _views(definitions: Iterable[Sequence[str]], dependencies: Iterable[Sequence[str]]) -> dict[int, View]:
+def _views(
+    definitions: Iterable[Sequence[str]], dependencies: Iterable[Sequence[str]], harmless: Container[int]
+) -> dict[int, View]:
     columns: dict[int, set[tuple[int, int]]] = {}
     others: dict[str, dict[int, set[int]]] = {"function": {}, "type": {}}
     for view, kind, oid, number in dependencies:
         if kind == "relation":
             columns.setdefault(int(view), set()).add((int(oid), int(number)))
-        else:
+        elif kind != "function" or int(oid) not in harmless:
             others[kind].setdefault(int(view), set()).add(int(oid))
 
     def build(oid: int, definition: str) -> View:
@@ -116,11 +123,16 @@ def _views(definitions: Iterable[Sequence[str]], dependencies: Iterable[Sequence
 
 
 def _function(row: Sequence[str]) -> Function:
-    oid, schema, name, language, volatility, definer, args, variadic, defaults, returns_set = row
+    oid, schema, name, language, volatility, definer, args, variadic, defaults, returns_set, _ = row
     names: dict[str, Literal["immutable", "stable", "volatile"]] = {"i": "immutable", "s": "stable", "v": "volatile"}
     most = _ANY_ARGS if variadic == "1" else int(args)
     least = max(0, int(args) - int(defaults) - (variadic == "1"))
     return Function(int(oid), schema, name, language, names[volatility], definer == "1", least, most, returns_set == "1")
+
+
+def _is_harmless(function: Function, extension: str) -> bool:
+    """Whether a function does no more than PostgreSQL's own harmless ones: its extension is known, and it keeps no state."""
+    return extension in (HARMLESS_EXTENSIONS if function.volatility != "volatile" else RANDOM_EXTENSIONS)
 
 
 def _index(row: Sequence[str]) -> Index:

@@ -97,7 +97,10 @@ where d.classid = 'pg_catalog.pg_class'::regclass and d.refclassid = 'pg_catalog
   and d.refobjid = d.objid and d.refobjsubid not in (0, d.objsubid)""",
         "functions": """
 select p.oid, n.nspname, p.proname, l.lanname, p.provolatile, p.prosecdef::int, p.pronargs, (p.provariadic <> 0)::int, p.pronargdefaults,
-       p.proretset::int
+       p.proretset::int,
+       (select e.extname from pg_catalog.pg_depend d join pg_catalog.pg_extension e on e.oid = d.refobjid
+        where d.classid = 'pg_catalog.pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'
+          and d.refclassid = 'pg_catalog.pg_extension'::regclass)
 from pg_catalog.pg_proc p
 join pg_catalog.pg_namespace n on n.oid = p.pronamespace join pg_catalog.pg_language l on l.oid = p.prolang
 where p.oid >= 16384 and n.nspname !~ '^pg_temp'""",

@@ -23,5 +23,11 @@ UNJUDGED: Final[frozenset[str]] = frozenset(_TABLE["unjudged"])
 YIELDS_ANY: Final[frozenset[str]] = frozenset(_TABLE["yields_any"])
 """Functions whose result can hold values of any relation, whatever the statement names."""
 
+HARMLESS_EXTENSIONS: Final[frozenset[str]] = frozenset(_TABLE["harmless_extensions"])
+"""Extensions whose functions only return a value made of their arguments, as PostgreSQL's own harmless ones do, but for the volatile ones."""
+
+RANDOM_EXTENSIONS: Final[frozenset[str]] = frozenset(_TABLE["random_extensions"])
+"""Those of them whose volatile functions are harmless too: they give random numbers."""
+
 VOLATILE_HARMLESS: Final[frozenset[str]] = frozenset(_TABLE["volatile_harmless"])
 """The harmless ones that are declared volatile: clocks, random numbers, sizes and states of the server."""

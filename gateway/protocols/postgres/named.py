@@ -17,7 +17,7 @@ from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import Relation
 from gateway.protocols.postgres.implied import describe_cast, find_argument_code
 from gateway.protocols.postgres.own import OwnTables, joins_others
-from gateway.protocols.postgres.sensitivity import find_sensitive
+from gateway.protocols.postgres.sensitivity import Sensitivity
 from gateway.protocols.postgres.statements import NONE_OWN, Described, describe_statement
 
 if TYPE_CHECKING:
@@ -344,15 +344,15 @@ def describe_by_name(
     analyzed: Analyzed,
     described: Described,
     definition: Definition | None,
-    snapshot: CatalogSnapshot | None,
-    sensitive: tuple[str, ...],
+    sensitivity: Sensitivity,
     own: OwnTables = NONE_OWN,
 ) -> Described:
     """A statement that uses a name, described with what the name stands for, or flagged as `untracked`."""
+    snapshot = sensitivity.snapshot
     if definition is None or analyzed.get("nested") == "execute" or not _still_holds(definition, snapshot):
         flags = sorted({*described.facts["flags"], UNTRACKED})
         return replace(described, facts={**described.facts, "flags": flags, "may_yield_sensitive": True}, is_harmless=False)
-    named = describe_statement(definition.analyzed, snapshot, find_sensitive(snapshot, sensitive), own)
+    named = describe_statement(definition.analyzed, snapshot, sensitivity, own)
     is_execute = analyzed["verb"] == "execute"
     effects = _effects_of_execute(described, named) if is_execute else described.effects | named.effects
     facts: dict[str, Any] = {**named.facts}

@@ -44,7 +44,7 @@ def _takes_name(analyzed: Analyzed, snapshot: CatalogSnapshot, tables: Sequence[
             place = None if is_temporary else table.get("schema", snapshot.first_schema)
             if is_temporary and _is_of_the_server(table["name"]):
                 return True  # its row type stands before the server's
-            if snapshot.find_schemas(table["name"]) - {place} or f"_{table['name']}" in snapshot.functions:
+            if snapshot.find_schemas(table["name"]) - {place} or snapshot.has_function(f"_{table['name']}"):
                 return True
     if "makes_sequence" in analyzed["flags"] and _takes_sequence_name(analyzed, snapshot, tables):
         return True
@@ -70,7 +70,7 @@ def _takes_sequence_name(analyzed: Analyzed, snapshot: CatalogSnapshot, tables: 
 def _takes_type_name(named: Name, snapshot: CatalogSnapshot) -> bool:
     """Whether a new type has a name that another type has, or that a call of a function could mean."""
     name = named["name"]
-    is_called = name in _CALLED or name in snapshot.functions or f"_{name}" in snapshot.functions
+    is_called = name in _CALLED or snapshot.has_function(name) or snapshot.has_function(f"_{name}")
     return is_called or bool(snapshot.find_schemas(name) - {named.get("schema", snapshot.first_schema)})
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from gateway.errors import ConfigError
 from gateway.protocols.postgres.catalog import CatalogSnapshot
-from gateway.protocols.postgres.catalog_objects import BaseColumn, Column, Index, Relation
+from gateway.protocols.postgres.catalog_objects import BaseColumn, Column, Function, Index, Relation
 
 _PLANNED: Final = frozenset(
     {
@@ -99,11 +99,17 @@ class Sensitivity:
     Attributes:
         names: the configured columns.
         keys: (relation oid, attnum) of the sensitive columns; what derives from one is found through `CatalogSnapshot.origins`.
+        clean_functions: "schema.function" of those whose results hold nothing sensitive but what their arguments hold.
     """
 
     snapshot: CatalogSnapshot | None
     names: frozenset[BaseColumn]
     keys: frozenset[tuple[int, int]]
+    clean_functions: frozenset[str] = frozenset()
+
+    def vouches_for(self, functions: Iterable[Function]) -> bool:
+        """Whether the results of all that a call may mean are made of its arguments alone."""
+        return all(f"{function.schema}.{function.name}" in self.clean_functions for function in functions)
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -201,12 +207,15 @@ class Sensitivity:
         return any(self.holds(oid, number) for oid, number in used if number) or any(map(self.holds_any, whole))
 
 
-def find_sensitive(snapshot: CatalogSnapshot | None, sensitive: tuple[str, ...]) -> Sensitivity:
+def find_sensitive(
+    snapshot: CatalogSnapshot | None, sensitive: tuple[str, ...], clean_functions: frozenset[str] = frozenset()
+) -> Sensitivity:
     """Resolve configured "schema.table.column" names. Raises ConfigError for a name of another shape."""
     names = frozenset(_read_name(text) for text in sensitive)
     if snapshot is None or not names:
-        return Sensitivity(snapshot, names, frozenset())
-    return snapshot.remember(("sensitive", names), lambda: Sensitivity(snapshot, names, _find_keys(snapshot, names)))
+        return Sensitivity(snapshot, names, frozenset(), clean_functions)
+    key = ("sensitive", names, clean_functions)
+    return snapshot.remember(key, lambda: Sensitivity(snapshot, names, _find_keys(snapshot, names), clean_functions))
 
 
 def _find_keys(snapshot: CatalogSnapshot, names: Iterable[BaseColumn]) -> frozenset[tuple[int, int]]:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.protocols.postgres.assigned import Assigned
 from gateway.protocols.postgres.bodies import ROW_VARIABLES, Judged, judge_hook
-from gateway.protocols.postgres.catalog import SYSTEM_SCHEMAS, CatalogSnapshot
-from gateway.protocols.postgres.catalog_objects import Function, KeyAction, Relation
+from gateway.protocols.postgres.calls import find_calls
+from gateway.protocols.postgres.catalog import CatalogSnapshot
+from gateway.protocols.postgres.catalog_objects import KeyAction, Relation
 from gateway.protocols.postgres.copying import describe_copy
 from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, UNJUDGED, YIELDS_ANY
 from gateway.protocols.postgres.hooks import COMPILED, Hook
@@ -40,10 +41,6 @@ FACT_MEMBERS: Final = ("has_where", "has_limit", "is_explain_analyze", "fingerpr
 
 POSITION: Final = "\0"
 """Begins the name of a column that is known by its place only, counted from one: `t(a, b)` renames the first two columns of t."""
-
-ALWAYS_FIRST: Final = frozenset({("gen_random_uuid", 0)})
-"""Calls that always mean PostgreSQL's own function, because it has the same arguments and its schema is searched first; an extension
-has another of that name from before."""
 
 REWRITTEN: Final = frozenset({"default", "constraint", "index", "partition", "view"})
 """Kinds of hooks that run where a definition reads or rewrites the rows there are."""
@@ -106,10 +103,7 @@ def describe_statement(
     if outputs is not None:
         facts["outputs"] = outputs
     facts["flags"] = describe_flags(analyzed, snapshot, tables)
-    if reader.operators:
-        facts["operators"] = reader.operators
-    if reader.casts:
-        facts["casts"] = reader.casts
+    facts |= {name: found for name, found in (("operators", reader.operators), ("casts", reader.casts)) if found}
     return Described(facts, effects, effects == {"read"} and reader.is_harmless)
 
 
@@ -279,7 +273,7 @@ class _Reader:
         behind = self.snapshot.behind(relation.oid)
         is_remote = any(each.kind == "f" for each in behind.relations)
         guarded = any(each.has_row_security for each in behind.relations)
-        if is_remote or guarded or behind.functions or not behind.names <= HARMLESS:
+        if is_remote or guarded or behind.functions or not self.snapshot.knows_harmless(behind.names):
             self.is_harmless = False
         if is_remote:
             self.effects.add("network")
@@ -376,7 +370,7 @@ class _Reader:
         """A name that calls a function with one argument, or casts to a type, where it is no column or field."""
         self.attributes.add(name)
         own = name.startswith("pg_") or any(name in known for known in (EFFECTS, YIELDS_ANY, UNJUDGED, HARMLESS))
-        if self.snapshot is not None and (own or self.snapshot.find_functions(None, name, 1)):
+        if self.snapshot is not None and (own or self.snapshot.calls(None, name, 1)):
             self.calls.append((None, name, 1))
 
     def read_outputs(self) -> list[dict[str, Any]] | None:
@@ -408,52 +402,15 @@ class _Reader:
         """Every function called, in each schema it may come from; also judges operators and types."""
         for name in self.analyzed["attributes"]:
             self._add_attribute(name)
-        facts = [fact for schema, name, args in dict.fromkeys(self.calls) for fact in self._function_facts(schema, name, args)]
+        facts = []
+        for schema, name, args in dict.fromkeys(self.calls):
+            for call in find_calls(self.snapshot, self.sensitivity, schema, name, args):
+                facts.append(call.fact)
+                self.effects |= call.effects
+                self.is_harmless &= call.is_harmless
+                self.yields_any |= call.yields_any
         self._read_operators()
         return facts
-
-    def _function_facts(self, schema: str | None, name: str, args: int) -> Iterator[dict[str, Any]]:
-        own = schema is None or schema in SYSTEM_SCHEMAS
-        others = () if self.snapshot is None else self.snapshot.find_functions(schema, name, args)
-        if schema is None and (name, args) in ALWAYS_FIRST:
-            others = ()
-        self.yields_any |= name in YIELDS_ANY or bool(others)
-        for function in others:
-            yield self._other_function(function, args)
-        known = own and (name in HARMLESS or name in EFFECTS)
-        if others and not known:
-            return
-        # Without a snapshot a name may be somebody's own function.
-        is_harmless = known and name in HARMLESS and self.snapshot is not None
-        effects = EFFECTS.get(name, frozenset()) if own or name in EFFECTS else frozenset[str]()
-        if not is_harmless:
-            self.is_harmless = False
-            effects = effects or frozenset({"execute"})
-            self.yields_any |= not known
-        self.effects |= effects
-        place = schema or ("pg_catalog" if known and self.snapshot is not None else None)
-        yield {
-            **({"schema": place} if place else {}),
-            "name": name,
-            "args": args,
-            "harmless": is_harmless,
-            **({"effects": sorted(effects)} if effects else {}),
-        }
-
-    def _other_function(self, function: Function, args: int) -> dict[str, Any]:
-        effects = {"execute"} | EFFECTS.get(function.name, frozenset())
-        self.effects |= effects
-        self.is_harmless = False
-        return {
-            "schema": function.schema,
-            "name": function.name,
-            "args": args,
-            "harmless": False,
-            "language": function.language,
-            "volatility": function.volatility,
-            "security_definer": function.is_definer,
-            "effects": sorted(effects),
-        }
 
     def _read_operators(self) -> None:
         if self.snapshot is None:

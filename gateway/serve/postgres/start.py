@@ -205,6 +205,7 @@ def _make_connection(parts: Parts, item: PostgresConnectionConfig, asked: str, l
             database=database,
             role=item.credential.user,
             sensitive=tuple(item.sensitive),
+            clean_functions=frozenset(item.clean_functions),
             read_only=item.read_only,
             max_sql_bytes=limits.max_sql_bytes,
             max_depth=limits.max_sql_depth,
