@@ -72,11 +72,12 @@ const NAME_WORDS: [(&[&str], Kind); 5] = [
     ),
 ];
 
-/// Words that say the value is about the thing, not the thing: `account_type`, `token_count`, `account_created_at`.
-const NOT_THE_VALUE: [&str; 22] = [
+/// Words that say the value is about the thing, not the thing: `account_type`, `token_count`, `account_created_at`,
+/// `password_encryption`.
+const NOT_THE_VALUE: [&str; 25] = [
     "id", "ids", "uuid", "type", "kind", "name", "status", "state", "balance", "count", "total",
     "created", "updated", "at", "date", "age", "limit", "currency", "owner", "manager", "length",
-    "expires",
+    "expires", "encryption", "algorithm", "method",
 ];
 
 /// The most bytes of a value that a name alone marks; longer text is read by the detectors that look inside.

@@ -89,7 +89,7 @@ deny contains {
 	input.phase == "request"
 	some effect in ["file", "program", "network"]
 	effect in input.action.effects
-	message := sprintf("the statement reaches a %v of the server; use COPY TO STDOUT or FROM STDIN", [effect])
+	message := _reaching(effect)
 }
 
 # METADATA
@@ -157,4 +157,27 @@ _drops_own(statement) if {
 	statement.verb == "drop"
 	statement.object == "table"
 	lib.only_own(statement)
+}
+
+# METADATA
+# title: Reaching the server's surroundings
+# description: What a message says of it; COPY has a form that reaches nothing but the client.
+# custom:
+#   id: postgres.destructive.reaching
+#   severity: critical
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.destructive.server_file.
+_reaching("network") := "the statement makes the server connect to another one; its administrators set that up"
+
+_reaching(effect) := message if {
+	effect != "network"
+	message := sprintf("the statement reaches a %v of the server%v", [effect, _copy_advice])
+}
+
+default _copy_advice := ""
+
+_copy_advice := "; use COPY TO STDOUT or FROM STDIN" if {
+	some statement in input.postgres.facts.statements
+	statement.verb == "copy"
 }

@@ -60,6 +60,15 @@ test_files_programs_and_network_are_denied if {
 	}
 }
 
+test_only_copy_is_told_of_its_other_form if {
+	some copied in destructive.deny with input as given.request([given.statement("copy", {})], ["file"])
+	endswith(copied.message, "use COPY TO STDOUT or FROM STDIN")
+	some other in destructive.deny with input as given.request([given.statement("create_object", {})], ["file"])
+	other.message == "the statement reaches a file of the server"
+	some server in destructive.deny with input as given.request([given.statement("create_object", {})], ["network"])
+	startswith(server.message, "the statement makes the server connect")
+}
+
 test_select_is_not_destructive if {
 	denied(given.select_name, ["read"]) == set()
 }

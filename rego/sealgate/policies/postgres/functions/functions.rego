@@ -40,7 +40,7 @@ deny contains {
 } if {
 	input.phase == "request"
 	some called in _with_effects
-	name := sprintf("%v.%v", [object.get(called, "schema", "?"), called.name])
+	name := _full_name(called)
 	not name in data.site.postgres.allowed_functions
 	message := sprintf("function %v is not on the allow-list, so what it does cannot be judged", [name])
 }
@@ -66,7 +66,7 @@ deny contains {
 	some called in statement.functions
 	not _is_harmless(called)
 	count(lib.sensitive_columns(statement, {"other"})) > 0
-	sprintf("%v.%v", [object.get(called, "schema", "?"), called.name]) in data.site.postgres.allowed_functions
+	_full_name(called) in data.site.postgres.allowed_functions
 	message := sprintf("function %v has effects, and the statement computes with sensitive columns", [called.name])
 }
 
@@ -216,7 +216,7 @@ _calls_listed_only(statements) if {
 _is_listed(called) if _is_harmless(called)
 
 _is_listed(called) if {
-	sprintf("%v.%v", [object.get(called, "schema", "?"), called.name]) in data.site.postgres.allowed_functions
+	_full_name(called) in data.site.postgres.allowed_functions
 }
 
 # METADATA
@@ -336,3 +336,16 @@ _is_harmless(called) if {
 	called.harmless
 	data.site.functions[called.name] in data.site.postgres.function_groups
 }
+
+# METADATA
+# title: Full name of a function
+# description: As schema.function; one that no schema is known of has its name alone, which no list can have.
+# custom:
+#   id: postgres.functions.full_name
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.functions.unknown.
+_full_name(called) := sprintf("%v.%v", [called.schema, called.name]) if called.schema
+
+_full_name(called) := called.name if not called.schema

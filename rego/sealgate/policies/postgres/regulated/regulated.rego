@@ -342,7 +342,7 @@ _sensitive_uses contains column.use if {
 #   solution: See postgres.regulated.predicate.
 _named(name) := sprintf("column %v", [name]) if name != "*"
 
-_named("*") := "a column that * or NATURAL stands for"
+_named("*") := "a column that * or NATURAL stands for, or that the catalogue does not have,"
 
 # METADATA
 # title: Changes regulated data

@@ -18,7 +18,10 @@ import data.sealgate.lib.postgres as lib
 #   solution: Ask the people who administer the database.
 deny contains {
 	"rule": "postgres.sessions.role",
-	"message": "roles, grants and owners are changed by database administrators, not by agents",
+	"message": concat(" ", [
+		"roles, grants, owners, row security, triggers that are switched off and the server's own settings",
+		"are changed by database administrators, not by agents",
+	]),
 	"severity": "critical",
 	"controls": ["FFIEC-AIO-VI.B", "NIST-AC-3", "NIST-CM-5", "NIST-AC-6"],
 } if {
