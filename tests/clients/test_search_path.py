@@ -103,6 +103,22 @@ def test_within_a_session_only_the_same_path_can_be_set(connect, statement, pass
     assert "-12-" not in str(connection.execute("select ssn from public.customers").fetchall())
 
 
+def test_the_path_a_role_has_can_be_set_again(connect, make_gateway, server, tmp_path):
+    """What JDBC's setSchema and many frameworks do first."""
+    role = "alter role sealgate_owner in database shop"
+    server.run(f"{role} set search_path = bank, public", database="shop")
+    try:
+        with make_gateway(tmp_path) as running:
+            connection = connect(running=running)
+            assert connection.execute("show search_path").fetchone() == ("bank, public",)
+            connection.execute("set search_path = bank,public")
+            assert connection.execute("select ssn from customers").fetchone() == ("a word",)
+            with pytest.raises(psycopg.Error, match="search_path cannot be changed"):
+                connection.execute("set search_path = public")
+    finally:
+        server.run(f"{role} reset search_path", database="shop")
+
+
 @pytest.mark.parametrize("path", ["pg_temp", "pg_catalog,public", '"$user"', "public,pg_temp"])
 def test_schemas_of_the_servers_own_are_refused_at_the_login(connect, path):
     with pytest.raises(psycopg.OperationalError, match="search_path is not accepted"):

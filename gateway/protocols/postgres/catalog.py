@@ -108,12 +108,14 @@ class CatalogSnapshot:
         harmless_functions: of extensions that are known, which do no more than PostgreSQL's own; none of them is among `functions`.
         costs: what the planner weighs plans by, by the names of the settings.
         search_path: schemas in the order names are searched, the implicit `pg_catalog` included.
+        path_setting: what the setting says, whether or not there are such schemas.
         digest: SHA-256 in hex over the canonical JSON of every row it was built from.
     """
 
     database: str
     role: str
     search_path: tuple[str, ...]
+    path_setting: str
     server_version: int
     relations: Mapping[int, Relation]
     views: Mapping[int, View]

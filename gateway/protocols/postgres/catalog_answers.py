@@ -32,7 +32,7 @@ def build_snapshot(rows: Mapping[str, Sequence[Row]]) -> CatalogSnapshot:
 
 
 def _build(texts: Mapping[str, list[tuple[str, ...]]]) -> CatalogSnapshot:
-    ((database, role, path, version),) = texts["session"]
+    ((database, role, path, version, path_setting),) = texts["session"]
     relations = _relations(texts["relations"], texts["columns"])
     languages = {row[0]: row[3] for row in texts["functions"]}
     known = [(_function(row), row[-1]) for row in texts["functions"]]
@@ -52,6 +52,7 @@ def _build(texts: Mapping[str, list[tuple[str, ...]]]) -> CatalogSnapshot:
         database=database,
         role=role,
         search_path=tuple(json.loads(path)),
+        path_setting=path_setting,
         server_version=int(version),
         relations=MappingProxyType(relations),
         views=MappingProxyType(_views(texts["views"], texts["dependencies"], harmless)),

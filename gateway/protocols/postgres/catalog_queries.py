@@ -43,7 +43,7 @@ QUERIES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "session": """
 select pg_catalog.current_database(), current_user, pg_catalog.array_to_json(pg_catalog.current_schemas(true))::text,
-       pg_catalog.current_setting('server_version_num')""",
+       pg_catalog.current_setting('server_version_num'), pg_catalog.current_setting('search_path')""",
         "relations": """
 select c.oid, n.nspname, c.relname, c.relkind, c.relrowsecurity::int,
        (c.relowner = (select oid from pg_catalog.pg_roles where rolname = current_user))::int

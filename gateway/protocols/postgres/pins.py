@@ -61,7 +61,7 @@ def find_changed_pins(
         event: the statement.
         action: what it was described as; None where it is no SQL.
         fixed: the settings its connection fixed when it began.
-        path: the search path the session started with; None where the server's default holds.
+        path: the search path the session has; None where it is not made of names alone.
         encodings: names of encodings that mean the bytes the gateway judges, as `fold_encoding` writes them.
     """
     if action is None or not isinstance(event, Query | Parse | Execute):
@@ -71,17 +71,22 @@ def find_changed_pins(
     if any("set_config" in statement["flags"] and "all" in statement["set_vars"] for statement in statements):
         # A computed name could be any of them. RESET ALL is another matter: it restores what the gateway fixed at start-up.
         return sorted(pins)
-    kept = _KEEPS_PIN.fullmatch(event.sql)
-    if kept is not None and (kept["encoding"] is None or fold_encoding(kept["encoding"]) in encodings):
-        return []
-    if path is not None and _read_set_path(event.sql) == path:
-        return []
-    if _EMPTIES_PATH.fullmatch(event.sql) and action.canonical.get("search_path", ("",))[0] == "pg_catalog":
-        return []
     settings = actions.find_settings(action)
     if HEAP_ORDER_SETTINGS.keys() <= fixed:
         pins |= {name for name in settings if _PLANNER.fullmatch(name)}
-    return sorted(settings & pins)
+    changed = sorted(settings & pins)
+    return changed if changed and not _keeps_pins(event.sql, action, path, encodings) else []
+
+
+def _keeps_pins(sql: str, action: Action, path: tuple[str, ...] | None, encodings: frozenset[str]) -> bool:
+    """Whether a text sets a pin to the value it has, in one of the ways drivers do."""
+    kept = _KEEPS_PIN.fullmatch(sql)
+    if kept is not None and (kept["encoding"] is None or fold_encoding(kept["encoding"]) in encodings):
+        return True
+    if path is not None and _read_set_path(sql) == path:
+        return True
+    empties = _EMPTIES_PATH.fullmatch(sql) is not None
+    return empties and bool(action.canonical.get("search_path", ("",))[0] == "pg_catalog")
 
 
 def _read_set_path(sql: str) -> tuple[str, ...] | None:

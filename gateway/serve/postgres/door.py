@@ -18,7 +18,7 @@ from gateway.messages import Refusal
 from gateway.parts import Held
 from gateway.pipeline import PipelineSession, Ruling
 from gateway.protocols.postgres import actions, results
-from gateway.protocols.postgres.actions import SqlSettings, Statement
+from gateway.protocols.postgres.actions import SqlSettings, Statement, read_snapshot
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.enforce import ENFORCEABLE, READ_ONLY_ENFORCEABLE
 from gateway.protocols.postgres.events import (
@@ -334,6 +334,14 @@ class PostgresDoor:
             return action, facts
         renewed = {**facts, CATALOG: self._checked}
         return actions.describe_in_session(read_statement(event), renewed, self._settings, self.names)[0], renewed
+
+    @property
+    def present_path(self) -> tuple[str, ...] | None:
+        """The search path the session has, as names: what it started with, else what the server gives its role. None for any other."""
+        if self.search_path is not None:
+            return self.search_path
+        snapshot = read_snapshot(self.facts)
+        return None if snapshot is None else read_search_path(snapshot.path_setting)
 
     @property
     def snapshot(self) -> object:

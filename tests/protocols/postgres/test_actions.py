@@ -640,7 +640,7 @@ def test_every_action_is_well_formed(parts: list[str], with_snapshot: bool) -> N
 
 
 EMPTY = build_snapshot(
-    {name: [("d", "r", '["pg_catalog", "public"]', "180000")] if name == "session" else [] for name in QUERIES}
+    {name: [("d", "r", '["pg_catalog", "public"]', "180000", "public")] if name == "session" else [] for name in QUERIES}
 )
 
 
