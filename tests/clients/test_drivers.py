@@ -359,7 +359,7 @@ REFUSED = {
     "listen c": "LISTEN leaves or uses something in the session that cannot be judged",
     "notify c, 'x'": "NOTIFY leaves or uses something in the session that cannot be judged",
     "execute p": "EXECUTE uses a name and it is not certain what that stands for",
-    "set role postgres": "Roles, grants and owners are changed by database administrators",
+    "set role postgres": "are changed by database administrators",
     "set search_path = pg_temp": "This setting makes them mean",
     "lock table orders": "No rule allows the effect lock",
     "vacuum orders": "No rule allows the effect write",

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.protocols.postgres.assigned import Assigned
+from gateway.protocols.postgres.assigned import Assigned, is_alone
 from gateway.protocols.postgres.bodies import ROW_VARIABLES, Judged, judge_hook
 from gateway.protocols.postgres.calls import find_calls
 from gateway.protocols.postgres.catalog import CatalogSnapshot
@@ -44,6 +44,9 @@ POSITION: Final = "\0"
 
 REWRITTEN: Final = frozenset({"default", "constraint", "index", "partition", "view"})
 """Kinds of hooks that run where a definition reads or rewrites the rows there are."""
+
+DELETED: Final = frozenset({"trigger", "rule", "policy"})
+"""Kinds of hooks that run where rows only go."""
 
 NONE_OWN: Final = OwnTables()
 
@@ -183,6 +186,8 @@ class _Reader:
                 return self._read_hooks(relation, "write")  # LIKE copies what runs with a table
             case "alter_table" if access == "define":
                 return self._read_hooks(relation, "write", REWRITTEN)  # its triggers do not fire
+            case "delete" if access == "write" and is_alone(self.analyzed) and not self._key_actions(relation):
+                return self._read_hooks(relation, access, DELETED)  # no row is made, so no default or check runs
         return self._read_hooks(relation, access) if access in {"read", "write"} else []
 
     def _is_own(self, schema: str | None, name: str) -> bool:

@@ -16,6 +16,9 @@ from gateway.testing.postgres import start_postgres
 SCHEMA = """
 create extension citext; create extension "uuid-ossp"; create extension hstore; create extension pg_trgm; create extension tablefunc;
 create schema elsewhere; create extension unaccent schema elsewhere;
+create function mark() returns text language plpgsql as 'begin return ''x''; end';
+create table marked (id int primary key, note text default mark());
+create table followed (id int references marked on delete set default, note text default mark());
 create table people (id int primary key, name text, ssn text);
 create table things (id uuid primary key default uuid_generate_v4(), name citext);
 create view folded as select id, replace(name, 'a', 'b') as name from people;
@@ -109,3 +112,14 @@ def test_results_of_functions_a_connection_vouches_for_are_what_they_are_given(s
 def test_a_vouched_name_covers_its_own_schema_only(snapshot: CatalogSnapshot) -> None:
     elsewhere = replace(SETTINGS, clean_functions=frozenset({"elsewhere.add1"}))
     assert deliver("select add1(3)", 1, snapshot, elsewhere) == [True]
+
+
+def test_a_default_runs_where_a_row_is_made(snapshot: CatalogSnapshot) -> None:
+    def find_hooks(text: str) -> bool:
+        (statement,) = describe(Statement(text), {CATALOG: snapshot}, SETTINGS).facts["statements"]
+        return any(table.get("hooks") for table in statement["tables"])
+
+    assert find_hooks("insert into marked values (1)")
+    assert find_hooks("with w as (insert into marked values (1) returning id) delete from things where name = 'x'")
+    assert find_hooks("delete from marked where id = 1")  # the table that follows gets its default
+    assert not find_hooks("delete from followed where id = 1")
