@@ -92,8 +92,8 @@ CHOSEN_SETTING: Final = re.compile(
 )
 """How pg_dump changes a setting only where the server has it: the name is computed, and yet can be only one."""
 
-INEXACT_TYPES: Final = frozenset({700, 701})
-"""float4 and float8."""
+INEXACT_TYPES: Final = frozenset({700, 701, 1042})
+"""float4, float8, and bpchar, in which trailing blanks count for nothing: a text is compared as one where it meets one."""
 
 NAME_SETTINGS: Final = frozenset({"search_path", "role", "session_authorization", "all"})
 """Settings that decide what names mean, or that reset those that do."""
@@ -233,7 +233,7 @@ def _find_unsafe_type(snapshot: CatalogSnapshot, types: Sequence[int]) -> str | 
 
 
 def _compares_inexactly(statement: Statement, used: Sequence[Definition]) -> bool:
-    """Whether a parameter has a type in which several keys may be equal to one value: a float has fewer digits than a bigint."""
+    """Whether a parameter has a type in which several keys may be equal to one value, such as a float."""
     if any(oid in INEXACT_TYPES or oid >= FIRST_NORMAL_OID for oid in statement.types):
         return True
     inexact = {*name_types(INEXACT_TYPES)}

@@ -29,7 +29,7 @@ ANYARRAY: Final = 2277
 """The type of columns that hold arrays of whatever type, as those of the planner's statistics do."""
 
 EXACT_TYPES: Final = frozenset({20, 21, 23, 25, 1042, 1043, 1700, 2950})
-"""int8, int2, int4, text, bpchar, varchar, numeric, uuid: no value but a float equals two different ones."""
+"""int8, int2, int4, text, bpchar, varchar, numeric, uuid: only a value of another type, such as a float, equals two different ones."""
 
 MAX_VIEW_DEPTH: Final = 64
 """Views over views deeper than this are taken as opaque; hand-written schemas stay below ten."""
@@ -202,6 +202,10 @@ class CatalogSnapshot:
     ) -> tuple[Function, ...]:
         reach = self.search_path if schema is None else (schema,)
         return tuple(found for found in table.get(name, ()) if found.schema in reach and found.takes(args))
+
+    def find_generated(self, oid: int, attnum: int) -> tuple[int, ...]:
+        """The columns of a relation that are generated from one of its columns."""
+        return tuple(number for (relation, number), sources in self._generated.items() if relation == oid and attnum in sources)
 
     def has_key(self, relation: Relation, names: Iterable[str]) -> bool:
         """Whether no two rows of a table have the same values in columns of these names, whatever they are compared with."""

@@ -163,7 +163,8 @@ class Sensitivity:
         for relation in snapshot.behind(oid).relations:
             if (same := relation.find(column.name)) is not None:
                 places[relation.oid] = same.number
-        having = (index for index in snapshot.indexes if index.relation in places and index.columns & {0, places[index.relation]})
+        made = {place: {0, number, *snapshot.find_generated(place, number)} for place, number in places.items()}
+        having = (index for index in snapshot.indexes if index.columns & made.get(index.relation, set()))
         return any(self._orders_sensitive(index) for index in having)
 
     def _orders_sensitive(self, index: Index) -> bool:

@@ -86,6 +86,7 @@ impl Walker {
         }
         match parts.last().map(String::as_str) {
             Some("generate_series") => self.multiply(super::SERIES_DIGITS),
+            Some("unnest") => self.multiply(super::ARRAY_DIGITS),
             Some(name) if names::returns_set(name) => self.multiply(super::SET_DIGITS),
             _ => self.multiply(super::CALL_DIGITS),
         }

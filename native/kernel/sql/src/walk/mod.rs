@@ -93,6 +93,9 @@ const TABLE_DIGITS: u32 = 10;
 /// Those of `generate_series`, whose bounds the planner believes: a bigint's.
 const SERIES_DIGITS: u32 = 19;
 
+/// Those of `unnest`: an array has at most 134,217,727 elements.
+const ARRAY_DIGITS: u32 = 9;
+
 /// Those of other functions that return sets, and of VALUES: a thousand, or as many as the text has room for.
 const SET_DIGITS: u32 = 7;
 
