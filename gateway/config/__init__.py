@@ -1,7 +1,7 @@
 """The configuration of a gateway: `load_config` reads sealgate.yaml into frozen, typed settings.
 
 values.py        the kinds of value: references to secrets, paths, names
-sections.py      every section except connections; listeners.py where clients connect
+sections.py      the sections; masking.py detectors and patterns, listeners.py where clients connect
 connections.py   the systems behind the gateway: what all have, and PostgreSQL; http_connections.py and ssh_connections.py the other protocols
 source.py        YAML with the line of every value
 load.py          the whole file: problems, conflicts, warnings
@@ -40,9 +40,9 @@ from gateway.config.load import (
     parse_config,
     place_problems,
 )
+from gateway.config.masking import DETECTORS, MaskingSection, PatternConfig
 from gateway.config.reference import json_schema, render_reference
 from gateway.config.sections import (
-    DETECTORS,
     SIGNATURE_ALGORITHMS,
     ApprovalSection,
     EvidenceSection,
@@ -51,9 +51,7 @@ from gateway.config.sections import (
     IssuerConfig,
     LimitsSection,
     ListenersSection,
-    MaskingSection,
     OpaConfig,
-    PatternConfig,
     PolicySection,
     ReviewerGroup,
     SigstoreConfig,

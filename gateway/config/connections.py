@@ -155,8 +155,8 @@ class ConnectionBase(Settings, ABC):
         """Every reference to a secret, by what it is for."""
         return {}
 
-    def target_address(self) -> tuple[str, int] | str | None:
-        """What `sealgate doctor` connects to: host and port, the path of a socket, or None where there is no single place."""
+    def target_address(self) -> tuple[str, int] | None:
+        """What `sealgate doctor` connects to and no more: host and port; None where there is no single place, or a session is tried."""
         return None
 
     def admits(self, groups: Sequence[str]) -> bool:
@@ -203,12 +203,6 @@ class PostgresConnectionConfig(ConnectionBase):
     def secret_references(self) -> Mapping[str, str]:
         """The role's password."""
         return {} if self.credential.password is None else {"password": self.credential.password}
-
-    def target_address(self) -> tuple[str, int] | str:
-        """The server's address, or its socket."""
-        if self.target.socket_dir is not None:
-            return str(self.target.socket_dir / f".s.PGSQL.{self.target.port}")
-        return str(self.target.host), self.target.port
 
     @model_validator(mode="after")
     def _protect_password(self) -> PostgresConnectionConfig:

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from gateway.config.connections import PostgresConnectionConfig
 from gateway.config.http_connections import HttpConnectionConfig
+from gateway.config.masking import MaskingSection
 from gateway.config.sections import (
     ApprovalSection,
     EvidenceSection,
@@ -18,7 +19,6 @@ from gateway.config.sections import (
     IdentitySection,
     LimitsSection,
     ListenersSection,
-    MaskingSection,
     PolicySection,
 )
 from gateway.config.source import Location, Problem, Source, locate, read_source, show_path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from gateway.config.listeners import HttpListenerConfig, ListenerConfig
 from gateway.config.ssh_connections import SshListenerConfig
@@ -30,28 +30,6 @@ SIGNATURE_ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS5
 """Asymmetric only: with a shared secret the gateway itself could make tokens up."""
 
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
-
-DETECTORS: Final = (
-    "payment_card", "ssn", "iban", "aba_routing", "account_number", "email", "phone", "aws_key", "jwt", "pem_key", "generic_secret",
-)  # fmt: skip
-"""The detectors of sensitive data that come with the gateway."""
-
-Detector = Literal[
-    "payment_card",
-    "ssn",
-    "iban",
-    "aba_routing",
-    "account_number",
-    "email",
-    "phone",
-    "aws_key",
-    "jwt",
-    "pem_key",
-    "generic_secret",
-]
-
-MAX_PATTERNS: Final = 64
-"""Own patterns run over every delivered byte beside the built-in ones; more than this costs visible time."""
 
 
 class GatewaySection(Settings):
@@ -336,6 +314,15 @@ class EvidenceSection(Settings):
         description="Megabytes held back so that the last records still fit on a full disk. Default 64.",
     )
 
+    @model_validator(mode="after")
+    def _outlast_interval(self) -> EvidenceSection:
+        if self.max_attest_lag_s <= self.attest_every_s:
+            raise ValueError(
+                f"max_attest_lag_s {self.max_attest_lag_s} must be longer than attest_every_s {self.attest_every_s}:"
+                " otherwise actions other than reads stop before each attestation is due"
+            )
+        return self
+
 
 class ReviewerGroup(Settings):
     """Who belongs to a group of reviewers that policy names."""
@@ -387,7 +374,8 @@ class LimitsSection(Settings):
         default=1_000,
         ge=1,
         le=100_000,
-        description="Prepared statements open in one session. Default 1,000: drivers cache at most a few hundred.",
+        description="Prepared statements one session may use; beyond it the one not used for the longest time is forgotten, and using that one"
+        " is refused (26000). Default 1,000: drivers cache at most a few hundred (asyncpg and psycopg 100, JDBC 256, pgx 512).",
     )
     max_portals: int = Field(
         default=100, ge=1, le=100_000, description="Open portals (cursors of the protocol) in one session. Default 100."
@@ -442,44 +430,4 @@ class LimitsSection(Settings):
     )
     shutdown_grace_s: float = Field(
         default=10.0, ge=0, le=600, description="Seconds running actions get to finish when the gateway stops. Default 10."
-    )
-
-
-class PatternConfig(Settings):
-    """An own detector."""
-
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")] = Field(
-        description="Name of the detector in policy and records; not one of the built-in names."
-    )
-    pattern: Text = Field(description="Regular expression in Rust's syntax, which has no backtracking.")
-
-    @field_validator("name")
-    @classmethod
-    def _refuse_builtin(cls, name: str) -> str:
-        if name in DETECTORS:
-            raise ValueError(f"{name} is a built-in detector; give the pattern another name")
-        return name
-
-
-def _check_pattern_names(patterns: tuple[PatternConfig, ...]) -> tuple[PatternConfig, ...]:
-    names = [pattern.name for pattern in patterns]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ValueError(f"named twice: {', '.join(repeated)}")
-    return patterns
-
-
-class MaskingSection(Settings):
-    """How sensitive data is found and replaced."""
-
-    detectors: Many[Detector] = Field(
-        default=("payment_card", "ssn", "iban", "aws_key", "jwt", "pem_key"),
-        description="Detectors that run over delivered text. Default: those with a check digit or a fixed shape, which rarely err.",
-    )
-    patterns: Annotated[tuple[PatternConfig, ...], AfterValidator(_check_pattern_names)] = Field(
-        default=(), max_length=MAX_PATTERNS, strict=False, description="Own detectors, added to the built-in ones."
-    )
-    key: SecretRef | None = Field(
-        default=None,
-        description="Secret of at least 32 bytes that keys hash and tokenize. None: a new random key at each start, so tokens of two starts never match.",
     )

@@ -13,7 +13,8 @@ import gateway.config.load as load_module
 import gateway.config.sections as sections_module
 import gateway.config.ssh_connections as ssh_connections_module
 from gateway.config import DETECTORS, Config, json_schema, parse_config, render_reference
-from gateway.config.sections import SIGNATURE_ALGORITHMS, Algorithm, Detector
+from gateway.config.masking import Detector
+from gateway.config.sections import SIGNATURE_ALGORITHMS, Algorithm
 from gateway.config.source import read_source
 from gateway.config.values import Settings
 

@@ -26,6 +26,19 @@ pub(crate) struct Custom {
     first_bytes: [bool; 256],
 }
 
+/// What is wrong with a pattern, in one line: the library's own text draws the pattern and points below it.
+fn explain(error: &regex_syntax::Error, pattern: &str) -> String {
+    let (what, at) = match error {
+        regex_syntax::Error::Parse(error) => (error.kind().to_string(), error.span().start.offset),
+        regex_syntax::Error::Translate(error) => {
+            (error.kind().to_string(), error.span().start.offset)
+        }
+        other => (other.to_string(), 0),
+    };
+    let before = pattern.get(..at).unwrap_or(pattern).chars().count();
+    format!("{what}, at character {}", before + 1)
+}
+
 /// ASCII classes, bytes rather than characters: what the detectors look at need not be UTF-8.
 pub(crate) fn syntax() -> syntax::Config {
     syntax::Config::new().unicode(false).utf8(false)
@@ -54,7 +67,7 @@ impl Custom {
             .nest_limit(64)
             .build()
             .parse(pattern);
-        let parsed = parsed.map_err(|error| refuse(error.to_string()))?;
+        let parsed = parsed.map_err(|error| refuse(explain(&error, pattern)))?;
         match (
             parsed.properties().minimum_len(),
             parsed.properties().maximum_len(),
