@@ -1,7 +1,8 @@
 """What `sealgate doctor` checks: whether this machine has what the gateway needs, and whether a configuration works here.
 
 Each check answers with one or more findings: ok, warn (something optional is missing) or fail (the gateway would not start, or would refuse
-everything). Nothing is changed, and no action is sent to a target: targets are only connected to.
+everything). Nothing is changed at a target: PostgreSQL is logged in to, and its catalogue read, as a session would begin; others are
+only connected to.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from gateway.config import Config, find_warnings
+from gateway.config import Config, PostgresConnectionConfig, find_warnings
 from gateway.errors import PolicyError, SecretError
 from gateway.identity import TokenVerifier
 from gateway.policy.bundle import load_bundle
@@ -81,7 +82,9 @@ def examine_config(config: Config) -> Iterator[Finding]:
     yield from _examine_folder("evidence store", config.evidence.store)
     yield from asyncio.run(_examine_issuers(config))
     for connection in config.connections:
-        if (address := connection.target_address()) is not None:
+        if isinstance(connection, PostgresConnectionConfig):
+            yield from _try_postgres(config, connection)
+        elif (address := connection.target_address()) is not None:
             yield _examine_target(connection.name, address)
 
 
@@ -188,17 +191,23 @@ async def _examine_issuers(config: Config) -> list[Finding]:
     return findings
 
 
-def _examine_target(connection: str, address: tuple[str, int] | str) -> Finding:
+def _try_postgres(config: Config, connection: PostgresConnectionConfig) -> Iterator[Finding]:
+    """The beginning of a session, step by step; the first that fails ends it."""
+    try:
+        from gateway.serve.postgres.trial import try_connection  # noqa: PLC0415 - needs the native module, which may not load
+    except ImportError:
+        return  # said of the machine already
+    secrets = SecretResolver(age_identity=config.gateway.age_identity)
+    for step in asyncio.run(try_connection(connection, config.limits, secrets)):
+        name = f"target {connection.name}" if step.name == "address" else f"target {connection.name} {step.name}"
+        yield Finding(name, "fail" if step.fix else "ok", step.detail, step.fix)
+
+
+def _examine_target(connection: str, address: tuple[str, int]) -> Finding:
     name = f"target {connection}"
     try:
-        if isinstance(address, str):
-            with socket.socket(socket.AF_UNIX) as probe:
-                probe.settimeout(CONNECT_TIMEOUT_S)
-                probe.connect(address)
-        else:
-            socket.create_connection(address, CONNECT_TIMEOUT_S).close()
+        socket.create_connection(address, CONNECT_TIMEOUT_S).close()
     except OSError as error:
-        place = address if isinstance(address, str) else f"{address[0]} port {address[1]}"
         fix = "check the address, and that the gateway's machine may reach it"
-        return Finding(name, "fail", f"{place}: {error.strerror or error}", fix)
+        return Finding(name, "fail", f"{address[0]} port {address[1]}: {error.strerror or error}", fix)
     return Finding(name, "ok", "accepts connections")

@@ -19,8 +19,9 @@ from gateway.doctor import examine_config, examine_machine
 def command(context: click.Context, config_path: Path | None, as_json: bool) -> None:
     """Check this machine and, with -c, whether a configuration works on it.
 
-    With -c it reads the secrets, asks every issuer for its keys, connects to every target and tries every port. Exit codes: 0 nothing
-    failed, 1 something did, 2 problems in the file.
+    With -c it reads the secrets, asks every issuer for its keys, tries every port, and connects to every target. A PostgreSQL target
+    is tried as a session begins: TLS, login, sensitive columns in the catalogue, settings; nothing is changed there. Exit codes: 0
+    nothing failed, 1 something did, 2 problems in the file.
     """
     findings = list(examine_machine())
     if config_path is not None:

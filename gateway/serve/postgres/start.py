@@ -166,12 +166,12 @@ def _limit_sessions(limits: LimitsSection) -> SessionLimits:
     )
 
 
-def _make_connection(parts: Parts, item: PostgresConnectionConfig, asked: str, loans: Loans | None) -> PostgresConnection:
-    limits, database = parts.config.limits, item.target_database(asked)
-    target = PostgresTarget(
+def make_target(limits: LimitsSection, item: PostgresConnectionConfig, asked: str) -> PostgresTarget:
+    """Where sessions of clients that ask for this database name go, and how."""
+    return PostgresTarget(
         host=item.target.host or "",
         port=item.target.port,
-        database=database,
+        database=item.target_database(asked),
         socket_dir=item.target.socket_dir,
         tls_mode=item.target.tls.mode,
         ca_file=item.target.tls.ca_file,
@@ -179,7 +179,12 @@ def _make_connection(parts: Parts, item: PostgresConnectionConfig, asked: str, l
         login_methods=LOGIN_METHODS[item.credential.login],
         connect_timeout_s=limits.connect_timeout_s,
     )
-    credential = partial(_read_credential, parts.secrets, item)
+
+
+def _make_connection(parts: Parts, item: PostgresConnectionConfig, asked: str, loans: Loans | None) -> PostgresConnection:
+    limits = parts.config.limits
+    target = make_target(limits, item, asked)
+    credential = partial(read_credential, parts.secrets, item)
 
     def make_questions(path: str | None) -> Questions:
         settings = {**PINNED_SETTINGS, "application_name": LOOKUP_NAME, **({} if path is None else {"search_path": path})}
@@ -202,7 +207,7 @@ def _make_connection(parts: Parts, item: PostgresConnectionConfig, asked: str, l
         ),
         sql=SqlSettings(
             connection=item.name,
-            database=database,
+            database=target.database,
             role=item.credential.user,
             sensitive=tuple(item.sensitive),
             clean_functions=frozenset(item.clean_functions),
@@ -220,7 +225,8 @@ def _find_certificate(tls: TargetTlsConfig) -> tuple[Path, Path] | None:
     return None if tls.cert_file is None or tls.key_file is None else (tls.cert_file, tls.key_file)
 
 
-async def _read_credential(resolver: SecretResolver, item: PostgresConnectionConfig) -> tuple[str, str]:
+async def read_credential(resolver: SecretResolver, item: PostgresConnectionConfig) -> tuple[str, str]:
+    """The role and its password, as they are now. Raises TargetError."""
     stored = item.credential
     try:
         if stored.password_command:

@@ -1,0 +1,115 @@
+"""`sealgate doctor` against a real PostgreSQL server: it goes as far as a session does, and says at which step it stopped."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from gateway.cli import main
+from gateway.testing.certificates import make_authority
+from gateway.testing.gateway import write_config
+from gateway.testing.oidc import DevelopmentIssuer
+from gateway.testing.postgres import find_free_port, start_postgres
+
+PASSWORD = "first-of-many"
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return make_authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="module")
+def server(authority):
+    with start_postgres(tls=authority.issue("target", ["127.0.0.1"])) as running:
+        running.run(f"create role owner login password '{PASSWORD}'; create database shop owner owner")
+        running.run("set role owner; create table people (name text, ssn text)", database="shop")
+        yield running
+
+
+@pytest.fixture(scope="module")
+def issuer():
+    with DevelopmentIssuer() as running:
+        yield running
+
+
+@pytest.fixture
+def examine(server, authority, issuer, tmp_path, monkeypatch):
+    """What doctor finds of one connection, by step; arguments replace its settings."""
+    monkeypatch.setenv("TARGET_PASSWORD", PASSWORD)
+
+    def run(tls=None, target=None, **changes):
+        connection = {
+            "name": "shop",
+            "type": "postgres",
+            "target": {
+                "host": "127.0.0.1",
+                "port": server.port,
+                "tls": {"ca_file": str(authority.ca_file), **(tls or {})},
+                **(target or {}),
+            },
+            "credential": {"user": "owner", "password": "env:TARGET_PASSWORD"},
+            "environment": "staging",
+            "allow_groups": ["agents"],
+            "sensitive": ["public.people.ssn"],
+        }
+        path = write_config(tmp_path, issuer=issuer, bundle=tmp_path / "rego", connections=[connection | changes])
+        answer = CliRunner().invoke(main, ["doctor", "-c", str(path), "--json"])
+        assert PASSWORD not in answer.output
+        findings = json.loads(answer.stdout)["findings"]
+        return {
+            item["check"].removeprefix("target shop").strip(): item
+            for item in findings
+            if item["check"].startswith("target shop")
+        }
+
+    return run
+
+
+def test_a_target_is_tried_as_a_session_begins(examine, server):
+    before = server.run("select count(*) from pg_class; select sum(n_tup_ins) from pg_stat_user_tables", database="shop")
+    found = examine(read_only=True)
+    assert {name: item["status"] for name, item in found.items()} == dict.fromkeys(
+        ("", "tls", "login", "catalogue", "settings"), "ok"
+    )
+    assert found["login"]["detail"] == "owner is let into shop (SCRAM-SHA-256-PLUS)"
+    after = server.run("select count(*) from pg_class; select sum(n_tup_ins) from pg_stat_user_tables", database="shop")
+    assert before == after
+
+
+@pytest.mark.parametrize(
+    ("step", "changes", "says", "fix"),
+    [
+        ("files", {"tls": {"ca_file": "/nowhere/ca.pem"}}, "/nowhere/ca.pem", "PEM"),
+        ("files", {"tls": {"cert_file": "/nowhere/a.crt", "key_file": "/nowhere/a.key"}}, "/nowhere/a.crt", "PEM"),
+        ("", {"target": {"port": find_free_port()}}, "cannot be reached", "address"),
+        ("tls", {"tls": {"ca_file": "other"}}, "certificate is not accepted", "ca_file"),
+        ("tls", {"target": {"host": "localhost"}}, "certificate is not accepted", "ca_file"),
+        ("login", {"credential": {"user": "owner", "password": "env:PATH"}}, "28P01", "password"),
+        ("login", {"credential": {"user": "owner", "password_command": ["false"]}}, "credential", "password"),
+        ("login", {"target": {"database": "nowhere"}}, "3D000", "pg_hba.conf"),
+        ("catalogue", {"sensitive": ["public.people.ssn", "public.people.sn", "public.persons.ssn"]}, "public.people.sn, public.persons.ssn", "sensitive"),
+    ],
+)  # fmt: skip
+def test_the_first_step_that_fails_is_the_last(examine, tmp_path, step, changes, says, fix):
+    if changes.get("tls", {}).get("ca_file") == "other":
+        (tmp_path / "other").mkdir()
+        changes = {"tls": {"ca_file": str(make_authority(tmp_path / "other").ca_file)}}
+    found = examine(**changes)
+    assert list(found)[-1] == step
+    assert [name for name, item in found.items() if item["status"] == "fail"] == [step]
+    assert says in found[step]["detail"]
+    assert fix in found[step]["fix"]
+
+
+def test_every_database_of_a_connection_is_tried(examine):
+    found = examine(match={"databases": ["shop", "nowhere"]})
+    assert "nowhere" in found["login"]["detail"]
+    assert found["login"]["status"] == "fail"
+
+
+def test_a_server_without_tls_is_found(examine):
+    with start_postgres() as plain:
+        found = examine(target={"port": plain.port})
+    assert "does not offer TLS" in found["tls"]["detail"]
+    assert "switch TLS on" in found["tls"]["fix"]
