@@ -599,7 +599,10 @@ def test_statements_beyond_the_limit_are_forgotten_oldest_first() -> None:
             backend.receive(session.take_to_server())
             session.receive_server(backend.out)
             backend.out = b""
-    assert [code for kind, code in comparable(session.take_to_client()) if kind == "E"] == [b"26000"]
+    shown = session.take_to_client()
+    assert [code for kind, code in comparable(shown) if kind == "E"] == [b"26000"]
+    assert b'statement "a" is not known: this session prepared more than 2, ' in shown
+    assert b"raise limits.max_statements" in shown
     assert backend.ran == ["insert"]
 
 

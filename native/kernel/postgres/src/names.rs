@@ -34,6 +34,7 @@ pub(crate) struct Names<T> {
     ahead: HashMap<String, Slot<T>>,
     weight: usize,
     uses: u64,
+    has_forgotten: bool,
 }
 
 impl<T: Nameable> Names<T> {
@@ -43,6 +44,7 @@ impl<T: Nameable> Names<T> {
             ahead: HashMap::new(),
             weight: 0,
             uses: 0,
+            has_forgotten: false,
         }
     }
 
@@ -76,7 +78,13 @@ impl<T: Nameable> Names<T> {
         if let Some(name) = oldest {
             self.send_close(&name);
             self.confirmed.remove(&name);
+            self.has_forgotten = true;
         }
+    }
+
+    /// Whether a name may be unknown because there were too many.
+    pub fn has_forgotten(&self) -> bool {
+        self.has_forgotten
     }
 
     pub fn mark_described(&mut self, name: &str) {

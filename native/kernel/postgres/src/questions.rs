@@ -217,7 +217,17 @@ impl Session {
     /// The server is not asked: it may know a statement or cursor of that name made in SQL, which was never judged as what
     /// this message would make of it.
     fn refuse_unknown(&mut self, kind: Named, name: &str) -> Flow {
+        let most = self.limits.max_statements;
         let (code, message, hint) = match kind {
+            Named::Statement if self.statements.has_forgotten() => (
+                "26000",
+                format!(
+                    "statement {name:?} is not known: this session prepared more than {most}, and the ones not used for \
+                     the longest time were forgotten"
+                ),
+                "Close it and send Parse again. Close statements that are done with, keep the driver's cache smaller, or \
+                 have the gateway's operators raise limits.max_statements.",
+            ),
             Named::Statement => (
                 "26000",
                 format!("no statement {name:?} was prepared with a Parse message in this session"),
