@@ -7,7 +7,7 @@ import pytest
 from gateway.action import Action
 from gateway.protocols.postgres.events import Query
 from gateway.protocols.postgres.login import HEAP_ORDER_SETTINGS, SQL_ASCII, UNORDERED_SETTINGS, UTF8_NAMES
-from gateway.protocols.postgres.pins import find_changed_pins
+from gateway.protocols.postgres.pins import explain_pins, find_changed_pins
 from gateway.serve.postgres.values import SessionValues
 
 KEEPING = [
@@ -90,3 +90,32 @@ def test_sql_ascii_is_as_good_where_the_server_keeps_utf8(sql: str) -> None:
 )
 def test_what_the_connection_fixed_is_pinned_and_nothing_else(sql: str, fixed: Iterable[str], count: int) -> None:
     assert len(find(sql, fixed=frozenset(fixed))) == count
+
+
+def set_action(name: str, *flags: str) -> Action:
+    facts = {"statements": [{"verb": "select", "set_vars": [name], "flags": list(flags)}]}
+    return Action("postgres", "request", "postgres.query", frozenset({"session"}), facts)
+
+
+def test_a_read_only_connection_says_that_it_is() -> None:
+    what, why, fix = explain_pins(["default_transaction_read_only"], set_action("default_transaction_read_only"))
+    assert what == "this connection is read-only, so default_transaction_read_only cannot be changed"
+    assert "read_only" in why
+    assert "encoding" not in fix
+    assert "connection that may write" in fix
+
+
+def test_a_computed_name_is_said_to_be_one() -> None:
+    action = set_action("all", "set_config")
+    pins = find_changed_pins(
+        Query(1, "select set_config(x, '', false)"), action, fixed=frozenset({"default_transaction_read_only"})
+    )
+    what, why, fix = explain_pins(pins, action)
+    assert "computed, so it could be any" in what
+    assert "default_transaction_read_only and " in why
+    assert "write the name" in fix
+
+
+def test_other_settings_are_explained_by_what_they_mean() -> None:
+    assert "encodings" in explain_pins(["client_encoding"], set_action("client_encoding"))[2]
+    assert "encodings" in explain_pins(["client_encoding", "transaction_read_only"], set_action("client_encoding"))[2]

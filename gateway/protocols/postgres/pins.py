@@ -43,6 +43,9 @@ _BESIDE: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
 )
 """What would undo a setting that is fixed, but for itself."""
 
+_READ_ONLY: Final = frozenset(_BESIDE) | frozenset().union(*_BESIDE.values())
+"""What a connection fixes that is read-only."""
+
 _PLANNER: Final = re.compile(r"enable_\w+|\w+_cost|plan_cache_mode|effective_cache_size")
 """What the planner weighs kinds of scans by: where one of them is fixed, making others dear would bring it back."""
 
@@ -66,9 +69,8 @@ def find_changed_pins(
     """
     if action is None or not isinstance(event, Query | Parse | Execute):
         return []
-    statements = action.facts.get("statements", ())
     pins = PINS | fixed | frozenset[str]().union(*(_BESIDE[name] for name in fixed & _BESIDE.keys()))
-    if any("set_config" in statement["flags"] and "all" in statement["set_vars"] for statement in statements):
+    if _computes_name(action):
         # A computed name could be any of them. RESET ALL is another matter: it restores what the gateway fixed at start-up.
         return sorted(pins)
     settings = actions.find_settings(action)
@@ -87,6 +89,27 @@ def _keeps_pins(sql: str, action: Action, path: tuple[str, ...] | None, encoding
         return True
     empties = _EMPTIES_PATH.fullmatch(sql) is not None
     return empties and bool(action.canonical.get("search_path", ("",))[0] == "pg_catalog")
+
+
+def explain_pins(pins: list[str], action: Action | None) -> tuple[str, str, str]:
+    """What a statement is told that `find_changed_pins` found these for: what, why, what to do."""
+    if _computes_name(action):
+        what = "set_config refused: the name of its setting is computed, so it could be any"
+        return what, f"{' and '.join(pins)} cannot be changed", "write the name of the setting into the statement, as a string"
+    if _READ_ONLY.issuperset(pins):
+        what = f"this connection is read-only, so {' and '.join(pins)} cannot be changed"
+        fix = "leave out READ WRITE and the setting, or use a connection that may write, where the gateway's operators offer one"
+        return what, "every transaction on it is read-only, as its operators configured (read_only)", fix
+    return (
+        f"{' and '.join(pins)} cannot be changed",
+        "the gateway judges statements by what this setting makes them mean, or by what it keeps their answers from telling",
+        "write names with their schema, and leave encodings, quoting and the kinds of scans as they are",
+    )
+
+
+def _computes_name(action: Action | None) -> bool:
+    statements = () if action is None else action.facts.get("statements", ())
+    return any("set_config" in statement["flags"] and "all" in statement["set_vars"] for statement in statements)
 
 
 def _read_set_path(sql: str) -> tuple[str, ...] | None:

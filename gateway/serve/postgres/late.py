@@ -13,7 +13,7 @@ from gateway.protocols.postgres import actions, enforce
 from gateway.protocols.postgres.events import FunctionCall, JudgedEvent, Parse
 from gateway.protocols.postgres.hold import find_loosened
 from gateway.protocols.postgres.large_objects import may_deliver
-from gateway.protocols.postgres.pins import find_changed_pins
+from gateway.protocols.postgres.pins import explain_pins, find_changed_pins
 from gateway.serve.budgets import SessionBudget, UncountableError
 from gateway.serve.postgres.door import PostgresDoor
 
@@ -83,11 +83,7 @@ class LateChecks:
     def _refuse_fixed(self, event: JudgedEvent, ruling: Ruling) -> Refusal | None:
         """Why an event would undo what was fixed when the session, or a wait for a reviewer, began."""
         if pins := self._find_pins(event, ruling):
-            what, why = (
-                f"{' and '.join(pins)} cannot be changed",
-                "the gateway judges statements by what this setting makes them mean, or by what it keeps their answers from telling",
-            )
-            fix = "write names with their schema, and leave encodings, quoting and the kinds of scans as they are"
+            what, why, fix = explain_pins(pins, ruling.action)
             return Refusal("protocol", "postgres.pinned", what, why, fix, ruling.decision_id)
         if self._door.weighs_costs and ruling.action is not None and actions.is_vast(ruling.action):
             what, why = (

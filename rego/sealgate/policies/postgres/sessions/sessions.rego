@@ -50,7 +50,7 @@ deny contains {
 	some name in statement.set_vars
 	not lower(name) in data.site.postgres.session_settings
 	not _restores_all(statement, name)
-	message := sprintf("setting %v may not be changed in this session", [name])
+	message := _say_setting(statement, name)
 }
 
 # METADATA
@@ -123,3 +123,32 @@ _only_resets(statements) if {
 #   failure_msg: Not a rule of its own.
 #   solution: See postgres.sessions.setting.
 _restores_all(statement, "all") if statement.verb in ["reset", "discard"]
+
+# METADATA
+# title: Which setting
+# description: set_config with a name that is computed could change any setting, which the facts name "all".
+# custom:
+#   id: postgres.sessions.say_setting
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.sessions.setting.
+_say_setting(statement, name) := message if {
+	_is_computed(statement, name)
+	message := "the name of the setting is computed, so it could be any; write it into set_config as a string"
+}
+
+_say_setting(statement, name) := sprintf("setting %v may not be changed in this session", [name]) if {
+	not _is_computed(statement, name)
+}
+
+# METADATA
+# title: Computed names
+# description: Facts name a setting "all" that only the server will know.
+# custom:
+#   id: postgres.sessions.is_computed
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.sessions.setting.
+_is_computed(statement, "all") if "set_config" in statement.flags

@@ -60,6 +60,14 @@ test_the_message_reads_like_the_statement if {
 	startswith(denial.message, "LISTEN leaves")
 }
 
+test_a_computed_name_is_said_to_be_one if {
+	computed := given.statement("select", {"set_vars": ["all"], "flags": ["set_config"]})
+	found := sessions.deny with input as given.request([computed], ["session"])
+	some denial in found
+	startswith(denial.message, "the name of the setting is computed, so it could be any")
+	count(found) == 1
+}
+
 test_transactions_pass if {
 	denied(given.statement("begin", {}), ["session"]) == set()
 }
