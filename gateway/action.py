@@ -30,6 +30,10 @@ Phase = Literal["session", "request", "response"]
 ParseStatus = Literal["ok", "partial", "failed"]
 
 
+BEYOND_LIMIT: Final = "too "
+"""What a `parse_reason` begins with where a bound of the reader is what stopped it: the text itself may be right."""
+
+
 @dataclass(frozen=True, slots=True)
 class Carrier:
     """The action of the protocol that carries this one, such as the ssh exec that carries a git push."""
@@ -109,6 +113,7 @@ class Action:
         canonical: what the approval digest covers of this action (design section 3), JSON-able, no session, time or ids.
         response: facts of the answer, in the response phase only.
         harmless_read: effects are exactly {"read"} and every function is known harmless, so release point (b) applies.
+        parse_reason: why it could not be read, where it could not; begins with `BEYOND_LIMIT` where it is only too much.
         terms: what an approval covers beside `canonical`, and the digest of other records does not: what the session makes of the action.
         title: what a person would call the action, structure only; None where facts name its statements.
     """

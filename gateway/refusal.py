@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Final, Literal, Protocol
 
 from evidence.errors import RecordTooLargeError
-from gateway.action import Action
+from gateway.action import BEYOND_LIMIT, Action
 from gateway.decision import Decision, Reason
 from gateway.errors import EvidenceUnavailableError, IdentityError, LimitExceededError, ProtocolError, SealgateError, TargetError
 from gateway.messages import Refusal, RefusalKind
@@ -94,6 +94,9 @@ def refuse_unreadable(reason: str, decision_id: str) -> Refusal:
 
 
 def _say_unreadable(reason: str) -> tuple[str, str]:
+    if reason.startswith(BEYOND_LIMIT):
+        fix = "ask for less at once, or ask the gateway's operators whether the limit can be raised; nothing reached the target"
+        return f"the request is {reason}", fix
     return f"the request cannot be read: {reason}", "correct the request; what the gateway cannot read never reaches the target"
 
 

@@ -276,13 +276,13 @@ def test_a_message_that_never_ends_only_costs_its_own_session(agent, gateway):
 
 
 STATEMENTS = {
-    "12 MB comment": ("/* " + "x" * (12 << 20) + " */ select 1", {"42501", "54000"}),
+    "12 MB comment": ("/* " + "x" * (12 << 20) + " */ select 1", {"54000"}),
     "10 MB that take 20 in JSON": ("select '" + '"' * (10 << 20) + "'", {"54000"}),
-    "100 k parentheses": ("select " + "(" * 100_000 + "1" + ")" * 100_000, {"42501", "54000"}),
-    "100 k nested selects": ("select * from (" * 100_000 + "select 1" + ") a" * 100_000, {"42501", "54000"}),
-    "100 k operators": ("select " + "1+" * 100_000 + "1", {"42501", "54000"}),
-    "100 k not": ("select " + "not " * 100_000 + "true", {"42501", "54000"}),
-    "100 k arrays": ("select " + "array[" * 100_000 + "1" + "]" * 100_000, {"42501", "54000"}),
+    "100 k parentheses": ("select " + "(" * 100_000 + "1" + ")" * 100_000, {"54000"}),
+    "100 k nested selects": ("select * from (" * 100_000 + "select 1" + ") a" * 100_000, {"54000"}),
+    "100 k operators": ("select " + "1+" * 100_000 + "1", {"54000"}),
+    "100 k not": ("select " + "not " * 100_000 + "true", {"54000"}),
+    "100 k arrays": ("select " + "array[" * 100_000 + "1" + "]" * 100_000, {"54000"}),
     "100 k columns": ("select " + ",".join("1" for _ in range(100_000)), {None, "42501", "54000", "54011"}),
     "unended comment": ("select 1 /* " * 10_000, {"42501", "42601"}),
     "unended quote": ("select '" + "x" * 100_000, {"42501", "42601"}),

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.action import Action
+from gateway.action import BEYOND_LIMIT, Action
 from gateway.decision import Enforceable, Obligation
 from gateway.messages import Refusal, RefusalKind
 
@@ -67,14 +67,24 @@ def refuse(refusal: Refusal, action: Action | None = None, *, fatal: bool = Fals
     parts = [_sentence(refusal.fix)]
     if refusal.retry_after_s is not None:
         parts.append(f"Asking again is worth it after {refusal.retry_after_s} s.")
-    has_syntax_error = action is not None and action.parse_status == "failed" and (action.parse_reason or "").startswith("syntax")
     return _fields(
-        SYNTAX_ERROR if has_syntax_error and refusal.kind == "denied" else SQLSTATES[refusal.kind],
+        _choose_code(refusal, action),
         refusal.what,
         detail=f"Rule {refusal.rule}: {_sentence(refusal.why)}" if refusal.why else f"Rule {refusal.rule}.",
         hint=" ".join([*filter(None, parts), f"Decision {refusal.decision_id}."]),
         fatal=fatal,
     )
+
+
+def _choose_code(refusal: Refusal, action: Action | None) -> str:
+    """What the server would have said of a text that cannot be read, where its own code tells more than that policy allows no such text."""
+    if action is not None and action.parse_status == "failed" and refusal.kind == "denied":
+        reason = action.parse_reason or ""
+        if reason.startswith("syntax"):
+            return SYNTAX_ERROR
+        if reason.startswith(BEYOND_LIMIT):
+            return SQLSTATES["limit"]
+    return SQLSTATES[refusal.kind]
 
 
 def refuse_login(sqlstate: str, what: str, *, why: str = "", fix: str = "", decision_id: str | None = None) -> dict[str, str]:

@@ -47,6 +47,16 @@ impl Default for Limits {
     }
 }
 
+/// What every reason begins with that is a bound of the analysis: the text itself may be right.
+pub(crate) const TOO: &str = "too ";
+
+/// The parser's words for more levels than it can take.
+const TOO_DEEP: [&str; 3] = [
+    "nested too deeply",
+    "stack depth limit exceeded",
+    "memory exhausted",
+];
+
 /// The outcome of [`analyze`].
 #[derive(Debug)]
 pub enum Analysis {
@@ -60,7 +70,7 @@ pub enum Analysis {
 pub fn analyze(sql: &str, limits: Limits) -> Analysis {
     if sql.len() > limits.max_bytes {
         return Analysis::Failed(format!(
-            "too large: {} bytes, at most {}",
+            "{TOO}large: {} bytes, at most {}",
             sql.len(),
             limits.max_bytes
         ));
@@ -93,7 +103,7 @@ fn guarded(sql: &str, limits: Limits) -> Analysis {
 
 fn statements(sql: &str, limits: Limits) -> Result<Vec<Statement>, String> {
     if expansion(sql).is_some_and(|factor| sql.len().saturating_mul(factor) > MAX_EXPANDED_BYTES) {
-        return Err("too complex: nested multiple assignments".to_owned());
+        return Err(format!("{TOO}complex: nested multiple assignments"));
     }
     check_count(count_statements(sql))?;
     let tree = locked(|| pg_query::parse(sql, 0))
@@ -117,7 +127,7 @@ fn statements(sql: &str, limits: Limits) -> Result<Vec<Statement>, String> {
 fn check_count(count: usize) -> Result<(), String> {
     if count > MAX_STATEMENTS {
         return Err(format!(
-            "too many statements: {count}, at most {MAX_STATEMENTS}"
+            "{TOO}many statements: {count}, at most {MAX_STATEMENTS}"
         ));
     }
     Ok(())
@@ -229,7 +239,7 @@ fn slice(sql: &str, location: i32, length: i32) -> Result<&str, String> {
 }
 
 fn describe(error: &pg_query::Error) -> String {
-    match error {
+    let text = match error {
         // The parser quotes the text it stopped at, which may be a literal.
         pg_query::Error::Parse(message) => message
             .split('"')
@@ -239,5 +249,9 @@ fn describe(error: &pg_query::Error) -> String {
             .trim_end_matches(" at or near")
             .to_owned(),
         other => other.to_string(),
+    };
+    if TOO_DEEP.iter().any(|words| text.contains(words)) {
+        return format!("{TOO}deeply nested: {text}");
     }
+    text
 }

@@ -31,7 +31,7 @@ use pg_query::NodeEnum as N;
 
 use crate::effects::Effect;
 use crate::facts::{Access, Column, Function, Name, Output, OutputKind, Statement, Table, Usage};
-use crate::parse::MAX_WORK;
+use crate::parse::{MAX_WORK, TOO};
 use outs::Outs;
 use scope::{resolve, Frame, Meaning};
 
@@ -207,7 +207,7 @@ impl Walker {
         }
         if self.depth >= self.max_depth {
             self.failure = Some(format!(
-                "nested too deeply: more than {} levels",
+                "{TOO}deeply nested: more than {} levels",
                 self.max_depth
             ));
             return false;
@@ -222,7 +222,7 @@ impl Walker {
     /// Whether the walk may go on; a statement that takes too long is not judged at all.
     fn has_work_left(&mut self) -> bool {
         if self.work > MAX_WORK {
-            self.failure = Some(format!("too complex: more than {MAX_WORK} steps"));
+            self.failure = Some(format!("{TOO}complex: more than {MAX_WORK} steps"));
         }
         self.failure.is_none()
     }
