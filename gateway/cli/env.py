@@ -88,8 +88,10 @@ def command(
     """Print the variables an agent's own clients need: eval "$(sealgate env)".
 
     Also writes the files they name: a bundle of authorities, a password file, an SSH key with its certificate and ssh_config
-    (`ssh -F "$SEALGATE_SSH_CONFIG" HOST`). Exit codes: 0 printed, 4 the token is not accepted, 5 the
-    gateway cannot be asked.
+    (`ssh -F "$SEALGATE_SSH_CONFIG" HOST`). Without --ca-file PostgreSQL clients are told to trust the system's authorities
+    (PGSSLROOTCERT=system), which psql and libpq before version 16 take for the name of a file that is not there: give them the
+    authority, or the system's own file such as /etc/ssl/certs/ca-certificates.crt, with --ca-file. Exit codes: 0 printed, 4 the
+    token is not accepted, 5 the gateway cannot be asked.
     """
     info, place = find_place(url, host, ca_file, directory, TokenSource(token_file, token_command), forwarder)
     click.echo(make_environment(info, place).render(cast("Shell", shell)))
