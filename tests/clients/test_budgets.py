@@ -160,7 +160,7 @@ def test_statements_that_compute_with_sensitive_columns_are_counted(narrow, conn
 )
 def test_a_read_only_connection_stays_so(narrow, connect, sql):
     connection = connect(running=narrow, dbname="reader")
-    with pytest.raises(psycopg.Error, match="read_only"):
+    with pytest.raises(psycopg.Error, match="this connection is read-only, so "):
         connection.execute(sql)
     with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
         connection.execute("update customers set name = name where id = 1")

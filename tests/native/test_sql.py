@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sealgate_native.sql import analyze
 
+from gateway.action import BEYOND_LIMIT
+
 EFFECTS = {
     "read",
     "write",
@@ -293,3 +295,21 @@ def test_analyses_run_at_once_and_leave_standard_error_alone() -> None:
     assert [each["status"] for each in found] == ["ok"] * len(texts)
     after = os.fstat(2)
     assert (before.st_dev, before.st_ino) == (after.st_dev, after.st_ino)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "select '" + "x" * (1 << 20) + "'",
+        "select " + "1+" * 5_000 + "1",
+        "select " + "1+" * 100_000 + "1",
+        "select " + "(" * 20_000 + "1" + ")" * 20_000,
+        "select " + "not " * 300 + "true",
+        "select 1;" * 2_000,
+    ],
+)
+def test_a_text_beyond_a_bound_is_told_from_one_that_is_wrong(text: str) -> None:
+    found = analyze(text, max_bytes=1 << 20, max_depth=256)
+    assert found["status"] == "failed"
+    assert found["reason"].startswith(BEYOND_LIMIT), found["reason"]
+    assert not analyze("select 1 +")["reason"].startswith(BEYOND_LIMIT)
