@@ -14,13 +14,13 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from gateway.config import Config, PostgresConnectionConfig, find_warnings
-from gateway.errors import PolicyError, SecretError
+from gateway.errors import ConfigError, PolicyError, SecretError
 from gateway.identity import TokenVerifier
 from gateway.policy.bundle import load_bundle
 from gateway.secrets import SecretResolver
@@ -79,6 +79,7 @@ def examine_config(config: Config) -> Iterator[Finding]:
     yield _examine_bundle(config)
     yield from _examine_secrets(config)
     yield from _examine_listeners(config)
+    yield from _examine_certificates(config)
     yield from _examine_folder("evidence store", config.evidence.store)
     yield from asyncio.run(_examine_issuers(config))
     for connection in config.connections:
@@ -127,15 +128,28 @@ def _examine_secrets(config: Config) -> Iterator[Finding]:
             for what, reference in item.secret_references().items()
         },
     }
+    uses = _find_uses()
     for place, reference in references.items():
         if reference is None:
             continue
         try:
-            resolver.read(reference)
-        except SecretError as error:
+            found = resolver.resolve(reference)
+            if (use := uses.get(place)) is not None:
+                use(found)
+        except (SecretError, ConfigError) as error:
             yield Finding(f"secret {place}", "fail", f"{error.what}: {error.why}", error.fix)
         else:
             yield Finding(f"secret {place}", "ok", f"{reference} can be read")
+
+
+def _find_uses() -> Mapping[str, Callable[[bytes], object]]:
+    """What raises ConfigError where a secret is not of the kind that a setting needs."""
+    try:
+        from gateway.masking import derive_key  # noqa: PLC0415 - needs the native module, which may not load
+        from gateway.serve.evidence import parse_log_key  # noqa: PLC0415
+    except ImportError:
+        return {}  # said of the machine already
+    return {"evidence.log_key": parse_log_key, "masking.key": derive_key}
 
 
 def _examine_listeners(config: Config) -> Iterator[Finding]:
@@ -152,9 +166,16 @@ def _examine_listeners(config: Config) -> Iterator[Finding]:
             yield Finding(f"listener {name}", "fail", f"{listener.bind} port {listener.port}: {error.strerror}", fix)
         else:
             yield Finding(f"listener {name}", "ok", f"{listener.bind} port {listener.port} is free")
-        for path in () if listener.tls is None else (listener.tls.cert_file, listener.tls.key_file):
-            if not os.access(path, os.R_OK):
-                yield Finding(f"listener {name}", "fail", f"{path} cannot be read", "check the path and its permissions")
+
+
+def _examine_certificates(config: Config) -> Iterator[Finding]:
+    try:
+        from gateway.serve.files import find_unusable_files  # noqa: PLC0415 - needs the native module, which may not load
+    except ImportError:
+        return  # said of the machine already
+    for item in find_unusable_files(config):
+        if item.location[0] == "listeners":  # those of a target are part of its own steps
+            yield Finding(f"listener {'.'.join(map(str, item.location[1:-1]))} certificate", "fail", item.why, item.fix)
 
 
 def _examine_folder(name: str, folder: Path) -> Iterator[Finding]:

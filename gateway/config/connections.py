@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
@@ -52,6 +53,11 @@ class TargetTlsConfig(Settings):
         if self.cert_file is not None and self.mode == "disable":
             raise ValueError("cert_file is never shown with mode disable")
         return self
+
+    @property
+    def own_files(self) -> tuple[Path, Path] | None:
+        """The gateway's certificate and key, where the target asks for one."""
+        return None if self.cert_file is None or self.key_file is None else (self.cert_file, self.key_file)
 
 
 class PostgresTarget(Settings):

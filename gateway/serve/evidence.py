@@ -248,7 +248,7 @@ def _open(config: Config, secrets: SecretResolver, worker: int) -> Evidence:
     log = Log.open(
         section.store,
         origin=origin,
-        log_key=_load_key(secrets.resolve(section.log_key)),
+        log_key=parse_log_key(secrets.resolve(section.log_key)),
         recipients=section.recipients,
         openings_recipients=section.openings_recipients,
         settings=settings,
@@ -311,7 +311,7 @@ def read_verifier_keys(config: Config, secrets: SecretResolver) -> tuple[str, ..
         ConfigError: the key cannot be used.
         gateway.errors.SecretError: it cannot be read.
     """
-    key = _load_key(secrets.resolve(config.evidence.log_key)).public_key()
+    key = parse_log_key(secrets.resolve(config.evidence.log_key)).public_key()
     store = EvidenceStore(config.evidence.store)
     kept = store.list_origins() if config.evidence.store.is_dir() else []
     name = config.gateway.name
@@ -319,7 +319,8 @@ def read_verifier_keys(config: Config, secrets: SecretResolver) -> tuple[str, ..
     return tuple(encode_verifier_key(origin, key) for origin in origins)
 
 
-def _load_key(pem: bytes) -> Ed25519PrivateKey:
+def parse_log_key(pem: bytes) -> Ed25519PrivateKey:
+    """The key of evidence.log_key. Raises ConfigError where it is of another kind."""
     try:
         key = load_pem_private_key(pem, password=None)
     except (ValueError, TypeError) as error:

@@ -113,3 +113,51 @@ def test_a_server_without_tls_is_found(examine):
         found = examine(target={"port": plain.port})
     assert "does not offer TLS" in found["tls"]["detail"]
     assert "switch TLS on" in found["tls"]["fix"]
+
+
+@pytest.mark.parametrize(
+    ("secret", "says"),
+    [
+        ("masking.key", "it has 5 bytes and needs at least 32"),
+        ("evidence.log_key", "it is not an unencrypted PEM private key"),
+    ],
+)
+def test_a_secret_of_another_kind_is_found(server, issuer, tmp_path, monkeypatch, secret, says):
+    monkeypatch.setenv("WRONG", "short")
+    section, name = secret.split(".")
+    connection = {
+        "name": "shop",
+        "type": "postgres",
+        "target": {"socket_dir": str(server.socket_dir), "port": server.port},
+        "credential": {"user": "owner", "password": "env:WRONG"},
+        "environment": "staging",
+        "allow_groups": ["agents"],
+    }
+    path = write_config(
+        tmp_path, issuer=issuer, bundle=tmp_path / "rego", connections=[connection], **{section: {name: "env:WRONG"}}
+    )
+    findings = json.loads(CliRunner().invoke(main, ["doctor", "-c", str(path), "--json"]).stdout)["findings"]
+    (found,) = (item for item in findings if item["check"] == f"secret {secret}")
+    assert found["status"] == "fail"
+    assert says in found["detail"]
+
+
+def test_a_listener_whose_key_is_not_that_of_its_certificate_is_found(server, authority, issuer, tmp_path):
+    tls = (authority.issue("one")[0], authority.issue("two")[1])
+    connection = {
+        "name": "shop",
+        "type": "postgres",
+        "target": {"socket_dir": str(server.socket_dir), "port": server.port},
+        "credential": {"user": "owner", "password": "env:PATH"},
+        "environment": "staging",
+        "allow_groups": ["agents"],
+    }
+    path = write_config(tmp_path, issuer=issuer, bundle=tmp_path / "rego", connections=[connection], tls=tls)
+    findings = json.loads(CliRunner().invoke(main, ["doctor", "-c", str(path), "--json"]).stdout)["findings"]
+    found = {item["check"]: item for item in findings}
+    assert found["listener postgres certificate"]["status"] == "fail"
+    assert [found[f"target shop{step}"]["status"] for step in ("", " login")] == ["ok", "ok"]  # trusted on its socket
+    assert "target shop tls" not in found
+    answer = CliRunner().invoke(main, ["validate", "-c", str(path)])
+    assert answer.exit_code == 2
+    assert "listeners.postgres.tls: cannot be used" in answer.stderr

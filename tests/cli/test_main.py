@@ -150,6 +150,23 @@ def test_validate_says_which_ssh_target_nothing_could_prove(config, tmp_path, li
     assert f"line {number}, connections[0].target.known_hosts: {answer}" in done.stderr
 
 
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_validate_reads_the_certificates_that_are_there(config, tmp_path, content):
+    ca_file = tmp_path / "ca.pem"
+    if content is not None:
+        ca_file.write_text(content)
+    text = MINIMAL.replace("bundle: rego", f"bundle: {ROOT / 'rego'}")
+    config.write_text(text.replace("{host: db.example.com}", f"{{host: db.example.com, tls: {{ca_file: {ca_file}}}}}"))
+    done = run("validate", "-c", config)
+    if content is None:
+        assert done.exit_code == 0, done.stderr
+        assert f"warning: connections[0].target.tls cannot be used on this machine: {ca_file}" in done.stdout
+        return
+    assert done.exit_code == 2
+    number = next(number for number, text in enumerate(config.read_text().splitlines(), 1) if "ca_file" in text)
+    assert f"line {number}, connections[0].target.tls: cannot be used: {ca_file}" in done.stderr
+
+
 def test_the_configuration_may_come_from_the_environment(config):
     assert run("connections", "list", env={"SEALGATE_CONFIG": str(config)}).exit_code == 0
 

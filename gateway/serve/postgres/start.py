@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, cast
 
 from sealgate_native.record import Writer
 
 from gateway.action import Resource, Subject
-from gateway.config import LimitsSection, ListenerConfig, PostgresConnectionConfig, TargetTlsConfig
+from gateway.config import LimitsSection, ListenerConfig, PostgresConnectionConfig
 from gateway.errors import ConfigError, SecretError, TargetError
 from gateway.pipeline import SessionSettings
 from gateway.protocols.postgres.actions import SqlSettings
@@ -175,7 +174,7 @@ def make_target(limits: LimitsSection, item: PostgresConnectionConfig, asked: st
         socket_dir=item.target.socket_dir,
         tls_mode=item.target.tls.mode,
         ca_file=item.target.tls.ca_file,
-        own_certificate=_find_certificate(item.target.tls),
+        own_certificate=item.target.tls.own_files,
         login_methods=LOGIN_METHODS[item.credential.login],
         connect_timeout_s=limits.connect_timeout_s,
     )
@@ -219,10 +218,6 @@ def _make_connection(parts: Parts, item: PostgresConnectionConfig, asked: str, l
         fixed=FixedSettings(item.name, tuple(item.sensitive), read_only=item.read_only),
         record_limit_bytes=kept[transcript],
     )
-
-
-def _find_certificate(tls: TargetTlsConfig) -> tuple[Path, Path] | None:
-    return None if tls.cert_file is None or tls.key_file is None else (tls.cert_file, tls.key_file)
 
 
 async def read_credential(resolver: SecretResolver, item: PostgresConnectionConfig) -> tuple[str, str]:
