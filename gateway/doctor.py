@@ -104,7 +104,7 @@ def _examine_native(part: str) -> Finding:
 
 def _examine_bundle(config: Config) -> Finding:
     try:
-        bundle = load_bundle(config.policy.bundle)
+        bundle = load_bundle(config.policy.bundle, detectors=config.masking.known_detectors)
     except PolicyError as error:
         return Finding("policy bundle", "fail", f"{error.what} ({error.why})", error.fix)
     return Finding("policy bundle", "ok", f"{len(bundle.rules)} rules, {bundle.digest}")

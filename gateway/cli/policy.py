@@ -12,7 +12,8 @@ from typing import Any, Final
 import click
 import orjson
 
-from gateway.cli.output import EXIT_NO, emit, json_option
+from gateway.cli.output import EXIT_NO, config_option, emit, json_option
+from gateway.config import DETECTORS, load_config
 from gateway.decision import Decision, Enforceable, check, fail_closed
 from gateway.errors import PolicyError
 from gateway.policy.bundle import Bundle, load_bundle, read_tree, write_manifest
@@ -37,10 +38,16 @@ def command() -> None:
 
 @command.command("check")
 @click.argument("bundle", type=_FOLDER, default="rego")
+@config_option(required=False)
 @json_option
-def check_command(bundle: Path, as_json: bool) -> None:
-    """Name every problem of the bundle in folder BUNDLE (default: rego)."""
-    problems = check_bundle(bundle, enforceable=ENFORCEABLE)
+def check_command(bundle: Path, config_path: Path | None, as_json: bool) -> None:
+    """Name every problem of the bundle in folder BUNDLE (default: rego).
+
+    The configuration is asked for its own detectors (masking.patterns), which the site's data may name; without one only
+    the built-in ones are known.
+    """
+    detectors = frozenset(DETECTORS) if config_path is None else load_config(config_path).masking.known_detectors
+    problems = check_bundle(bundle, enforceable=ENFORCEABLE, detectors=detectors)
     remarks = [] if problems else notes(bundle)
     verdict = f"{len(problems)} problems" if problems else f"{bundle}: no problems"
     emit(

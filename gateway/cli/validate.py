@@ -26,7 +26,7 @@ def command(config_path: Path, as_json: bool) -> None:
     config = load_config(config_path)
     _check_ssh_targets(config, config_path)
     absent = _check_certificates(config, config_path)
-    bundle = load_bundle(config.policy.bundle)
+    bundle = load_bundle(config.policy.bundle, detectors=config.masking.known_detectors)
     document = {**resolved_view(config), "policy": {"digest": bundle.digest, "rules": len(bundle.rules)}}
     warnings = [f"warning: {text}" for text in (*find_warnings(config), *absent)]
     emit(document, [f"{config_path} is valid", *summarize(config, rules=len(bundle.rules)), *warnings], as_json=as_json)

@@ -89,3 +89,8 @@ class MaskingSection(Settings):
         default=None,
         description="Secret of at least 32 bytes that keys hash and tokenize. None: a new random key at each start, so tokens of two starts never match.",
     )
+
+    @property
+    def known_detectors(self) -> frozenset[str]:
+        """Names of detectors policy may give: the built-in ones, enabled here or not, and the patterns."""
+        return frozenset({*DETECTORS, *(pattern.name for pattern in self.patterns)})

@@ -6,7 +6,7 @@ contribution vanish without an error (design section 4): see `gateway.policy.lin
 
     FOLDER/sealgate.manifest
     FOLDER/sealgate/main/*.rego, FOLDER/sealgate/lib/**.rego, FOLDER/sealgate/policies/<protocol|any>/<topic>/*.rego
-    FOLDER/site/**/data.json          data.site.…: the company's own values and exceptions
+    FOLDER/site/**/data.json          data.site.…: the company's own values and exceptions, see `gateway.policy.site_data`
 
 Tests (`*_test.rego`) are no part of a bundle. `data.sealgate_rules` is made here from the METADATA of the rules: an engine cannot
 read METADATA while it evaluates, and the aggregator has to know which rules an exception may switch off. It lies outside every
@@ -17,15 +17,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.errors import PolicyError
-from gateway.policy.lint import Problem, find_problems
+from gateway.policy.lint import SITE_FILE, Problem, find_problems
 from gateway.policy.projection import Projection, project
 from gateway.policy.rego_text import ModuleText, read_module
+from gateway.policy.site_data import find_site_problems
 
 MANIFEST_NAME: Final = "sealgate.manifest"
 MANIFEST_SCHEMA: Final = "sealgate.bundle/1"
@@ -95,8 +96,13 @@ class Bundle:
         return phase in {"request", "response"} and protocol in self.projections and not self.projections[protocol].uncacheable
 
 
-def load_bundle(path: Path | str) -> Bundle:
+def load_bundle(path: Path | str, *, detectors: Collection[str] | None = None, has_decided: bool = False) -> Bundle:
     """The bundle of the folder `path`, loaded by its manifest.
+
+    Args:
+        path: the bundle's folder.
+        detectors: names of detectors that exist; what the site's data names beside them is a problem. None where they are not known.
+        has_decided: it is kept to decide again what it decided, whatever a gateway of today asks of the site's data.
 
     Raises:
         PolicyError: no manifest, or a file is missing, changed or unlisted, or the bundle breaks a rule of the loader.
@@ -120,12 +126,12 @@ def load_bundle(path: Path | str) -> Bundle:
             why=f"missing, changed or unlisted: {', '.join(changed[:10])}",
             fix=f"review the files, then `sealgate policy bundle {folder}`",
         )
-    return _assemble(files)
+    return _assemble(files, detectors, checks_site=not has_decided)
 
 
-def read_tree(path: Path | str) -> Bundle:
+def read_tree(path: Path | str, *, detectors: Collection[str] | None = None) -> Bundle:
     """The bundle a folder would make, without asking for a manifest: for checks, tests and replay of a candidate."""
-    return _assemble(_read_files(Path(path)))
+    return _assemble(_read_files(Path(path)), detectors)
 
 
 def write_manifest(path: Path | str) -> Path:
@@ -165,7 +171,7 @@ def _manifest(files: Mapping[str, bytes]) -> bytes:
     return json.dumps(document, indent=1, sort_keys=True).encode() + b"\n"
 
 
-def _assemble(files: Mapping[str, bytes]) -> Bundle:
+def _assemble(files: Mapping[str, bytes], detectors: Collection[str] | None = None, *, checks_site: bool = True) -> Bundle:
     try:
         modules = tuple(Module(name, text.decode()) for name, text in sorted(files.items()) if name.endswith(".rego"))
         data = _read_data(files)
@@ -175,6 +181,9 @@ def _assemble(files: Mapping[str, bytes]) -> Bundle:
         raise PolicyError("the policy bundle has no modules", why="nothing would ever be allowed or denied by a rule")
     texts = [read_module(module.path, module.text) for module in modules]
     problems = find_problems(texts, data)
+    if checks_site:
+        reads = [read.path for text in texts for read in text.data_reads]
+        problems += [Problem(SITE_FILE, 0, problem) for problem in find_site_problems(data, reads, detectors=detectors)]
     if problems:
         raise BundleError(problems)
     rules = _catalogue(texts)

@@ -11,7 +11,7 @@ _HEAD: Final = """\
 # Policies
 
 What the shipped policy library says, made from the METADATA of its rules by `make docs`. A refusal names the rule that spoke; look it up here.
-Site facts (groups, ledger tables, limits, exceptions) are in `rego/site/data.json`, under `data.site`; rules are not edited to change them.
+Site facts (groups, ledger tables, limits, exceptions) are in `rego/site/data.json`, under `data.site` ([site-data.md](site-data.md)); rules are not edited to change them.
 Helpers that topics share are listed under *Library* and *Main*: they never speak by themselves.
 """
 

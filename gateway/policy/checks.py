@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,6 @@ from gateway.policy.bundle import MANIFEST_NAME, Bundle, BundleError, load_bundl
 from gateway.policy.capabilities import CAPABILITIES_PATH
 from gateway.policy.engine import ENTRYPOINT
 from gateway.policy.process import end_process, load_frame, open_evaluator
-from gateway.policy.site_data import find_site_problems
 
 OPA_DEADLINE_S: Final = 300.0
 """Longest run of the whole test suite in OPA."""
@@ -29,21 +28,24 @@ _RULE_ID: Final = re.compile(r'"rule":\s*"([^"]+)"')
 _KIND: Final = re.compile(r'"kind":\s*"([a-z_]+)"')
 
 
-def check_bundle(path: Path | str, *, enforceable: Mapping[str, Enforceable] | None = None) -> list[str]:
+def check_bundle(
+    path: Path | str, *, enforceable: Mapping[str, Enforceable] | None = None, detectors: Collection[str] | None = None
+) -> list[str]:
     """Every problem of the bundle at `path`, as sentences; empty when it may be deployed.
 
     Args:
         path: the bundle's folder.
         enforceable: what each protocol can carry out, by protocol; asked-for masks and obligations beyond it are problems.
+        detectors: names of detectors that exist; None where they are not known.
     """
     try:
-        bundle = read_tree(path)
+        bundle = read_tree(path, detectors=detectors)
     except BundleError as error:
         return [str(problem) for problem in error.problems]
     except PolicyError as error:
         return [str(error)]
     problems = [*_manifest_problems(Path(path)), *_compile_problems(bundle), *_metadata_problems(bundle)]
-    problems += [*_exception_problems(bundle), *find_site_problems(bundle.data)]
+    problems += _exception_problems(bundle)
     problems += _enforceable_problems(bundle, enforceable or {})
     if (opa := find_opa()) is not None:
         problems += _opa_problems(opa, Path(path))

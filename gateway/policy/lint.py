@@ -13,6 +13,7 @@ from typing import Any, Final
 from gateway.action import PROTOCOLS
 from gateway.policy.capabilities import DENIED, allowed_builtins
 from gateway.policy.rego_text import HEAD_VALUE, OWN_PROTOCOL, ModuleText, Token
+from gateway.policy.site_data import find_exception_problems
 
 CONTRIBUTIONS: Final = frozenset({"allow", "approve", "deny", "masks", "obligations", "warn"})
 """The partial sets by which a topic contributes to a decision."""
@@ -30,6 +31,9 @@ MAX_RULES: Final = 4_000
 MAX_FORMAT_WIDTH: Final = 99
 """Largest width or precision in a format: `%1000000000d` makes the engine ask for a gigabyte and abort."""
 
+SITE_FILE: Final = "site/data.json"
+"""Where most bundles have all data of their site; problems of `data.site` are told of it."""
+
 READS: Final = ("counters", "payload", "time")
 """What a topic must declare that it reads, in `custom.reads` of its package's METADATA."""
 
@@ -46,7 +50,7 @@ class Problem:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.line}: {self.text}"
+        return f"{self.path}:{self.line}: {self.text}" if self.line else f"{self.path}: {self.text}"
 
 
 def find_problems(modules: Sequence[ModuleText], data: Mapping[str, Any]) -> list[Problem]:
@@ -308,19 +312,5 @@ def _data_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(
                 f"{root}/data.json", 0, f"data.{root} is not site data; a data document there could stand where a rule is read"
             )
-    site = data.get("site", {})
-    exceptions = site.get("exceptions", []) if isinstance(site, dict) else None
-    if not isinstance(exceptions, list):
-        yield Problem("site/data.json", 0, "site.exceptions is not a list")
-        return
-    for number, exception in enumerate(exceptions):
-        texts = ("rule", "connection", "owner", "reason", "ticket")
-        is_sound = isinstance(exception, dict) and set(exception) == {*texts, "expires_ns"}
-        if (
-            not is_sound
-            or not all(isinstance(exception[name], str) for name in texts)
-            or type(exception["expires_ns"]) is not int
-        ):
-            yield Problem(
-                "site/data.json", 0, f"site.exceptions[{number}] is not {{{', '.join(texts)}: text, expires_ns: integer}}"
-            )
+    for problem in find_exception_problems(data):
+        yield Problem(SITE_FILE, 0, problem)

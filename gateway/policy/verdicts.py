@@ -76,7 +76,7 @@ class VerdictRecomputer:
         folder = Path(self._folder.name) / digest.removeprefix("sha256:")
         try:
             _unpack(archive, folder)
-            bundle = load_bundle(folder)
+            bundle = load_bundle(folder, has_decided=True)
         except (PolicyError, tarfile.TarError, OSError, EOFError):
             return None
         return Recomputer(bundle) if bundle.digest == digest else None

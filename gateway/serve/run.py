@@ -149,7 +149,7 @@ class Gateway:
 
     async def _make_decision_point(self, evidence: Evidence) -> DecisionPoint:
         section = self._config.policy
-        bundle = load_bundle(section.bundle)
+        bundle = load_bundle(section.bundle, detectors=self._config.masking.known_detectors)
         deadline_s, wait_s = section.deadline_ms / 1000, section.wait_ms / 1000
         engine: Engine
         if section.opa is not None:

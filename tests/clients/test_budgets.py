@@ -29,6 +29,11 @@ obligations contains {"rule": "test.few", "kind": "row_limit", "rows": 2, "on_ex
 	input.resource.environment == "few"
 }
 
+obligations contains {"rule": "test.many", "kind": "row_limit", "rows": "many"} if {
+	input.phase == "request"
+	input.resource.environment == "many"
+}
+
 obligations contains {"rule": "test.read_only", "kind": "read_only"} if input.resource.environment in {"reader", "writer"}
 """
 
@@ -87,6 +92,25 @@ def test_rows_are_counted_over_the_sessions_of_a_run(narrow, connect, mint):
     assert "test.volume" in caught.value.diag.message_detail
     other_run = connect(running=narrow, dbname="narrow", token=mint())
     assert other_run.execute("select id from customers where id = 1").fetchall() == [(1,)]
+
+
+def test_a_row_limit_that_is_no_number_refuses_the_statement_and_nothing_else(
+    make_gateway, make_connection, bounded, connect, tmp_path, caplog
+):
+    connections = [make_connection(name="many", environment="many")]
+    texts = ("select id from customers", "select id from customers where id = %s"), (None, (1,))
+    with make_gateway(tmp_path, connections=connections, policy=bounded) as running:
+        connection = connect(running=running, dbname="many")
+        for text, parameters in zip(*texts, strict=True):
+            with pytest.raises(psycopg.Error, match="statement refused") as caught:
+                connection.execute(text, parameters)
+            assert caught.value.sqlstate == "42501"
+            assert "Rule test.many sets a row limit the gateway cannot carry out" in caught.value.diag.message_detail
+        connection.close()
+    assert "Traceback" not in caplog.text
+    records = running.read_records()
+    assert [record["outcome"] for record in records if record["type"] == "outcome"] == ["refused", "refused"]
+    assert len([record for record in records if record["type"] == "session.close"]) == 1
 
 
 def test_every_statement_of_a_text_counts_that_computes_with_what_is_sensitive(narrow, connect):

@@ -84,7 +84,7 @@ masks contains {"rule": "test.whole", "selector": {"index": column.index}, "stra
 
 _paths(column) := listed if {
 	column.lineage == "known"
-	listed := data.site.paths[sprintf("%v.%v.%v", [column.origin.schema, column.origin.table, column.origin.column])]
+	listed := data.site.own.paths[sprintf("%v.%v.%v", [column.origin.schema, column.origin.table, column.origin.column])]
 } else := {}
 """
 
@@ -102,7 +102,7 @@ def inside(make_gateway, make_connection, bundle, server, authority, tmp_path_fa
     shutil.copytree(bundle / "sealgate/main", folder / "sealgate/main")
     add_topic(folder, "postgres/inside", TOPIC)
     (folder / "site").mkdir()
-    (folder / "site/data.json").write_text(json.dumps({"paths": PATHS}))
+    (folder / "site/data.json").write_text(json.dumps({"own": {"paths": PATHS}}))
     write_manifest(folder)
     target = make_connection()["target"] | {"database": "inside"}
     sensitive = [f"public.orders.{name}" for name in SENSITIVE] + [f"public.kinds.c{number}" for number in range(len(KINDS))]

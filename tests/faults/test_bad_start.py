@@ -1,11 +1,25 @@
 """A gateway that cannot start says why in one JSON document on standard error and ends with the exit code of that kind of problem."""
 
 import json
+import shutil
 import socket
+from pathlib import Path
 
 import pytest
 
 from gateway.policy.bundle import write_manifest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def copy_library(folder, **changes):
+    """The shipped policy library, with these keys of data.site.postgres."""
+    shutil.copytree(ROOT / "rego", folder, ignore=shutil.ignore_patterns("*_test.rego"), dirs_exist_ok=True)
+    said = json.loads((folder / "site/data.json").read_text())
+    said["postgres"] |= changes
+    (folder / "site/data.json").write_text(json.dumps(said))
+    write_manifest(folder)
+    return folder
 
 
 def last_error(text):
@@ -34,6 +48,37 @@ def test_a_policy_that_was_changed_after_it_was_released(configure, make_bundle,
     code, text = configure(tmp_path, policy={"bundle": str(changed)}).fail_to_start()
     assert code == 3
     assert "reads/reads.rego" in last_error(text)["why"]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"ledgr_tables": ["public.ledger"]}, "data.site.postgres.ledgr_tables is no key of the policies, so nothing reads it; is ledger_tables meant?"),
+        ({"export_rows": "many"}, 'data.site.postgres.export_rows is "many", where a whole number is wanted'),
+        ({"detectors": ["ssnx"]}, 'data.site.postgres.detectors has "ssnx", which is neither a built-in detector nor a pattern of the configuration; is ssn meant?'),
+    ],
+    ids=["misspelt", "wrong type", "unknown detector"],
+)  # fmt: skip
+def test_data_of_the_site_that_no_rule_would_read_as_it_is_meant(configure, tmp_path, change, why):
+    bundle = copy_library(tmp_path / "bundle", **change)
+    code, text = configure(tmp_path, policy={"bundle": str(bundle)}).fail_to_start()
+    assert code == 3
+    error = last_error(text)
+    assert error["code"] == "policy.bundle"
+    assert f"site/data.json: {why}" in error["problems"]
+    assert "policy check" in error["fix"]
+
+
+def test_a_gateway_goes_on_with_the_bundle_it_has_when_its_data_is_changed(serve, mint, tmp_path):
+    bundle = copy_library(tmp_path / "bundle")
+    gateway = serve(tmp_path, policy={"bundle": str(bundle)})
+    copy_library(bundle, ledgr_tables=["public.ledger"])
+    with gateway.connect(mint()) as connection:
+        assert connection.execute("select count(*) from marks").fetchone() is not None
+    gateway.stop()
+    code, text = gateway.make_twin().fail_to_start()
+    assert code == 3
+    assert "is ledger_tables meant?" in last_error(text)["problems"][0]
 
 
 @pytest.mark.parametrize("how", ["missing", "not a key", "open to others"])

@@ -220,7 +220,7 @@ def test_the_digest_covers_modules_and_data(bundle_folder: Path) -> None:
     add_topic(bundle_folder, "postgres/t", ALLOW)
     first = read_tree(bundle_folder).digest
     (bundle_folder / "site").mkdir()
-    (bundle_folder / "site/data.json").write_text(json.dumps({"a": 1}))
+    (bundle_folder / "site/data.json").write_text(json.dumps({"own": {"a": 1}}))
     second = read_tree(bundle_folder).digest
     add_topic(bundle_folder, "postgres/t", ALLOW + "\n# comment")
     assert len({first, second, read_tree(bundle_folder).digest}) == 3

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from gateway.cli import main
 from gateway.policy.bundle import MANIFEST_NAME, load_bundle
 from gateway.testing.policy import add_topic, make_document
+
+ROOT = Path(__file__).resolve().parents[2]
 
 ALLOW = """# METADATA
 # title: T
@@ -104,3 +108,19 @@ def test_test_and_coverage(folder: Path) -> None:
     failing = run("test", str(folder))
     assert failing.exit_code == 1
     assert "FAIL data.sealgate.policies.postgres.t_test.test_allow" in failing.output
+
+
+def test_check_knows_the_detectors_of_a_configuration(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(ROOT / "rego", folder, ignore=shutil.ignore_patterns("*_test.rego", "*.manifest"))
+    said = json.loads((folder / "site/data.json").read_text())
+    said["ssh"]["detectors"] = ["ssn", "member_number"]
+    (folder / "site/data.json").write_text(json.dumps(said))
+    result = run("check", str(folder))
+    assert result.exit_code == 1
+    assert 'data.site.ssh.detectors has "member_number"' in result.output
+    config = yaml.safe_load((ROOT / "deploy/examples/sealgate.yaml").read_text())
+    config.setdefault("masking", {})["patterns"] = [{"name": "member_number", "pattern": "M[0-9]{8}"}]
+    (tmp_path / "sealgate.yaml").write_text(yaml.safe_dump(config))
+    result = run("check", str(folder), "-c", str(tmp_path / "sealgate.yaml"))
+    assert result.exit_code == 0, result.output

@@ -115,8 +115,9 @@ class LateChecks:
             if self.bound_rows(enforce.read_row_limit(obligations), obligations, is_coming=True)[1]:
                 # What is left by the time of its result is another number: a decision made for an earlier one must not be used.
                 self._kernel.forget_plans()
-        except UncountableError as error:
-            refusal = Refusal("denied", "policy.obligation", "statement refused", str(error), "", ruling.decision_id)
+        except (UncountableError, enforce.UnenforceableError) as error:
+            fix = "tell the authors of the policy the decision id"
+            refusal = Refusal("denied", "policy.obligation", "statement refused", str(error), fix, ruling.decision_id)
         else:
             if excess is None:
                 return None

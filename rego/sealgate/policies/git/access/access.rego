@@ -3,6 +3,7 @@
 # description: Who may fetch and push. Everything not allowed here is denied by default.
 # schemas:
 #   - input: schema.git.request
+#   - data.site.git: schema.git.site
 package sealgate.policies.git.access
 
 import data.sealgate.lib.git as lib

@@ -3,6 +3,7 @@
 # description: Shared branches change by review in the forge, tags never move.
 # schemas:
 #   - input: schema.git.request
+#   - data.site.git: schema.git.site
 package sealgate.policies.git.refs
 
 import data.sealgate.lib.git as lib

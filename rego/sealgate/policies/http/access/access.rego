@@ -3,6 +3,7 @@
 # description: What members of the site's groups may do at all. Everything not allowed here is denied by default.
 # schemas:
 #   - input: schema.http.request
+#   - data.site.http: schema.http.site
 package sealgate.policies.http.access
 
 import data.sealgate.lib.http as lib

@@ -3,6 +3,7 @@
 # description: Much data at once leaves only with a reviewer's approval.
 # schemas:
 #   - input: schema.http.request
+#   - data.site.http: schema.http.site
 package sealgate.policies.http.export
 
 import data.sealgate.lib.http as lib

@@ -3,6 +3,7 @@
 # description: Where a connection declares its operations, nothing else is done on it.
 # schemas:
 #   - input: schema.http.request
+#   - data.site.http: schema.http.site
 package sealgate.policies.http.operations
 
 # METADATA

@@ -1,6 +1,8 @@
 # METADATA
 # title: Regulated data
 # description: Sensitive fields are delivered masked, and changed only with a second person.
+# schemas:
+#   - data.site.http: schema.http.site
 package sealgate.policies.http.regulated
 
 import data.sealgate.lib.http as lib

@@ -3,6 +3,7 @@
 # description: What members of the site's groups may do at all. Everything not allowed here is denied by default.
 # schemas:
 #   - input: schema.postgres.request
+#   - data.site.postgres: schema.postgres.site
 package sealgate.policies.postgres.access
 
 import data.sealgate.lib.postgres as lib

@@ -3,6 +3,7 @@
 # description: Columns that hold passwords and their hashes.
 # schemas:
 #   - input: schema.postgres.request
+#   - data.site.postgres: schema.postgres.site
 package sealgate.policies.postgres.credentials
 
 # METADATA

@@ -3,6 +3,7 @@
 # description: Many rows at once leave only with a reviewer's approval.
 # schemas:
 #   - input: schema.postgres.request
+#   - data.site.postgres: schema.postgres.site
 package sealgate.policies.postgres.export
 
 # METADATA

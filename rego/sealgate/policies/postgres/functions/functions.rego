@@ -3,6 +3,8 @@
 # description: "Code the statement does not show: functions outside the allow-list, DO and CALL."
 # schemas:
 #   - input: schema.postgres.request
+#   - data.site.postgres: schema.postgres.site
+#   - data.site.functions: schema.site.functions
 package sealgate.policies.postgres.functions
 
 import data.sealgate.lib.postgres as lib

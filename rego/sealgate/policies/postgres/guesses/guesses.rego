@@ -3,6 +3,7 @@
 # description: Values that an index compares with sensitive ones are counted, so they have to be countable.
 # schemas:
 #   - input: schema.postgres.request
+#   - data.site.postgres: schema.postgres.site
 package sealgate.policies.postgres.guesses
 
 # METADATA

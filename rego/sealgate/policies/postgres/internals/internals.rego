@@ -3,6 +3,7 @@
 # description: "The server's own tables: written by nobody, and without the ones that hold secrets."
 # schemas:
 #   - input: schema.postgres.request
+#   - data.site.postgres: schema.postgres.site
 package sealgate.policies.postgres.internals
 
 # METADATA

@@ -3,6 +3,7 @@
 # description: "Tables whose rows move money: every change is seen by a second person."
 # schemas:
 #   - input: schema.postgres.request
+#   - data.site.postgres: schema.postgres.site
 package sealgate.policies.postgres.ledger
 
 import data.sealgate.lib.postgres as lib

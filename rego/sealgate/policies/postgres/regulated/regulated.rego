@@ -1,6 +1,8 @@
 # METADATA
 # title: Regulated data
 # description: Sensitive columns are delivered masked and are used for nothing else.
+# schemas:
+#   - data.site.postgres: schema.postgres.site
 package sealgate.policies.postgres.regulated
 
 import data.sealgate.lib.postgres as lib

@@ -3,6 +3,7 @@
 # description: Which changes to a schema a second person sees; in production all, elsewhere those that are not plain.
 # schemas:
 #   - input: schema.postgres.request
+#   - data.site.postgres: schema.postgres.site
 package sealgate.policies.postgres.schema_changes
 
 import data.sealgate.lib.postgres as lib

@@ -3,6 +3,7 @@
 # description: The role and the settings of a session stay as the gateway set them.
 # schemas:
 #   - input: schema.postgres.request
+#   - data.site.postgres: schema.postgres.site
 package sealgate.policies.postgres.sessions
 
 import data.sealgate.lib.postgres as lib

@@ -3,6 +3,7 @@
 # description: Service restarts, package changes and scripts are run after a review.
 # schemas:
 #   - input: schema.ssh.request
+#   - data.site.ssh: schema.ssh.site
 package sealgate.policies.ssh.changes
 
 import data.sealgate.lib.ssh as lib

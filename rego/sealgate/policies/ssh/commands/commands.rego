@@ -3,6 +3,7 @@
 # description: Which command lines may run at all. What is not listed is denied by default.
 # schemas:
 #   - input: schema.ssh.request
+#   - data.site.ssh: schema.ssh.site
 package sealgate.policies.ssh.commands
 
 import data.sealgate.lib.ssh as lib

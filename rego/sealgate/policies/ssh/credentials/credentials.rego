@@ -3,6 +3,7 @@
 # description: Files that hold keys, passwords or tokens are neither read nor written through the gateway.
 # schemas:
 #   - input: schema.ssh.request
+#   - data.site.ssh: schema.ssh.site
 package sealgate.policies.ssh.credentials
 
 import data.sealgate.lib.ssh as lib

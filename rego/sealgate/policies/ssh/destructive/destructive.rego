@@ -3,6 +3,7 @@
 # description: Programs that destroy data, change accounts or stop the machine are out of reach, whoever asks.
 # schemas:
 #   - input: schema.ssh.request
+#   - data.site.ssh: schema.ssh.site
 package sealgate.policies.ssh.destructive
 
 import data.sealgate.lib.ssh as lib

@@ -3,6 +3,7 @@
 # description: Which files may be read and written over sftp, scp, rsync and git.
 # schemas:
 #   - input: schema.ssh.request
+#   - data.site.ssh: schema.ssh.site
 package sealgate.policies.ssh.files
 
 import data.sealgate.lib.ssh as lib

@@ -3,6 +3,7 @@
 # description: Output and files of production hosts pass the site's detectors, whatever command made them.
 # schemas:
 #   - input: schema.ssh.request
+#   - data.site.ssh: schema.ssh.site
 package sealgate.policies.ssh.regulated
 
 # METADATA

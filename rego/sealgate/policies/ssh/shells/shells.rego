@@ -3,6 +3,7 @@
 # description: Interactive shells and terminals are not for agents; what is typed cannot be judged first.
 # schemas:
 #   - input: schema.ssh.request
+#   - data.site.ssh: schema.ssh.site
 package sealgate.policies.ssh.shells
 
 import data.sealgate.lib.ssh as lib

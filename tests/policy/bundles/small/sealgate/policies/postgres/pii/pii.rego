@@ -19,7 +19,7 @@ masks contains {
 	"apply": "both",
 } if {
 	some column in input.postgres.response.columns
-	strategy := object.get(data.site.strategies, column.sensitive, "null")
+	strategy := object.get(data.site.own.strategies, column.sensitive, "null")
 }
 
 # METADATA
