@@ -131,7 +131,7 @@ class _Trial:
                 why=f"sensitive columns are not in {self._target.database}: {', '.join(missing)}",
                 fix="let connections[].sensitive name columns as the catalogue has them, in schemas the user may look into",
             )
-        return [f"it can be read, and has the {len(sensitive)} sensitive columns"]
+        return [f"it can be read; sensitive columns found: {len(sensitive)}"]
 
     async def _begin_session(self) -> list[str]:
         fixed = FixedSettings(self._item.name, tuple(self._item.sensitive), read_only=self._item.read_only)
