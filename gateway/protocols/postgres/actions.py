@@ -242,7 +242,7 @@ def _compares_inexactly(statement: Statement, used: Sequence[Definition]) -> boo
 
 def _forget_count(described: Described) -> Described:
     """The same, where how many rows it writes is not known after all."""
-    return replace(described, facts={name: fact for name, fact in described.facts.items() if name != "most_rows"})
+    return replace(described, facts={name: fact for name, fact in described.facts.items() if name != "most_guesses"})
 
 
 def _uses_uncertain(judged: _Judged, facts: Mapping[str, object]) -> bool:
@@ -440,13 +440,13 @@ def _count_guesses(statement: Mapping[str, Any]) -> int:
     """How many values a statement gives at most to sensitive columns that the server compares with those that are there."""
     if "write" not in statement["effects"] or not any(column.get("compared", False) for column in statement["assigned"]):
         return 0
-    return int(statement.get("most_rows", OPEN_ENDED_GUESSES))
+    return int(statement.get("most_guesses", OPEN_ENDED_GUESSES))
 
 
 def is_open_ended(action: Action) -> bool:
     """Whether an action may write any number of values to sensitive columns that the server compares with those that are there."""
     statements = action.facts.get("statements", ())
-    return any(_count_guesses(statement) and "most_rows" not in statement for statement in statements)
+    return any(_count_guesses(statement) and "most_guesses" not in statement for statement in statements)
 
 
 def count_statements(action: Action | None) -> int:

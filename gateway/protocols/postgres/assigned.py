@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import KeyAction, Relation
@@ -12,6 +12,10 @@ from gateway.protocols.postgres.sensitivity import Sensitivity
 if TYPE_CHECKING:
     # A type of the stub only: at run time an analysis is a plain dict.
     from sealgate_native.sql import Statement as Analyzed
+
+
+PLURAL_GUESSES: Final = 10
+"""What a row counts for in an index with many entries for one: how many there are is up to the value."""
 
 
 def is_alone(analyzed: Analyzed) -> bool:
@@ -88,12 +92,22 @@ class Assigned:
         return facts + list(self._describe_all_followers(actions))
 
     def bound(self, actions: Iterable[KeyAction]) -> dict[str, int]:
-        """The fact of how many rows at most are compared with sensitive values; none where none is, or where nothing says how many."""
-        if not any(fact.get("compared") for fact in self.describe(actions)):
+        """The fact of how many guesses the statement writes at most; none where none is compared, or where nothing says how many."""
+        compared = [fact for fact in self.describe(actions) if fact.get("compared")]
+        if not compared:
             return {}
         follows = any(fact.get("compared") for fact in self._describe_all_followers(actions))
         rows = None if follows else self.count_rows()
-        return {} if rows is None else {"most_rows": rows}
+        return {} if rows is None else {"most_guesses": rows * (PLURAL_GUESSES if any(map(self._is_plural, compared)) else 1)}
+
+    def _is_plural(self, fact: Mapping[str, Any]) -> bool:
+        """Whether a row may have many entries in an index that compares a column."""
+        relation = None if self._snapshot is None else self._snapshot.resolve(fact.get("schema"), fact["table"])
+        column = None if relation is None else relation.find(fact["name"])
+        if relation is None or column is None:
+            return False
+        found = self._sensitivity.find_comparing(relation.oid, column.number)
+        return found is not None and any(index.is_plural for index in found)
 
     def _describe_all_followers(self, actions: Iterable[KeyAction]) -> Iterator[dict[str, Any]]:
         for action in dict.fromkeys(actions):

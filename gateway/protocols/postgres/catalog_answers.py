@@ -138,11 +138,12 @@ def _is_harmless(function: Function, extension: str) -> bool:
 
 def _index(row: Sequence[str]) -> Index:
     """Columns that are only included (INCLUDE) stand behind the keys; a key that is an expression is number 0 among them."""
-    name, relation, keys, partial, numbers, within, is_key = row
+    name, relation, keys, partial, numbers, within, is_key, method = row
     plain = [int(number) for number in numbers.split()[: int(keys)]]
     columns = frozenset({*filter(None, plain), *map(int, json.loads(within))})
     is_ranging = int(keys) > 1 or partial == "1"
-    return Index(name, int(relation), columns, is_ranging, frozenset(plain) if is_key == "1" else frozenset())
+    key = frozenset(plain) if is_key == "1" else frozenset[int]()
+    return Index(name, int(relation), columns, is_ranging, key, is_plural=method not in {"btree", "hash"})
 
 
 def _key_action(row: Sequence[str]) -> tuple[int, KeyAction]:

@@ -96,6 +96,7 @@ class Index:
         columns: attnums of the columns it is in the order of, those of its expressions included; 0 stands for the whole row.
         is_ranging: it may be read in its order though no condition names its first column: it has several columns, or is partial.
         key: attnums of the columns of which no two rows have the same values at any time; empty where it does not say so.
+        is_plural: it may have many entries for one row, as GIN has for an array or a document.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Index:
     columns: frozenset[int]
     is_ranging: bool
     key: frozenset[int]
+    is_plural: bool
 
 
 @dataclass(frozen=True, slots=True)

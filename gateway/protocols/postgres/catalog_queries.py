@@ -156,7 +156,8 @@ select i.indexrelid::pg_catalog.regclass::text, i.indrelid, i.indnkeyatts, (i.in
            select from pg_catalog.generate_series(0, i.indnkeyatts - 1) as k(at)
            join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[k.at]
            join pg_catalog.pg_opclass o on o.oid = i.indclass[k.at]
-           where a.attcollation <> i.indcollation[k.at] or not o.opcdefault))::int
+           where a.attcollation <> i.indcollation[k.at] or not o.opcdefault))::int,
+       (select m.amname from pg_catalog.pg_class c join pg_catalog.pg_am m on m.oid = c.relam where c.oid = i.indexrelid)
 from pg_catalog.pg_index i
 where i.indrelid >= 16384""",
         "costs": """

@@ -150,22 +150,30 @@ class Sensitivity:
         """Whether a row with another value in a column is compared with the sensitive values there are: an index has it and one of these."""
         if self.snapshot is None:
             return self.is_configured
-        (found,) = self.snapshot.remember(("compares", self.names, oid, attnum), lambda: (self._compares(oid, attnum),))
+        found = self.find_comparing(oid, attnum)
+        return found is None or bool(found)
+
+    def find_comparing(self, oid: int, attnum: int) -> tuple[Index, ...] | None:
+        """The indexes that compare it; None where that is not known."""
+        if self.snapshot is None:
+            return None
+        key = ("compares", self.names, oid, attnum)
+        (found,) = self.snapshot.remember(key, lambda: (self._find_comparing(oid, attnum),))
         return found
 
-    def _compares(self, oid: int, attnum: int) -> bool:
+    def _find_comparing(self, oid: int, attnum: int) -> tuple[Index, ...] | None:
         """In the table itself, or in a partition or child."""
         snapshot = self.snapshot
         column = None if snapshot is None else snapshot.relations[oid].columns.get(attnum)
         if snapshot is None or column is None:
-            return True
+            return None
         places = {oid: attnum}
         for relation in snapshot.behind(oid).relations:
             if (same := relation.find(column.name)) is not None:
                 places[relation.oid] = same.number
         made = {place: {0, number, *snapshot.find_generated(place, number)} for place, number in places.items()}
         having = (index for index in snapshot.indexes if index.columns & made.get(index.relation, set()))
-        return any(self._orders_sensitive(index) for index in having)
+        return tuple(index for index in having if self._orders_sensitive(index))
 
     def _orders_sensitive(self, index: Index) -> bool:
         """Whether an index is in the order of a sensitive column, among others."""

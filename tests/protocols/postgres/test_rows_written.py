@@ -8,6 +8,7 @@ import pytest
 from gateway.action import Action
 from gateway.protocols.postgres import actions
 from gateway.protocols.postgres.actions import CATALOG, SqlSettings, Statement, describe, describe_in_session
+from gateway.protocols.postgres.assigned import PLURAL_GUESSES
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_answers import build_snapshot
 from gateway.protocols.postgres.catalog_queries import QUERIES
@@ -35,6 +36,8 @@ create table lowered (id int, ssn text, low text generated always as (lower(ssn)
 create index on lowered (twice, low);
 insert into lowered (id, ssn) select n, 'n' from generate_series(1, 5) n;
 insert into named select 'a' || repeat(' ', n) from generate_series(0, 9) n;
+create table phoned (id int primary key, ssn text[]);
+create index on phoned using gin (ssn);
 create view seen as select * from visits;
 create sequence ticks;
 create function several(n int) returns setof int language sql immutable as 'select generate_series(1, n)';
@@ -150,7 +153,9 @@ def snapshot(connection: psycopg.Connection) -> CatalogSnapshot:
     return build_snapshot({name: connection.execute(sql).fetchall() for name, sql in QUERIES.items()})
 
 
-SETTINGS = SqlSettings("core", "postgres", "postgres", tuple(f"public.{table}.ssn" for table in (*TABLES, "owned", "lowered")))
+SETTINGS = SqlSettings(
+    "core", "postgres", "postgres", tuple(f"public.{table}.ssn" for table in (*TABLES, "owned", "lowered", "phoned"))
+)
 
 
 def ask(statement: Statement, snapshot: CatalogSnapshot) -> tuple[Action, dict]:
@@ -162,7 +167,7 @@ def ask(statement: Statement, snapshot: CatalogSnapshot) -> tuple[Action, dict]:
 def test_a_text_that_does_not_say_bounds_nothing(name: str, snapshot: CatalogSnapshot) -> None:
     action, statement = ask(Statement(OPEN_ENDED[name]), snapshot)
     assert any(column.get("compared") for column in statement["assigned"])
-    assert "most_rows" not in statement
+    assert "most_guesses" not in statement
     assert actions.is_open_ended(action) == ("write" in action.effects)
 
 
@@ -172,7 +177,7 @@ def test_the_server_writes_no_more_than_the_text_says(
 ) -> None:
     text, most = BOUNDED[name]
     action, statement = ask(Statement(text), snapshot)
-    assert statement["most_rows"] == most
+    assert statement["most_guesses"] == most
     assert actions.count_inferences(action) == most
     assert not actions.is_open_ended(action)
     with connection.transaction(force_rollback=True):
@@ -191,7 +196,7 @@ def test_the_server_writes_several_where_it_is_open_ended(name: str, connection:
 @pytest.mark.parametrize("text", UNCOMPARED)
 def test_nothing_is_said_of_other_statements(text: str, snapshot: CatalogSnapshot) -> None:
     action, statement = ask(Statement(text), snapshot)
-    assert "most_rows" not in statement or statement["effects"] == ["read"]
+    assert "most_guesses" not in statement or statement["effects"] == ["read"]
     assert not actions.is_open_ended(action)
     assert actions.count_inferences(action) == 1
 
@@ -203,7 +208,7 @@ def test_nothing_is_said_of_other_statements(text: str, snapshot: CatalogSnapsho
 def test_a_parameter_is_compared_in_the_type_it_is_declared_with(oid: int, is_bounded: bool, snapshot: CatalogSnapshot) -> None:
     statement = Statement("update visits set ssn = 'x' where id = $1", ("1",), "extended", types=(oid,))
     _, facts = ask(statement, snapshot)
-    assert ("most_rows" in facts) == is_bounded
+    assert ("most_guesses" in facts) == is_bounded
 
 
 @pytest.mark.parametrize(("oid", "is_bounded"), [(20, True), (701, False)])
@@ -214,12 +219,12 @@ def test_so_is_that_of_a_name(oid: int, is_bounded: bool, snapshot: CatalogSnaps
     names.send(1, changes, action.effects, 1)
     names.end(1, is_completed=True)
     run, _ = describe_in_session(Statement("execute p(1)"), {CATALOG: snapshot}, SETTINGS, names)
-    assert run.facts["statements"][0].get("most_rows") == (1 if is_bounded else None)
+    assert run.facts["statements"][0].get("most_guesses") == (1 if is_bounded else None)
 
 
 def test_without_a_snapshot_nothing_is_known() -> None:
     action = describe(Statement("insert into ill values (1, '', 'x')"), {}, SETTINGS)
-    assert "most_rows" not in action.facts["statements"][0]
+    assert "most_guesses" not in action.facts["statements"][0]
 
 
 def test_what_a_text_computes_and_writes_is_charged_together(snapshot: CatalogSnapshot) -> None:
@@ -227,3 +232,11 @@ def test_what_a_text_computes_and_writes_is_charged_together(snapshot: CatalogSn
     text = "; ".join(["update visits set ssn = 'x' where id in (1, 2)", *["select upper(ssn) from ill"] * 20])
     action, _ = ask(Statement(text), snapshot)
     assert actions.count_inferences(action) == 22
+
+
+def test_a_row_with_many_entries_in_an_index_counts_for_more(snapshot: CatalogSnapshot) -> None:
+    """Each element of an array is compared where GIN has it."""
+    _, statement = ask(Statement("insert into phoned values (1, '{a,b,c}'), (2, '{d}')"), snapshot)
+    assert statement["most_guesses"] == 2 * PLURAL_GUESSES
+    _, statement = ask(Statement("insert into phoned (id) values (3)"), snapshot)
+    assert "most_guesses" not in statement

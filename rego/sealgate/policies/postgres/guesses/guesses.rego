@@ -54,7 +54,7 @@ approve contains {
 	input.phase == "request"
 	some statement in input.postgres.facts.statements
 	"write" in statement.effects
-	not statement.most_rows
+	not statement.most_guesses
 	some column in statement.assigned
 	column.compared
 }

@@ -21,9 +21,9 @@ test_guesses_are_not_loaded if {
 
 test_guesses_are_counted_by_the_text_or_seen if {
 	column := {"schema": "public", "table": "customers", "name": "ssn", "sensitive": true, "compared": true}
-	counted := given.statement("insert", {"effects": ["write"], "assigned": [column], "most_rows": 3})
+	counted := given.statement("insert", {"effects": ["write"], "assigned": [column], "most_guesses": 3})
 	asked(counted, ["write"]) == set()
-	open_ended := object.remove(counted, ["most_rows"])
+	open_ended := object.remove(counted, ["most_guesses"])
 	asked(open_ended, ["write"]) == {"postgres.guesses.open_ended"}
 	asked(object.union(open_ended, {"effects": ["read"]}), ["read"]) == set()
 	asked(object.union(open_ended, {"assigned": [object.remove(column, ["compared"])]}), ["write"]) == set()
