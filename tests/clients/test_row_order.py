@@ -354,3 +354,12 @@ def test_a_pipeline_writes_no_more_before_it_is_counted(server, start, mint):
         replies = kinds(client.converse(guesses * 20 + encode_message("S", b"")))
         assert replies.count("C") == 5
         client.close()
+
+
+def test_functions_of_usual_extensions_pass_as_the_servers_own_do(server, start, connect):
+    server.run('create extension citext; create extension "uuid-ossp"; create extension unaccent')
+    with start() as running, connect(running) as session:
+        assert session.execute("select max(id), unaccent('é'), 5 from visits where id > 0").fetchone() == (None, "e", 5)
+        assert len(str(session.execute("select uuid_generate_v4()").fetchone()[0])) == 36
+        with pytest.raises(psycopg.Error, match="may not be computed with"):
+            session.execute("select unaccent(illness) from illnesses limit 1")

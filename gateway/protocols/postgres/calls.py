@@ -51,7 +51,8 @@ def find_calls(
     if known or not (others or harmless):
         yield _describe_own(snapshot, schema, name, args, own=own, known=known)
     elif not others:
-        fact = {"schema": harmless[0].schema, "name": name, "args": args, "harmless": True}
+        found = harmless[0]
+        fact = {"schema": found.schema, "name": name, "args": args, "harmless": True, "extension": found.extension}
         yield Call(fact, frozenset(), is_harmless=True, yields_any=False)
 
 

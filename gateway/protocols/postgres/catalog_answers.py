@@ -35,9 +35,9 @@ def _build(texts: Mapping[str, list[tuple[str, ...]]]) -> CatalogSnapshot:
     ((database, role, path, version, path_setting),) = texts["session"]
     relations = _relations(texts["relations"], texts["columns"])
     languages = {row[0]: row[3] for row in texts["functions"]}
-    known = [(_function(row), row[-1]) for row in texts["functions"]]
-    functions = [function for function, extension in known if not _is_harmless(function, extension)]
-    harmless = {function.oid: function for function, extension in known if _is_harmless(function, extension)}
+    known = [_function(row) for row in texts["functions"]]
+    functions = [function for function in known if not _is_harmless(function)]
+    harmless = {function.oid: function for function in known if _is_harmless(function)}
     links = [(int(child), int(parent)) for child, parent in texts["parents"]]
     casts = [build_cast(row) for row in texts["casts"]]
     shapes = build_types(texts["shapes"], texts["fields"], relations.values(), texts["type_parts"])
@@ -124,16 +124,18 @@ def _views(
 
 
 def _function(row: Sequence[str]) -> Function:
-    oid, schema, name, language, volatility, definer, args, variadic, defaults, returns_set, _ = row
+    oid, schema, name, language, volatility, definer, args, variadic, defaults, returns_set, extension = row
     names: dict[str, Literal["immutable", "stable", "volatile"]] = {"i": "immutable", "s": "stable", "v": "volatile"}
     most = _ANY_ARGS if variadic == "1" else int(args)
     least = max(0, int(args) - int(defaults) - (variadic == "1"))
-    return Function(int(oid), schema, name, language, names[volatility], definer == "1", least, most, returns_set == "1")
+    return Function(
+        int(oid), schema, name, language, names[volatility], definer == "1", least, most, returns_set == "1", extension
+    )
 
 
-def _is_harmless(function: Function, extension: str) -> bool:
+def _is_harmless(function: Function) -> bool:
     """Whether a function does no more than PostgreSQL's own harmless ones: its extension is known, and it keeps no state."""
-    return extension in (HARMLESS_EXTENSIONS if function.volatility != "volatile" else RANDOM_EXTENSIONS)
+    return function.extension in (HARMLESS_EXTENSIONS if function.volatility != "volatile" else RANDOM_EXTENSIONS)
 
 
 def _index(row: Sequence[str]) -> Index:

@@ -55,6 +55,7 @@ class Function:
         volatility: "immutable", "stable" or "volatile", as its author declared.
         is_definer: it runs with its owner's rights.
         returns_rows: it may return several rows for one call.
+        extension: the one it belongs to; empty where it does to none.
     """
 
     oid: int
@@ -66,6 +67,7 @@ class Function:
     min_args: int
     max_args: int
     returns_rows: bool
+    extension: str
 
     def takes(self, args: int) -> bool:
         """Whether a call with that many arguments can mean it."""

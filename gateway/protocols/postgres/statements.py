@@ -45,6 +45,9 @@ POSITION: Final = "\0"
 REWRITTEN: Final = frozenset({"default", "constraint", "index", "partition", "view"})
 """Kinds of hooks that run where a definition reads or rewrites the rows there are."""
 
+QUIET_OPERATORS: Final = frozenset({"||", "->", "->>", "#>", "#>>"})
+"""Operators whose work tells nothing of the values as PostgreSQL has them (`native/kernel/sql/src/walk/quiet.rs`)."""
+
 DELETED: Final = frozenset({"trigger", "rule", "policy"})
 """Kinds of hooks that run where rows only go."""
 
@@ -296,6 +299,8 @@ class _Reader:
             for schema, table, name, is_sensitive in self._find_column(column):
                 key = (schema, table, name, column["use"])
                 facts[key] = facts.get(key, False) or is_sensitive
+                if is_sensitive and self._has_loud_operator():
+                    facts[(schema, table, name, "computed")] = True
                 if name == "*" and self.analyzed["verb"] == "create_view" and (relation := self._resolve(schema, table or "")):
                     # Each of them could be written to under the name the view gives it.
                     for each in relation.columns.values():
@@ -370,6 +375,15 @@ class _Reader:
             # `t.f` without such a column calls f with the whole row.
             self._add_attribute(name)
             yield relation.schema, relation.name, "*", self.sensitivity.holds_any(relation)
+
+    def _has_loud_operator(self) -> bool:
+        """Whether an operator that tells nothing of its values may be an extension's of the same name, which reads them (`||` of ltree)."""
+        if self.snapshot is None:
+            return False
+        return any(
+            each["name"] in QUIET_OPERATORS and self.snapshot.find_operators(None, each["name"])
+            for each in self.analyzed["operators"]
+        )
 
     def _add_attribute(self, name: str) -> None:
         """A name that calls a function with one argument, or casts to a type, where it is no column or field."""

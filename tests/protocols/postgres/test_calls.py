@@ -100,6 +100,18 @@ def test_what_they_are_given_is_still_in_what_they_return(snapshot: CatalogSnaps
     assert deliver("select elsewhere.unaccent(ssn), elsewhere.unaccent(name), 5 from people", 3, snapshot) == [True, False, False]
 
 
+def test_an_operator_that_an_extension_has_as_well_may_read_what_it_joins(snapshot: CatalogSnapshot) -> None:
+    """hstore has `||` and `->` of its own, ltree a `||` that fails where a text is no label."""
+    for operator, uses in (("||", {"other", "computed"}), ("->", {"other", "computed"})):
+        (statement,) = describe(Statement(f"select ssn {operator} 'x' from people"), {CATALOG: snapshot}, SETTINGS).facts[
+            "statements"
+        ]
+        assert {column["use"] for column in statement["columns"] if column["sensitive"]} == uses
+    plain = replace(snapshot, operators={}, memo={})
+    (statement,) = describe(Statement("select ssn || 'x' from people"), {CATALOG: plain}, SETTINGS).facts["statements"]
+    assert {column["use"] for column in statement["columns"] if column["sensitive"]} == {"other"}
+
+
 def test_results_of_functions_a_connection_vouches_for_are_what_they_are_given(snapshot: CatalogSnapshot) -> None:
     text = "select add1(id), add1(length(ssn)), 5 from people"
     assert deliver(text, 3, snapshot) == [True, True, True]

@@ -339,6 +339,12 @@ _is_harmless(called) if {
 	data.site.functions[called.name] in data.site.postgres.function_groups
 }
 
+_is_harmless(called) if {
+	called.harmless
+	called.extension
+	"extensions" in data.site.postgres.function_groups
+}
+
 # METADATA
 # title: Full name of a function
 # description: As schema.function; one that no schema is known of has its name alone, which no list can have.

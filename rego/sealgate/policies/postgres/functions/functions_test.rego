@@ -130,6 +130,13 @@ test_a_group_can_be_left_out if {
 		with data.site.postgres.function_groups as ["numbers"]
 }
 
+test_functions_of_known_extensions_are_harmless_where_the_site_says_so if {
+	doc := calling({"schema": "public", "name": "unaccent", "harmless": true, "extension": "unaccent"})
+	given.rules(functions.deny) == set() with input as doc
+	given.rules(functions.deny) == {"postgres.functions.unknown"} with input as doc
+		with data.site.postgres.function_groups as ["text"]
+}
+
 test_large_objects_are_delivered_as_they_are_where_the_site_says_so if {
 	doc := calling({"schema": "pg_catalog", "name": "loread", "harmless": false})
 	count(functions.obligations) == 0 with input as doc
