@@ -429,11 +429,26 @@ def count_inferences(action: Action | None) -> int:
     """How many statements of an action compute with sensitive columns, with the guesses it writes; at least one, since somebody asks."""
     statements = () if action is None else action.facts.get("statements", ())
     computing = [any(column["sensitive"] and column["use"] == "other" for column in each["columns"]) for each in statements]
-    return max(1, sum(computing) + sum(map(_count_guesses, statements)))
+    weighed = 0 if action is None or not any(map(_counts_bytes, statements)) else _measure(action) // BYTES_PER_GUESS
+    return max(1, sum(computing) + sum(map(_count_guesses, statements)) + weighed)
 
 
 OPEN_ENDED_GUESSES: Final = 100
 """What a change counts for of which nobody says how many rows it writes; the policy as shipped lets none pass without a reviewer."""
+
+
+BYTES_PER_GUESS: Final = 64
+"""Text and parameters that count for one guess, where a row may have any number of entries in an index."""
+
+
+def _counts_bytes(statement: Mapping[str, Any]) -> bool:
+    return "write" in statement["effects"] and bool(statement.get("counts_bytes", False))
+
+
+def _measure(action: Action) -> int:
+    """Characters of what an action says: its text, what the names it uses stand for, and parameters."""
+    texts = (action.payload.get("text", ""), *action.payload.get("named", {}).values(), *action.payload.get("params", ()))
+    return sum(len(str(text)) for text in texts)
 
 
 def _count_guesses(statement: Mapping[str, Any]) -> int:

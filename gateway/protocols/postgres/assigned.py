@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 
 PLURAL_GUESSES: Final = 10
-"""What a row counts for in an index with many entries for one: how many there are is up to the value."""
+"""What a row counts for in an index with many entries for one, beside the bytes of its text."""
+
+SHORT_FUNCTIONS: Final = frozenset(
+    {"now", "nextval", "gen_random_uuid", "clock_timestamp", "lower", "upper", "btrim", "to_json", "to_jsonb"}
+)
+"""Functions whose result is no longer than what they are given, or a few bytes."""
 
 
 def is_alone(analyzed: Analyzed) -> bool:
@@ -91,14 +96,23 @@ class Assigned:
                 facts += self._describe_below(relation, name, is_adding=is_adding)
         return facts + list(self._describe_all_followers(actions))
 
-    def bound(self, actions: Iterable[KeyAction]) -> dict[str, int]:
-        """The fact of how many guesses the statement writes at most; none where none is compared, or where nothing says how many."""
+    def bound(self, actions: Iterable[KeyAction]) -> dict[str, Any]:
+        """The facts of how many guesses the statement writes at most; none where none is compared, or where nothing says how many."""
         compared = [fact for fact in self.describe(actions) if fact.get("compared")]
         if not compared:
             return {}
         follows = any(fact.get("compared") for fact in self._describe_all_followers(actions))
         rows = None if follows else self.count_rows()
-        return {} if rows is None else {"most_guesses": rows * (PLURAL_GUESSES if any(map(self._is_plural, compared)) else 1)}
+        if rows is None or not any(map(self._is_plural, compared)):
+            return {} if rows is None else {"most_guesses": rows}
+        # How many entries a row has is in its value, so this has to be in the text.
+        return {"most_guesses": rows * PLURAL_GUESSES, "counts_bytes": True} if self._says_values() else {}
+
+    def _says_values(self) -> bool:
+        """Whether the values are made of what the text and its parameters say: no other table, and nothing that makes long of short."""
+        reads = any(table["access"] == "read" for table in self._analyzed["tables"])
+        calls = {call["name"] for call in self._analyzed["functions"]}
+        return not reads and calls <= SHORT_FUNCTIONS and not self._analyzed["attributes"]
 
     def _is_plural(self, fact: Mapping[str, Any]) -> bool:
         """Whether a row may have many entries in an index that compares a column."""

@@ -36,6 +36,7 @@ create table lowered (id int, ssn text, low text generated always as (lower(ssn)
 create index on lowered (twice, low);
 insert into lowered (id, ssn) select n, 'n' from generate_series(1, 5) n;
 insert into named select 'a' || repeat(' ', n) from generate_series(0, 9) n;
+create table people (name text);
 create table phoned (id int primary key, ssn text[]);
 create index on phoned using gin (ssn);
 create view seen as select * from visits;
@@ -235,8 +236,43 @@ def test_what_a_text_computes_and_writes_is_charged_together(snapshot: CatalogSn
 
 
 def test_a_row_with_many_entries_in_an_index_counts_for_more(snapshot: CatalogSnapshot) -> None:
-    """Each element of an array is compared where GIN has it."""
-    _, statement = ask(Statement("insert into phoned values (1, '{a,b,c}'), (2, '{d}')"), snapshot)
+    """Each element of an array is compared where GIN has it, so what counts is how much the text says."""
+    text = "insert into phoned values (1, '{a,b,c}'), (2, '{d}')"
+    action, statement = ask(Statement(text), snapshot)
     assert statement["most_guesses"] == 2 * PLURAL_GUESSES
+    assert actions.count_inferences(action) == 2 * PLURAL_GUESSES
+    long = "{" + ",".join(map(str, range(100_000))) + "}"
+    action, _ = ask(Statement("insert into phoned values (1, $1)", (long,), "extended"), snapshot)
+    assert actions.count_inferences(action) > len(long) // actions.BYTES_PER_GUESS
+    action, _ = ask(Statement(f"insert into phoned values (1, '{long}')"), snapshot)
+    assert actions.count_inferences(action) > len(long) // actions.BYTES_PER_GUESS
     _, statement = ask(Statement("insert into phoned (id) values (3)"), snapshot)
     assert "most_guesses" not in statement
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "insert into phoned values (1, array_fill('a'::text, '{1000}'))",
+        "insert into phoned values (1, array(select name from people))",
+        "insert into phoned values (1, string_to_array(repeat('a,', 1000), ','))",
+        "update phoned set ssn = (select array_agg(note) from ill) where id = 1",
+        "update phoned p set ssn = array[i.note] from ill i where p.id = 1",
+    ],
+)
+def test_a_value_that_is_made_of_others_has_any_number_of_entries(text: str, snapshot: CatalogSnapshot) -> None:
+    action, statement = ask(Statement(text), snapshot)
+    assert "most_guesses" not in statement
+    assert actions.is_open_ended(action)
+
+
+def test_what_a_name_stands_for_is_measured(snapshot: CatalogSnapshot) -> None:
+    names, facts = SessionNames(), {CATALOG: snapshot}
+    long = "{" + ",".join(map(str, range(10_000))) + "}"
+    action, changes = describe_in_session(
+        Statement(f"prepare p as insert into phoned values (1, '{long}')"), facts, SETTINGS, names
+    )
+    names.send(1, changes, action.effects, 1)
+    names.end(1, is_completed=True)
+    run, _ = describe_in_session(Statement("execute p"), facts, SETTINGS, names)
+    assert actions.count_inferences(run) > len(long) // actions.BYTES_PER_GUESS
