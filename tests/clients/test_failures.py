@@ -245,7 +245,7 @@ def test_messages_beyond_the_limit_end_the_session(make_gateway, options, tmp_pa
 
 def test_a_statement_beyond_its_limit_is_blocked(make_gateway, options, tmp_path):
     with make_gateway(tmp_path, limits={"max_sql_bytes": 1_024}) as running, psycopg.connect(**options(running)) as connection:
-        with pytest.raises(errors.InsufficientPrivilege):
+        with pytest.raises(errors.ProgramLimitExceeded):
             connection.execute(f"select '{'x' * 2_000}'")
         assert connection.execute("select 1").fetchone() == (1,)
 

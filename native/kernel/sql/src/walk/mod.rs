@@ -321,6 +321,11 @@ impl Walker {
         } else {
             usage
         };
+        let usage = if meaning.computes {
+            quiet::computed(usage)
+        } else {
+            usage
+        };
         self.columns(&meaning.columns, usage);
         if meaning.whole_row {
             self.flag("whole_row");

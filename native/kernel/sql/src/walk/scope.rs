@@ -24,6 +24,8 @@ pub(super) struct Source {
     pub relation: Relation,
     /// Reachable with its alias only: not part of `*`, nor of unqualified names (`excluded`, `old`, `new`, join aliases).
     pub hidden: bool,
+    /// Names of its columns, where it is a call in FROM: any other name behind its alias is a call with its value, or a cast of it.
+    pub called: Option<Vec<String>>,
 }
 
 impl Source {
@@ -181,6 +183,8 @@ pub(super) struct Meaning {
     pub whole_row: bool,
     /// No column can have that name: PostgreSQL would call a function of that name with the row.
     pub call: Option<String>,
+    /// That function is given a value, not a row.
+    pub computes: bool,
     /// What the value is: a column as it is, computed from columns, or not known.
     pub kind: OutputKind,
 }
@@ -191,6 +195,7 @@ impl Default for Meaning {
             columns: Vec::new(),
             whole_row: false,
             call: None,
+            computes: false,
             kind: OutputKind::Column,
         }
     }
@@ -287,6 +292,10 @@ fn qualified(frames: &[Frame], qualifier: &str, name: &str) -> Meaning {
         });
         return meaning;
     };
+    let computes = source
+        .called
+        .as_ref()
+        .is_some_and(|columns| !columns.iter().any(|column| column == name));
     match source.find(name) {
         Some(mut found) => {
             if let Some(columns) = source.find_either(name) {
@@ -307,6 +316,7 @@ fn qualified(frames: &[Frame], qualifier: &str, name: &str) -> Meaning {
                 columns: found.columns,
                 kind: found.kind,
                 call,
+                computes,
                 ..Meaning::default()
             }
         }
@@ -318,6 +328,7 @@ fn qualified(frames: &[Frame], qualifier: &str, name: &str) -> Meaning {
                 .collect(),
             whole_row: true,
             call: Some(name.to_owned()),
+            computes,
             kind: OutputKind::Unknown,
         },
     }

@@ -156,6 +156,7 @@ impl Walker {
                 alias,
                 relation,
                 hidden,
+                called: None,
             });
         }
     }
@@ -184,6 +185,13 @@ impl Walker {
             Relation::Derived(Rc::new(Outs::opaque(columns))),
             false,
         );
+        if let Some(source) = self
+            .frames
+            .last_mut()
+            .and_then(|frame| frame.sources.last_mut())
+        {
+            source.called = Some(columns_of(function));
+        }
     }
 
     pub(super) fn join(&mut self, join: &pb::JoinExpr) {
@@ -273,4 +281,27 @@ impl Walker {
             self.derived(Some(alias), outs);
         }
     }
+}
+
+/// The names a call in FROM may give its columns: those of its alias, of its column definitions, or the functions' own.
+fn columns_of(function: &pb::RangeFunction) -> Vec<String> {
+    let mut found: Vec<String> = function
+        .functions
+        .iter()
+        .filter_map(names::call_of)
+        .collect();
+    if let Some(alias) = &function.alias {
+        found.push(alias.aliasname.clone());
+        found.extend(names::strings(&alias.colnames));
+    }
+    found.extend(
+        function
+            .coldeflist
+            .iter()
+            .filter_map(|node| match &node.node {
+                Some(NodeEnum::ColumnDef(column)) => Some(column.colname.clone()),
+                _ => None,
+            }),
+    );
+    found
 }
