@@ -106,6 +106,7 @@ class CatalogSnapshot:
 
     Attributes:
         harmless_functions: of extensions that are known, which do no more than PostgreSQL's own; none of them is among `functions`.
+        reading_operators: schema and name of those operators that take a value of a type of the server's own: on their left, or `||` on any side.
         costs: what the planner weighs plans by, by the names of the settings.
         search_path: schemas in the order names are searched, the implicit `pg_catalog` included.
         path_setting: what the setting says, whether or not there are such schemas.
@@ -123,6 +124,7 @@ class CatalogSnapshot:
     functions: Mapping[str, tuple[Function, ...]]
     harmless_functions: Mapping[str, tuple[Function, ...]]
     operators: Mapping[str, tuple[tuple[str, str], ...]]
+    reading_operators: frozenset[tuple[str, str]]
     types: Mapping[str, tuple[tuple[str, str], ...]]
     hooks: Mapping[int, tuple[Hook, ...]]
     casts: Mapping[str, tuple[Cast, ...]]

@@ -61,8 +61,9 @@ def _build(texts: Mapping[str, list[tuple[str, ...]]]) -> CatalogSnapshot:
         harmless_functions=MappingProxyType(_group((function.name, function) for function in harmless.values())),
         # An operator of its own over one of PostgreSQL's functions runs nothing new.
         operators=MappingProxyType(
-            _group((name, (schema, languages.get(code, "internal"))) for schema, name, code in texts["operators"])
+            _group((name, (schema, languages.get(code, "internal"))) for schema, name, code, _ in texts["operators"])
         ),
+        reading_operators=frozenset((schema, name) for schema, name, _, reads in texts["operators"] if reads == "1"),
         types=MappingProxyType(_group((name, (schema, kind)) for schema, name, kind in texts["types"])),
         hooks=MappingProxyType(build_hooks(hooks, texts["rules"], checks)),
         casts=MappingProxyType(_group((cast.name, cast) for cast in casts)),

@@ -105,7 +105,8 @@ from pg_catalog.pg_proc p
 join pg_catalog.pg_namespace n on n.oid = p.pronamespace join pg_catalog.pg_language l on l.oid = p.prolang
 where p.oid >= 16384 and n.nspname !~ '^pg_temp'""",
         "operators": """
-select n.nspname, o.oprname, o.oprcode::oid
+select n.nspname, o.oprname, o.oprcode::oid,
+       (case o.oprname when '||' then least(o.oprleft, o.oprright) else o.oprleft end between 1 and 16383)::int
 from pg_catalog.pg_operator o join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
 where o.oid >= 16384""",
         "hooks": f"""

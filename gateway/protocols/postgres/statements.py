@@ -380,10 +380,8 @@ class _Reader:
         """Whether an operator that tells nothing of its values may be an extension's of the same name, which reads them (`||` of ltree)."""
         if self.snapshot is None:
             return False
-        return any(
-            each["name"] in QUIET_OPERATORS and self.snapshot.find_operators(None, each["name"])
-            for each in self.analyzed["operators"]
-        )
+        used = {each["name"] for each in self.analyzed["operators"]} & QUIET_OPERATORS
+        return any((schema, name) in self.snapshot.reading_operators for name in used for schema in self.snapshot.search_path)
 
     def _add_attribute(self, name: str) -> None:
         """A name that calls a function with one argument, or casts to a type, where it is no column or field."""
