@@ -175,7 +175,7 @@ class SessionBudget:
                 return None
             had = self._usage[scope].inferences
             why = f"this {scope} may have {bound} statements that compute with sensitive columns, and has had {had}, written values included"
-            why += "" if inferences == 1 else f"; this would be {inferences}"
+            why += "" if inferences == 1 else f"; this would be {inferences} more"
             return Excess(item.rule, why, "leave the sensitive columns out")
         bound, span_s = _count(item, "statements"), _count(item, "per_s")
         sent_at = self._usage["run"].sent_at or ()

@@ -243,7 +243,7 @@ def test_guesses_that_an_index_compares_are_counted_row_by_row(index, statement,
 def test_more_than_may_be_written_is_not_begun(server, start, connect):
     server.run("create index on illnesses (illness)")
     with start() as running, connect(running) as session:
-        with pytest.raises(psycopg.Error, match="has had 0, written values included; this would be 501"):
+        with pytest.raises(psycopg.Error, match="has had 0, written values included; this would be 501 more"):
             session.execute(write_guesses(501))
         session.execute(write_guesses(500))
 
