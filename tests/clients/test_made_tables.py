@@ -45,3 +45,10 @@ def test_another_table_of_the_name_is_not_the_sessions(session, server, way):
     session.execute("create table made_too (id int)")  # after which the catalogue is read again
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match="needs approval"):
         session.execute("alter table made add constraint short check (note <> 'attack')")
+
+
+def test_a_table_of_another_role_is_not_the_sessions_though_it_has_not_been_looked_at(session, server):
+    """The number of a table is learnt with the first statement after it was made; whom it belongs to is known without."""
+    server.run("drop table made; create table made (id int, note text); grant all on made to sealgate_owner", database="shop")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="needs approval"):
+        session.execute("create index on made (note)")
