@@ -96,9 +96,9 @@ class Assigned:
                 facts += self._describe_below(relation, name, is_adding=is_adding)
         return facts + list(self._describe_all_followers(actions))
 
-    def bound(self, actions: Iterable[KeyAction]) -> dict[str, Any]:
-        """The facts of how many guesses the statement writes at most; none where none is compared, or where nothing says how many."""
-        compared = [fact for fact in self.describe(actions) if fact.get("compared")]
+    def bound(self, assigned: Iterable[Mapping[str, Any]], actions: Iterable[KeyAction]) -> dict[str, Any]:
+        """Of what `describe` said, the facts of how many guesses the statement writes at most; none where none is compared, or where nothing says how many."""
+        compared = [fact for fact in assigned if fact.get("compared")]
         if not compared:
             return {}
         follows = any(fact.get("compared") for fact in self._describe_all_followers(actions))

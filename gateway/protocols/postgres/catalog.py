@@ -109,14 +109,14 @@ class CatalogSnapshot:
         reading_operators: schema and name of those operators that take a value of a type of the server's own: on their left, or `||` on any side.
         costs: what the planner weighs plans by, by the names of the settings.
         search_path: schemas in the order names are searched, the implicit `pg_catalog` included.
-        path_setting: what the setting says, whether or not there are such schemas.
+        path_names: the schemas the setting names, whether or not there are such; None where it is not made of names alone.
         digest: SHA-256 in hex over the canonical JSON of every row it was built from.
     """
 
     database: str
     role: str
     search_path: tuple[str, ...]
-    path_setting: str
+    path_names: tuple[str, ...] | None
     server_version: int
     relations: Mapping[int, Relation]
     views: Mapping[int, View]

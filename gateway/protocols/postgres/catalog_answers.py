@@ -14,6 +14,7 @@ from gateway.protocols.postgres.catalog_objects import Column, Function, Index, 
 from gateway.protocols.postgres.catalog_queries import QUERIES
 from gateway.protocols.postgres.functions import HARMLESS_EXTENSIONS, RANDOM_EXTENSIONS
 from gateway.protocols.postgres.hooks import COMPILED, build_cast, build_hooks
+from gateway.protocols.postgres.login import read_search_path
 from gateway.protocols.postgres.shapes import build_types
 
 Row = Sequence[str | int | bool | None]
@@ -52,7 +53,7 @@ def _build(texts: Mapping[str, list[tuple[str, ...]]]) -> CatalogSnapshot:
         database=database,
         role=role,
         search_path=tuple(json.loads(path)),
-        path_setting=path_setting,
+        path_names=read_search_path(path_setting),
         server_version=int(version),
         relations=MappingProxyType(relations),
         views=MappingProxyType(_views(texts["views"], texts["dependencies"], harmless)),

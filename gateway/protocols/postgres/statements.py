@@ -84,6 +84,7 @@ def describe_statement(
     functions = reader.read_functions()
     effects = frozenset(analyzed["effects"]) | reader.effects
     actions = reader.changed_by_keys()
+    assigned = reader.assigned.describe(actions)
     if reader.has_touched and analyzed["verb"] != "alter_table":
         tables[0]["sensitive"] = True  # what runs unseen meets sensitive values, and its errors come with this statement
     facts: dict[str, Any] = {
@@ -91,8 +92,8 @@ def describe_statement(
         "effects": sorted(effects),
         "tables": tables,
         "columns": columns,
-        "assigned": reader.assigned.describe(actions),
-        **reader.assigned.bound(actions),
+        "assigned": assigned,
+        **reader.assigned.bound(assigned, actions),
         "functions": functions,
         **{name: analyzed[name] for name in FACT_MEMBERS},
         **{name: analyzed[name] for name in OPTIONAL_MEMBERS if name in analyzed},

@@ -341,7 +341,7 @@ class PostgresDoor:
         if self.search_path is not None:
             return self.search_path
         snapshot = read_snapshot(self.facts)
-        return None if snapshot is None else read_search_path(snapshot.path_setting)
+        return None if snapshot is None else snapshot.path_names
 
     @property
     def snapshot(self) -> object:
