@@ -27,6 +27,18 @@ def server(authority):
         yield running
 
 
+def connect_by_socket(server, password):
+    """A connection that needs no certificate, and no password that is right."""
+    return {
+        "name": "shop",
+        "type": "postgres",
+        "target": {"socket_dir": str(server.socket_dir), "port": server.port},
+        "credential": {"user": "owner", "password": password},
+        "environment": "staging",
+        "allow_groups": ["agents"],
+    }
+
+
 @pytest.fixture(scope="module")
 def issuer():
     with DevelopmentIssuer() as running:
@@ -125,14 +137,7 @@ def test_a_server_without_tls_is_found(examine):
 def test_a_secret_of_another_kind_is_found(server, issuer, tmp_path, monkeypatch, secret, says):
     monkeypatch.setenv("WRONG", "short")
     section, name = secret.split(".")
-    connection = {
-        "name": "shop",
-        "type": "postgres",
-        "target": {"socket_dir": str(server.socket_dir), "port": server.port},
-        "credential": {"user": "owner", "password": "env:WRONG"},
-        "environment": "staging",
-        "allow_groups": ["agents"],
-    }
+    connection = connect_by_socket(server, "env:WRONG")
     path = write_config(
         tmp_path, issuer=issuer, bundle=tmp_path / "rego", connections=[connection], **{section: {name: "env:WRONG"}}
     )
@@ -144,14 +149,7 @@ def test_a_secret_of_another_kind_is_found(server, issuer, tmp_path, monkeypatch
 
 def test_a_listener_whose_key_is_not_that_of_its_certificate_is_found(server, authority, issuer, tmp_path):
     tls = (authority.issue("one")[0], authority.issue("two")[1])
-    connection = {
-        "name": "shop",
-        "type": "postgres",
-        "target": {"socket_dir": str(server.socket_dir), "port": server.port},
-        "credential": {"user": "owner", "password": "env:PATH"},
-        "environment": "staging",
-        "allow_groups": ["agents"],
-    }
+    connection = connect_by_socket(server, "env:PATH")
     path = write_config(tmp_path, issuer=issuer, bundle=tmp_path / "rego", connections=[connection], tls=tls)
     findings = json.loads(CliRunner().invoke(main, ["doctor", "-c", str(path), "--json"]).stdout)["findings"]
     found = {item["check"]: item for item in findings}
