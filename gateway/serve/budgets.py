@@ -176,7 +176,7 @@ class SessionBudget:
             had = self._usage[scope].inferences
             why = f"this {scope} may have {bound} statements that compute with sensitive columns, and has had {had}, written values included"
             why += "" if inferences == 1 else f"; this would be {inferences} more"
-            return Excess(item.rule, why, "leave the sensitive columns out")
+            return Excess(item.rule, why, "leave the sensitive columns out, and write many values of theirs past the gateway")
         bound, span_s = _count(item, "statements"), _count(item, "per_s")
         sent_at = self._usage["run"].sent_at or ()
         if bound > MAX_RATE:

@@ -52,8 +52,9 @@ def test_masked_and_plain_columns(psql):
 
 
 def test_a_statement_that_cannot_be_parsed_says_so(psql):
-    done = psql("-Atc", "selec count(*) from orders")
-    assert "ERROR:  the request cannot be read: syntax error" in done.stderr
+    done = psql("-Atc", "select count(*) frm orders")
+    assert "ERROR:  the request cannot be read: syntax error at character 21\nLINE 1: select count(*) frm orders\n" in done.stderr
+    assert f"\n{' ' * 28}^\n" in done.stderr  # under the word
     assert "DETAIL:  Rule default.deny.unknown" in done.stderr
     assert "HINT:  Correct the request" in done.stderr
 

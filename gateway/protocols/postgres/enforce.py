@@ -1,11 +1,13 @@
 """Decisions in the client's own words: error fields for refusals, and what obligations mean for a result. Pure.
 
-Error fields follow 53.8 (S V C M D H) and the SQLSTATE codes of appendix A: the message says what was blocked, DETAIL the rule
-and why, HINT what to do next and the decision id. No field ever carries a value of a statement, a parameter or a row.
+Error fields follow 53.8 (S V C M D H, and P where a text stops being SQL) and the SQLSTATE codes of appendix A: the message says what
+was blocked, DETAIL the rule and why, HINT what to do next and the decision id. No field ever carries a value of a statement, a
+parameter or a row.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -50,6 +52,9 @@ SQLSTATES: Final[Mapping[RefusalKind, str]] = {
 SYNTAX_ERROR: Final = "42601"
 """What the server would have said of a text its grammar does not know; drivers tell it from a missing right by this code."""
 
+_PLACE: Final = re.compile(r" at character (\d+)$")
+"""Where a text stops being SQL; clients show the place by field P, as they do where the server says it."""
+
 TARGET_DOWN, TARGET_LOST, SHUTDOWN, IDLE, TOO_MANY, UNKNOWN_DATABASE, WRONG_TOKEN, NO_TLS = (
     "08001", "08006", "57P01", "57P05", "53300", "3D000", "28P01", "28000",
 )  # fmt: skip
@@ -67,13 +72,16 @@ def refuse(refusal: Refusal, action: Action | None = None, *, fatal: bool = Fals
     parts = [_sentence(refusal.fix)]
     if refusal.retry_after_s is not None:
         parts.append(f"Asking again is worth it after {refusal.retry_after_s} s.")
-    return _fields(
-        _choose_code(refusal, action),
+    code = _choose_code(refusal, action)
+    fields = _fields(
+        code,
         refusal.what,
         detail=f"Rule {refusal.rule}: {_sentence(refusal.why)}" if refusal.why else f"Rule {refusal.rule}.",
         hint=" ".join([*filter(None, parts), f"Decision {refusal.decision_id}."]),
         fatal=fatal,
     )
+    place = _PLACE.search(refusal.what) if code == SYNTAX_ERROR else None
+    return fields if place is None else {**fields, "P": place[1]}
 
 
 def _choose_code(refusal: Refusal, action: Action | None) -> str:

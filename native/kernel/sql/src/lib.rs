@@ -7,6 +7,7 @@
 
 mod effects;
 mod facts;
+mod locate;
 mod parse;
 mod walk;
 

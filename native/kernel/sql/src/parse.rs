@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use pg_query::protobuf::Token;
 
 use crate::facts::Statement;
+use crate::locate::find_syntax_error;
 use crate::walk;
 
 /// Most statements of one text. Each is fingerprinted and judged by itself; clients that send more send scripts, not queries.
@@ -107,7 +108,7 @@ fn statements(sql: &str, limits: Limits) -> Result<Vec<Statement>, String> {
     }
     check_count(count_statements(sql))?;
     let tree = locked(|| pg_query::parse(sql, 0))
-        .map_err(|error| describe(&error))?
+        .map_err(|error| describe_at(sql, &error))?
         .protobuf;
     check_count(tree.stmts.len())?;
     let mut work = 0;
@@ -236,6 +237,18 @@ fn slice(sql: &str, location: i32, length: i32) -> Result<&str, String> {
     sql.get(start..end)
         .map(str::trim)
         .ok_or_else(|| "the parser gave a position outside the text".to_owned())
+}
+
+/// The error, and where it is, which says what the quoted text would have said.
+fn describe_at(sql: &str, error: &pg_query::Error) -> String {
+    let place = match error {
+        pg_query::Error::Parse(message) => find_syntax_error(sql, message),
+        _ => None,
+    };
+    match place {
+        Some(place) => format!("{} at character {place}", describe(error)),
+        None => describe(error),
+    }
 }
 
 fn describe(error: &pg_query::Error) -> String {

@@ -13,7 +13,10 @@ impl Walker {
     pub(super) fn set(&mut self, set: &pb::VariableSetStmt) {
         use pb::VariableSetKind as K;
         let kind = K::try_from(set.kind).unwrap_or(K::Undefined);
-        let verb = if matches!(kind, K::VarReset | K::VarResetAll) {
+        let is_role = ROLE_SETTINGS.contains(&set.name.to_lowercase().as_str());
+        // Back to the role the session began with, whatever word says it.
+        let restores_role = is_role && matches!(kind, K::VarReset | K::VarSetDefault);
+        let verb = if restores_role || matches!(kind, K::VarReset | K::VarResetAll) {
             "reset"
         } else {
             "set"
@@ -23,12 +26,7 @@ impl Walker {
         if set.is_local {
             self.flag("set_local");
         }
-        if self
-            .statement
-            .set_vars
-            .iter()
-            .any(|name| ROLE_SETTINGS.contains(&name.as_str()))
-        {
+        if is_role && !restores_role {
             self.effect(E::Privilege);
             self.flag("set_role");
         }

@@ -50,7 +50,7 @@ deny contains {
 	some statement in input.postgres.facts.statements
 	some name in statement.set_vars
 	not lower(name) in data.site.postgres.session_settings
-	not _restores_all(statement, name)
+	not _restores(statement, name)
 	message := _say_setting(statement, name)
 }
 
@@ -123,7 +123,21 @@ _only_resets(statements) if {
 #   controls: [NIST-AC-3]
 #   failure_msg: Not a rule of its own.
 #   solution: See postgres.sessions.setting.
-_restores_all(statement, "all") if statement.verb in ["reset", "discard"]
+_restores(statement, "all") if statement.verb in ["reset", "discard"]
+
+# METADATA
+# title: Goes back to its role
+# description: RESET ROLE goes back to the role the session began with, which is the one it has.
+# custom:
+#   id: postgres.sessions.restores_role
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.sessions.setting.
+_restores(statement, name) if {
+	statement.verb == "reset"
+	lower(name) in ["role", "session_authorization"]
+}
 
 # METADATA
 # title: Which setting

@@ -25,6 +25,11 @@ test_restoring_every_setting_passes if {
 	denied(given.statement("discard", {"set_vars": ["all"]}), ["privilege", "session"]) == set()
 }
 
+test_going_back_to_its_role_passes if {
+	denied(given.statement("reset", {"set_vars": ["role"]}), ["session"]) == set()
+	denied(given.statement("reset", {"set_vars": ["work_mem"]}), ["session"]) == {"postgres.sessions.setting"}
+}
+
 test_a_computed_setting_is_not_restoring if {
 	denied(given.statement("select", {"set_vars": ["all"]}), ["session"]) == {"postgres.sessions.setting"}
 }
