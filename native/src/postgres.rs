@@ -332,6 +332,10 @@ impl Session {
         lock(&self.inner).note_server_encoding(name);
     }
 
+    fn blur_server_limit(&self, slack_bytes: usize) {
+        lock(&self.inner).blur_server_limit(slack_bytes);
+    }
+
     fn begin_epoch(&self, epoch: u64) {
         lock(&self.inner).begin_epoch(epoch);
     }

@@ -82,6 +82,16 @@ fn statement<'py>(py: Python<'py>, found: &Statement) -> PyResult<Bound<'py, PyD
             .map(|used| column(py, used))
             .collect::<PyResult<Vec<_>>>()?,
     )?;
+    facts.set_item(
+        "blended",
+        found
+            .blended
+            .iter()
+            .map(|used| column(py, used))
+            .collect::<PyResult<Vec<_>>>()?,
+    )?;
+    facts.set_item("filled", PyList::new(py, &found.filled)?)?;
+    facts.set_item("makes_values", found.makes_values)?;
     facts.set_item("stated_rows", found.stated_rows)?;
     let keyed = PyList::empty(py);
     for rows in &found.keyed_rows {

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from sealgate_native.postgres import encode_message
 
-from gateway.protocols.postgres.login import choose_heap_order
+from gateway.protocols.postgres.login import choose_heap_order, choose_unordered
 from gateway.testing.gateway import start_gateway, write_config
 from gateway.testing.pgbouncer import start_pgbouncer
 from gateway.testing.postgres import find_embedded, start_postgres
@@ -177,13 +177,14 @@ def test_a_session_ends_that_began_before_the_index(server, start, connect):
 def test_a_pooler_that_drops_settings_carries_no_session(server, start, connect, caplog):
     server.run(INDEXES["behind"])
     costs = server.run("select name || '|' || setting from pg_settings where name ~ '_cost$'").splitlines()
-    fixed = choose_heap_order(150_000, {name: float(value) for name, _, value in (line.partition("|") for line in costs)})
+    heap_order = choose_heap_order(150_000, {name: float(value) for name, _, value in (line.partition("|") for line in costs)})
+    fixed = {**choose_unordered(150_000), **heap_order}
     names = ",".join(fixed)
     options = {"database": "postgres", "role": "app", "password": "app"}
     with start_pgbouncer(server, **options, settings={"ignore_startup_parameters": names}) as (_, port), start(port) as running:
         with pytest.raises(psycopg.OperationalError, match="target of this connection is not available"):
             connect(running)
-        assert "enable_indexonlyscan, enable_indexscan, jit_above_cost" in caplog.text
+        assert "enable_indexonlyscan, enable_indexscan, enable_memoize, jit_above_cost" in caplog.text
         server.run(";".join(f"alter role app set {name} = '{value}'" for name, value in fixed.items()))
         server.run("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'")
         with connect(running) as session:
@@ -202,6 +203,19 @@ def test_nothing_is_fixed_where_no_column_is_sensitive(server, start, connect):
     pooler = start_pgbouncer(server, database="postgres", role="app", password="app")
     with pooler as (_, port), start(port, sensitive=[]) as running, connect(running) as session:
         assert ask(session, "show enable_indexonlyscan") == ["on"]
+
+
+def test_no_cache_compares_values_that_nothing_compares(server, start, connect):
+    server.run("create table tree (label text); insert into tree select 'leaf'; grant all on tree to app")
+    by_value = "select k, z.r from ((select substr(illness, 1, 1) s from illnesses where id = 1 union all values ('a'), ('b') offset 0) y"
+    by_value += " cross join generate_series(1, 100) k) left join lateral (select y.s || label r from tree offset 0) z on true"
+    with start() as running, connect(running) as session:
+        assert ask(session, "show enable_memoize") == ["off"]
+        assert "Memoize" not in "".join(ask(session, f"explain {by_value}"))
+        with pytest.raises(psycopg.Error):
+            session.execute("set enable_memoize = on")
+    with start(sensitive=[]) as running, connect(running) as session:
+        assert "Memoize" in "".join(ask(session, f"explain {by_value}"))
 
 
 def write_guesses(count, start="x"):

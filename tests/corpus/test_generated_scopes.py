@@ -153,6 +153,47 @@ def queries(draw):
     return Scopes(draw).query([], DEPTH)[0]
 
 
+ITEMS = {
+    "upper({v})": "upper",
+    "concat({v}, 'k')": "concat",
+    "cast({v} as text)": "ssn",
+    "cast(('k' || {v}) as text)": "text",
+    "coalesce({v}, 'k')": '"coalesce"',
+    "nullif({v}, 'k')": '"nullif"',
+    "greatest({v}, 'k')": '"greatest"',
+    "(array[{v}])[1]": '"array"',
+    "rows from (upper({v}), concat('k', {v}))": "upper",
+    "rows from (concat('k', {v}), upper({v}))": "concat",
+    "xmltable('/a' passing xmlelement(name a, {v}) columns {x} text path '.')": "xmltable",
+    "upper({v}) as {t}({x})": "upper",
+    "upper({v}) with ordinality as {t}({x})": "upper",
+    "concat({v}, 'k') as {t}": "concat",
+    "jsonb_array_elements_text(jsonb_build_array({v})) as {t}": "text",
+    "json_to_record(json_build_object('{x}', {v})) as {t}({x} text)": "concat",
+    "(select {v} as {x}) as {t}": "text",
+    "(select {v} as {x})": "unnamed_subquery",
+    "(values ({v}), ('m'))": '"*VALUES*"',
+    "lateral (values ({v}), ('m') order by column1 || '' limit 1) as {t}({x})": "column1",
+    "lateral (values ({v}), ('m') order by {t}.column1 limit 1) as w({x})": '"*VALUES*"',
+}
+"""What can stand in FROM over a value, and what the server may call it."""
+
+
+@st.composite
+def met_names(draw):
+    """A query in which a relation outside has the name of an item of FROM, or nearly."""
+    item, called = draw(st.sampled_from(sorted(ITEMS.items())))
+    taken = draw(st.sampled_from([called, called, called, "c", "ssn", "upper"]))
+    field = draw(st.sampled_from([taken, taken, "ssn", "id", "column1", "upper", "ascii", "text", "x"]))
+    value = draw(st.sampled_from(["c.ssn", "c.ssn", "c.motto", "c.name"]))
+    outer = draw(st.sampled_from(["tree", "orders", "customers"]))
+    alias = draw(st.sampled_from([taken, f"{taken}({field})", f"{taken}({field})"]))
+    written = item.format(v=value, x=field.strip('"*'), t=taken)
+    shown = draw(st.sampled_from([f"{taken}.{field}", f"{taken}.{field}", f"({taken}).{field}", field, f"{taken}::text"]))
+    inner = f"select ({shown})::text as v from customers c, {written} where c.id = 2"
+    return f"select y.v from {outer} as {alias}, lateral ({inner}) as y"
+
+
 @pytest.fixture(scope="module")
 def snapshot(world):
     for database in ("plum", "kiwi"):
@@ -169,7 +210,7 @@ def run_past(world, database, sql):
 
 
 @LAW
-@given(sql=queries())
+@given(sql=queries() | met_names())
 def test_what_is_shown_is_the_same_whatever_the_sensitive_values_are(world, snapshot, sql):
     answers = [run_past(world, database, sql) for database in ("plum", "kiwi")]
     if None in answers or len(answers[0][1]) == 60:
@@ -177,7 +218,8 @@ def test_what_is_shown_is_the_same_whatever_the_sensitive_values_are(world, snap
     facts = {CATALOG: snapshot}
     action = describe(Statement(sql), facts, SETTINGS)
     used = [column for statement in action.facts["statements"] for column in statement["columns"]]
-    if action.parse_status != "ok" or any(column["sensitive"] and column["use"] == "predicate" for column in used):
+    is_stopped = any(column["sensitive"] and column["use"] in {"predicate", "computed"} for column in used)
+    if action.parse_status != "ok" or "unknown" in action.effects or is_stopped:
         return
     shown = describe_rows(action, answers[0][0], facts, SETTINGS).response["columns"]
     plum, kiwi = (

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from sealgate_native.sql import analyze
 
 from gateway.action import Action, Lookup
+from gateway.protocols.postgres import guesses
 from gateway.protocols.postgres.catalog import FIRST_NORMAL_OID, CatalogSnapshot
+from gateway.protocols.postgres.conversions import LOOKED_UP_OIDS
 from gateway.protocols.postgres.implied import find_parameter_code
 from gateway.protocols.postgres.named import (
     UNTRACKED,
@@ -70,6 +72,10 @@ _UNCERTAIN: Final = (
 
 _RUNS_CHECKS: Final = "values of a parameter's type run a function of the database, by a check or a cast; give it as another type"
 
+_LOOKED_UP: Final = (
+    "a parameter of a type such as regclass makes the server look up what stands beside it; give it as text, and cast that"
+)
+
 _UNKNOWN_TYPE: Final = (
     "the type of a parameter is not in the catalogue as the gateway knows it; give it as another type, or try again later"
 )
@@ -91,9 +97,6 @@ CHOSEN_SETTING: Final = re.compile(
     r"SELECT set_config\(name, '[^'\\]*', false\) FROM pg_settings WHERE name = '([a-z_]+)'", re.ASCII
 )
 """How pg_dump changes a setting only where the server has it: the name is computed, and yet can be only one."""
-
-INEXACT_TYPES: Final = frozenset({700, 701, 1042})
-"""float4, float8, and bpchar, in which trailing blanks count for nothing: a text is compared as one where it meets one."""
 
 NAME_SETTINGS: Final = frozenset({"search_path", "role", "session_authorization", "all"})
 """Settings that decide what names mean, or that reset those that do."""
@@ -198,10 +201,9 @@ def describe_in_session(
         judged, used = _resolve_names(judged, snapshot, settings, names, own)
     if _uses_uncertain(judged, facts):
         judged = _Judged((), frozenset({"unknown"}), _UNCERTAIN)
-    if snapshot is not None and (reason := _find_unsafe_type(snapshot, statement.types)):
+    if snapshot is not None and (reason := _find_unsafe_type(snapshot, statement.types, settings)):
         judged = _Judged((), frozenset({"unknown"}), reason)
-    if _compares_inexactly(statement, used):
-        judged = replace(judged, described=tuple(map(_forget_count, judged.described)))
+    judged = _forget_uncertain(judged, statement, used)
     action = Action(
         protocol="postgres",
         phase="request",
@@ -224,24 +226,28 @@ def _date(change: Change, epoch: int) -> Change:
     return replace(change, epoch=epoch) if isinstance(change, Definition) else change
 
 
-def _find_unsafe_type(snapshot: CatalogSnapshot, types: Sequence[int]) -> str | None:
+def _find_unsafe_type(snapshot: CatalogSnapshot, types: Sequence[int], settings: SqlSettings) -> str | None:
     """Why parameters of these types cannot be taken: what runs when a value is made is not named by any text."""
+    if settings.sensitive and not LOOKED_UP_OIDS.isdisjoint(types):
+        return _LOOKED_UP
     own = [oid for oid in types if oid >= FIRST_NORMAL_OID]
     if any(oid not in snapshot.shapes.types for oid in own):
         return _UNKNOWN_TYPE
     return _RUNS_CHECKS if own and find_parameter_code(snapshot, own) else None
 
 
-def _compares_inexactly(statement: Statement, used: Sequence[Definition]) -> bool:
-    """Whether a parameter has a type in which several keys may be equal to one value, such as a float."""
-    if any(oid in INEXACT_TYPES or oid >= FIRST_NORMAL_OID for oid in statement.types):
-        return True
-    inexact = {*name_types(INEXACT_TYPES)}
-    return any(name in inexact or name.startswith("type ") for each in used for name in each.types)
+def _forget_uncertain(judged: _Judged, statement: Statement, used: Sequence[Definition]) -> _Judged:
+    """The same, without the counts of guesses that do not hold for the types of the parameters."""
+    named = [name for each in used for name in each.types]
+    is_inexact, is_longer = guesses.compares_inexactly(statement.types, named), guesses.may_lengthen(statement.types, named)
+    if not (is_inexact or is_longer):
+        return judged
+    described = (_forget_count(each) if is_inexact or guesses.counts_bytes(each.facts) else each for each in judged.described)
+    return replace(judged, described=tuple(described))
 
 
 def _forget_count(described: Described) -> Described:
-    """The same, where how many rows it writes is not known after all."""
+    """The same, where how many guesses it writes is not known after all."""
     return replace(described, facts={name: fact for name, fact in described.facts.items() if name != "most_guesses"})
 
 
@@ -423,45 +429,6 @@ def find_shapes(facts: Mapping[str, object]) -> Callable[[int], Shape]:
     """What types are made of; without a snapshot nothing is known of any but PostgreSQL's own."""
     snapshot = read_snapshot(facts)
     return (UserTypes() if snapshot is None else snapshot.shapes).find_shape
-
-
-def count_inferences(action: Action | None) -> int:
-    """How many statements of an action compute with sensitive columns, with the guesses it writes; at least one, since somebody asks."""
-    statements = () if action is None else action.facts.get("statements", ())
-    computing = [any(column["sensitive"] and column["use"] == "other" for column in each["columns"]) for each in statements]
-    weighed = 0 if action is None or not any(map(_counts_bytes, statements)) else _measure(action) // BYTES_PER_GUESS
-    return max(1, sum(computing) + sum(map(_count_guesses, statements)) + weighed)
-
-
-OPEN_ENDED_GUESSES: Final = 100
-"""What a change counts for of which nobody says how many rows it writes; the policy as shipped lets none pass without a reviewer."""
-
-
-BYTES_PER_GUESS: Final = 64
-"""Text and parameters that count for one guess, where a row may have any number of entries in an index."""
-
-
-def _counts_bytes(statement: Mapping[str, Any]) -> bool:
-    return "write" in statement["effects"] and bool(statement.get("counts_bytes", False))
-
-
-def _measure(action: Action) -> int:
-    """Characters of what an action says: its text, what the names it uses stand for, and parameters."""
-    texts = (action.payload.get("text", ""), *action.payload.get("named", {}).values(), *action.payload.get("params", ()))
-    return sum(len(str(text)) for text in texts)
-
-
-def _count_guesses(statement: Mapping[str, Any]) -> int:
-    """How many values a statement gives at most to sensitive columns that the server compares with those that are there."""
-    if "write" not in statement["effects"] or not any(column.get("compared", False) for column in statement["assigned"]):
-        return 0
-    return int(statement.get("most_guesses", OPEN_ENDED_GUESSES))
-
-
-def is_open_ended(action: Action) -> bool:
-    """Whether an action may write any number of values to sensitive columns that the server compares with those that are there."""
-    statements = action.facts.get("statements", ())
-    return any(_count_guesses(statement) and "most_guesses" not in statement for statement in statements)
 
 
 def count_statements(action: Action | None) -> int:

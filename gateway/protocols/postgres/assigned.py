@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.protocols.postgres.catalog import CatalogSnapshot
-from gateway.protocols.postgres.catalog_objects import KeyAction, Relation
+from gateway.protocols.postgres.catalog_objects import Index, KeyAction, Relation
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
@@ -23,6 +23,17 @@ SHORT_FUNCTIONS: Final = frozenset(
 """Functions whose result is no longer than what they are given, or a few bytes."""
 
 
+SHORT_TYPES: Final = frozenset(
+    {"bool", "bpchar", "date", "int2", "int4", "int8", "json", "jsonb", "text", "timestamp", "timestamptz", "uuid", "varchar"}
+)
+"""Types whose values are written in about as many characters as they were read from; `1e3000` is a numeric of three thousand digits."""
+
+SHORT_TYPE_OIDS: Final = frozenset(
+    {0, 16, 20, 21, 23, 25, 114, 1042, 1043, 1082, 1114, 1184, 2950, 3802, 1000, 1005, 1007, 1009, 1015, 1016, 2951, 3807}
+)
+"""The same, and arrays of some, as types of parameters; 0 where the server infers one."""
+
+
 def is_alone(analyzed: Analyzed) -> bool:
     """Whether the verb says all that a statement writes."""
     return "nested" not in analyzed and "cte_write" not in analyzed["flags"]
@@ -31,6 +42,15 @@ def is_alone(analyzed: Analyzed) -> bool:
 def adds_only(analyzed: Analyzed) -> bool:
     """Whether rows come and none that is there changes."""
     return analyzed["verb"] in {"insert", "copy"} and is_alone(analyzed) and "on_conflict_update" not in analyzed["flags"]
+
+
+def says_values(analyzed: Mapping[str, Any]) -> bool:
+    """Whether the values of a statement are what its text and its parameters say: no other table, and nothing that makes long of short."""
+    reads = any(table["access"] == "read" for table in analyzed["tables"])
+    calls = {call["name"] for call in analyzed["functions"]}
+    types = {name["name"] for name in analyzed["types"]}
+    makes = analyzed["makes_values"] or analyzed["attributes"]
+    return not reads and not makes and calls <= SHORT_FUNCTIONS and types <= SHORT_TYPES
 
 
 class Assigned:
@@ -88,10 +108,9 @@ class Assigned:
             else:
                 found = relation.find(name)
                 is_sensitive = found is not None and self._sensitivity.holds(relation.oid, found.number)
-                is_compared = found is not None and self._sensitivity.compares(relation.oid, found.number)
+                is_compared = found is not None and self._compares(relation.oid, found.number, is_sensitive, is_adding=is_adding)
             place = relation.schema if relation else schema
-            # Moved to another place of an index, a row is compared anew.
-            facts.append(_describe(place, table, name, is_sensitive, is_compared=is_compared and (is_sensitive or not is_adding)))
+            facts.append(_describe(place, table, name, is_sensitive, is_compared=is_compared))
             if relation is not None and relation.kind == "v":
                 facts += self._describe_below(relation, name, is_adding=is_adding)
         return facts + list(self._describe_all_followers(actions))
@@ -103,25 +122,22 @@ class Assigned:
             return {}
         follows = any(fact.get("compared") for fact in self._describe_all_followers(actions))
         rows = None if follows else self.count_rows()
-        if rows is None or not any(map(self._is_plural, compared)):
-            return {} if rows is None else {"most_guesses": rows}
+        if rows is None:
+            return {}
+        indexes = {index for fact in compared for index in self._find_comparing(fact)}
+        guesses = rows * max(1, self._sensitivity.count_keys(indexes))
+        if not any(index.is_plural for index in indexes):
+            return {"most_guesses": guesses}
         # How many entries a row has is in its value, so this has to be in the text.
-        return {"most_guesses": rows * PLURAL_GUESSES, "counts_bytes": True} if self._says_values() else {}
+        return {"most_guesses": guesses * PLURAL_GUESSES, "counts_bytes": True} if says_values(self._analyzed) else {}
 
-    def _says_values(self) -> bool:
-        """Whether the values are made of what the text and its parameters say: no other table, and nothing that makes long of short."""
-        reads = any(table["access"] == "read" for table in self._analyzed["tables"])
-        calls = {call["name"] for call in self._analyzed["functions"]}
-        return not reads and calls <= SHORT_FUNCTIONS and not self._analyzed["attributes"]
-
-    def _is_plural(self, fact: Mapping[str, Any]) -> bool:
-        """Whether a row may have many entries in an index that compares a column."""
+    def _find_comparing(self, fact: Mapping[str, Any]) -> tuple[Index, ...]:
+        """The indexes that compare a column with sensitive ones, as far as they are known."""
         relation = None if self._snapshot is None else self._snapshot.resolve(fact.get("schema"), fact["table"])
         column = None if relation is None else relation.find(fact["name"])
         if relation is None or column is None:
-            return False
-        found = self._sensitivity.find_comparing(relation.oid, column.number)
-        return found is not None and any(index.is_plural for index in found)
+            return ()
+        return self._sensitivity.find_comparing(relation.oid, column.number) or ()
 
     def _describe_all_followers(self, actions: Iterable[KeyAction]) -> Iterator[dict[str, Any]]:
         for action in dict.fromkeys(actions):
@@ -131,13 +147,19 @@ class Assigned:
         """The columns of tables that a column of a view writes to, which may be called otherwise."""
         found = view.find(name)
         for schema, table, column, is_sensitive in () if found is None else self._sensitivity.find_below(view, found):
-            is_compared = self._compares(schema, table, column) and (is_sensitive or not is_adding)
+            relation = None if self._snapshot is None else self._snapshot.resolve(schema, table)
+            below = None if relation is None else relation.find(column)
+            is_compared = (
+                relation is None or below is None or self._compares(relation.oid, below.number, is_sensitive, is_adding=is_adding)
+            )
             yield _describe(schema, table, column, is_sensitive, is_compared=is_compared)
 
-    def _compares(self, schema: str, table: str, name: str) -> bool:
-        relation = None if self._snapshot is None else self._snapshot.resolve(schema, table)
-        column = None if relation is None else relation.find(name)
-        return relation is None or column is None or self._sensitivity.compares(relation.oid, column.number)
+    def _compares(self, oid: int, number: int, is_sensitive: bool, *, is_adding: bool) -> bool:
+        """Whether a value for a column is compared with sensitive ones. A row that comes has none of its own yet."""
+        sensitivity = self._sensitivity
+        if is_adding:
+            return sensitivity.compares(oid, number) and (is_sensitive or sensitivity.mixes(oid, number))
+        return sensitivity.compares(oid, number) or sensitivity.checks(oid, number)
 
     def _describe_followers(self, action: KeyAction) -> Iterator[dict[str, Any]]:
         """The columns a foreign key writes to."""
@@ -146,7 +168,7 @@ class Assigned:
             return
         for number in action.columns:
             is_sensitive = self._sensitivity.holds(relation.oid, number)
-            is_compared = self._sensitivity.compares(relation.oid, number)
+            is_compared = self._compares(relation.oid, number, is_sensitive, is_adding=False)
             name = relation.columns[number].name
             yield _describe(relation.schema, relation.name, name, is_sensitive, is_compared=is_compared)
 

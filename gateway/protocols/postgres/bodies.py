@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from gateway.protocols.postgres.assigned import Assigned
 from gateway.protocols.postgres.catalog import CatalogSnapshot
+from gateway.protocols.postgres.catalog_objects import Relation
 from gateway.protocols.postgres.hooks import Hook, read_body
 from gateway.protocols.postgres.implied import find_hooks, find_written_through
 from gateway.protocols.postgres.sensitivity import Sensitivity
@@ -26,6 +28,7 @@ class BodyReader(Protocol):
     """Reads one statement of a body."""
 
     has_unresolved: bool
+    assigned: Assigned
     operators: list[dict[str, Any]]
     casts: list[dict[str, Any]]
 
@@ -52,6 +55,8 @@ class Judged:
         changes: it changes anything itself.
         touches: it meets sensitive values, which an error or notice of it can quote.
         names: bare names of relations it uses, which mean others where the session has temporary ones.
+        guesses: it gives values to columns that the server compares with sensitive ones.
+        filled: columns of the row it runs for that it gives a value; `*` for every one.
     """
 
     is_opaque: bool
@@ -59,12 +64,14 @@ class Judged:
     changes: bool
     touches: bool
     names: frozenset[str]
+    guesses: bool
+    filled: frozenset[str]
 
 
 def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, make_reader: MakeReader) -> Judged:
     """Judge a hook by its body, and by those of the hooks that its statements fire."""
-    pending, seen, names, effects = [hook], {hook}, set[str](), set[str]()
-    is_opaque = reads_sensitive = touches = handles_texts = False
+    pending, seen, names, effects, filled = [hook], {hook}, set[str](), set[str](), set[str]()
+    is_opaque = reads_sensitive = touches = handles_texts = guesses = False
     while pending:
         current = pending.pop()
         body = read_body(current)
@@ -77,12 +84,14 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
             is_opaque |= reader.has_unresolved or bool(reader.operators or reader.casts or analyzed["set_vars"])
             reads_sensitive |= reader.reads_sensitive()
             effects |= set(analyzed["effects"]) if current is hook else set()
+            filled |= set(analyzed["filled"]) if current is hook else set()
             names |= {table["name"] for table in analyzed["tables"]}
             for table in analyzed["tables"]:
                 relation = snapshot.resolve(table.get("schema"), table["name"])
                 if relation is None:
                     continue
                 actions = snapshot.changed_by_keys(relation.oid) if table["access"] == "write" else ()
+                guesses |= any(fact.get("compared", False) for fact in reader.assigned.describe(actions))
                 behind = snapshot.behind(relation.oid)
                 is_opaque |= bool(behind.functions)
                 reached = (*behind.relations, *find_written_through(snapshot, relation, actions))
@@ -90,9 +99,26 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
                 below = set(find_hooks(snapshot, relation, table["access"], actions)) - seen
                 pending += below
                 seen |= below
+                guesses |= any(fills_compared(sensitivity, reached, read_filled(each)) for each in below)
         handles_texts |= any(word in (current.source or "").lower() for word in ERROR_TEXTS)
     # A handler has the text of the error it caught, wherever below it that came from.
     reads_sensitive |= touches and handles_texts
     touches = sensitivity.is_configured and (touches or is_opaque)
     is_changing = bool(effects - {"read", "execute", "define"})
-    return Judged(is_opaque, reads_sensitive, is_changing, touches, frozenset(names))
+    return Judged(is_opaque, reads_sensitive, is_changing, touches, frozenset(names), guesses, frozenset(filled))
+
+
+def read_filled(hook: Hook) -> frozenset[str]:
+    """The columns of the row a hook runs for that its body gives a value."""
+    return frozenset(name for analyzed in read_body(hook).statements for name in analyzed["filled"])
+
+
+def fills_compared(sensitivity: Sensitivity, relations: Iterable[Relation], names: Iterable[str]) -> bool:
+    """Whether any of these relations has a column of these names that is compared with sensitive ones; `*` is any name."""
+    named = frozenset(names)
+    return bool(named) and any(
+        sensitivity.compares(relation.oid, column.number) or sensitivity.checks(relation.oid, column.number)
+        for relation in relations
+        for column in relation.columns.values()
+        if column.name in named or "*" in named
+    )

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from sealgate_native.sql import analyze
 
-from gateway.protocols.postgres.catalog_objects import BaseColumn, Function, Index, KeyAction, Relation, View
+from gateway.protocols.postgres.catalog_objects import BaseColumn, Condition, Function, Index, KeyAction, Relation, View
 from gateway.protocols.postgres.functions import HARMLESS
 from gateway.protocols.postgres.hooks import Cast, Hook
 from gateway.protocols.postgres.shapes import UserTypes
@@ -131,6 +131,7 @@ class CatalogSnapshot:
     key_actions: Mapping[int, tuple[KeyAction, ...]]
     primary_keys: Mapping[int, tuple[int, ...]]
     indexes: tuple[Index, ...]
+    conditions: Mapping[int, tuple[Condition, ...]]
     costs: Mapping[str, float]
     policies: Mapping[int, tuple[tuple[int, int], ...]]
     shapes: UserTypes
@@ -208,6 +209,10 @@ class CatalogSnapshot:
     def find_generated(self, oid: int, attnum: int) -> tuple[int, ...]:
         """The columns of a relation that are generated from one of its columns."""
         return tuple(number for (relation, number), sources in self._generated.items() if relation == oid and attnum in sources)
+
+    def find_sources(self, oid: int) -> tuple[frozenset[int], ...]:
+        """What each generated column of a relation is made of, itself among them."""
+        return tuple(frozenset({number, *made}) for (relation, number), made in self._generated.items() if relation == oid)
 
     def has_key(self, relation: Relation, names: Iterable[str]) -> bool:
         """Whether no two rows of a table have the same values in columns of these names, whatever they are compared with."""

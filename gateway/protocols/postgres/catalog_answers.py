@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from gateway.errors import ProtocolError
 from gateway.protocols.postgres.catalog import CatalogSnapshot
-from gateway.protocols.postgres.catalog_objects import Column, Function, Index, KeyAction, Relation, View
+from gateway.protocols.postgres.catalog_objects import Column, Condition, Function, Index, KeyAction, Relation, View
 from gateway.protocols.postgres.catalog_queries import QUERIES
 from gateway.protocols.postgres.functions import HARMLESS_EXTENSIONS, RANDOM_EXTENSIONS
 from gateway.protocols.postgres.hooks import COMPILED, build_cast, build_hooks
@@ -72,6 +72,7 @@ def _build(texts: Mapping[str, list[tuple[str, ...]]]) -> CatalogSnapshot:
         primary_keys=MappingProxyType({int(oid): tuple(json.loads(numbers)) for oid, numbers in texts["primary_keys"]}),
         costs=MappingProxyType({name: float(value) for name, value in texts["costs"]}),
         indexes=tuple(_index(row) for row in texts["indexes"]),
+        conditions=MappingProxyType(_group(_condition(row) for row in texts["conditions"])),
         policies=MappingProxyType(_group((int(oid), (int(other), int(number))) for oid, other, number in texts["policies"])),
         shapes=shapes,
         digest=hashlib.sha256(json.dumps(texts, sort_keys=True, separators=(",", ":")).encode()).hexdigest(),
@@ -147,7 +148,13 @@ def _index(row: Sequence[str]) -> Index:
     columns = frozenset({*filter(None, plain), *map(int, json.loads(within))})
     is_ranging = int(keys) > 1 or partial == "1"
     key = frozenset(plain) if is_key == "1" else frozenset[int]()
-    return Index(name, int(relation), columns, is_ranging, key, is_plural=method not in {"btree", "hash"})
+    mixed = frozenset(map(int, json.loads(within)))
+    return Index(name, int(relation), columns, is_ranging, key, mixed, is_plural=method not in {"btree", "hash"})
+
+
+def _condition(row: Sequence[str]) -> tuple[int, Condition]:
+    relation, of_change, numbers = row
+    return int(relation), Condition(int(relation), frozenset(json.loads(numbers)), is_of_change=of_change == "1")
 
 
 def _key_action(row: Sequence[str]) -> tuple[int, KeyAction]:

@@ -98,6 +98,7 @@ class Index:
         columns: attnums of the columns it is in the order of, those of its expressions included; 0 stands for the whole row.
         is_ranging: it may be read in its order though no condition names its first column: it has several columns, or is partial.
         key: attnums of the columns of which no two rows have the same values at any time; empty where it does not say so.
+        mixed: attnums of the columns that stand in its expressions.
         is_plural: it may have many entries for one row, as GIN has for an array or a document.
     """
 
@@ -106,7 +107,22 @@ class Index:
     columns: frozenset[int]
     is_ranging: bool
     key: frozenset[int]
+    mixed: frozenset[int]
     is_plural: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What the server looks at when a row changes: a CHECK, a policy, the predicate of an index, or the WHEN of a trigger.
+
+    Attributes:
+        columns: attnums of the columns it is made of; 0 stands for the whole row.
+        is_of_change: it has the row as it was before, too.
+    """
+
+    relation: int
+    columns: frozenset[int]
+    is_of_change: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,17 +26,24 @@ code(classid, objid, function) as (
     join pg_catalog.pg_operator o on d.refclassid = 'pg_catalog.pg_operator'::regclass and o.oid = d.refobjid)"""
 """The functions that the expressions of an object call, by their names or behind operators."""
 
-_HOOKED: Final = """(
-          select adrelid, 'default', 'pg_catalog.pg_attrdef'::regclass, oid from pg_catalog.pg_attrdef
-          union all select conrelid, 'constraint', 'pg_catalog.pg_constraint'::regclass, oid from pg_catalog.pg_constraint where conrelid <> 0
-          union all select indrelid, 'index', 'pg_catalog.pg_class'::regclass, indexrelid from pg_catalog.pg_index
-          union all select partrelid, 'partition', 'pg_catalog.pg_class'::regclass, partrelid from pg_catalog.pg_partitioned_table
-          union all select polrelid, 'policy', 'pg_catalog.pg_policy'::regclass, oid from pg_catalog.pg_policy
-          union all select tgrelid, 'trigger', 'pg_catalog.pg_trigger'::regclass, oid from pg_catalog.pg_trigger
-            where not tgisinternal and tgenabled <> 'D') as place(relation, kind, classid, objid)"""
+_EVENTS: Final = (
+    "pg_catalog.concat(case when tgtype & 4 <> 0 then 'i' end, case when tgtype & 16 <> 0 then 'u' end, "
+    "case when tgtype & 8 <> 0 then 'd' end)"
+)
+"""With which changes of a row a trigger runs, as `hooks.Hook.events` has it."""
+
+_HOOKED: Final = f"""(
+          select adrelid, 'default', 'pg_catalog.pg_attrdef'::regclass, oid, 'iud' from pg_catalog.pg_attrdef
+          union all select conrelid, 'constraint', 'pg_catalog.pg_constraint'::regclass, oid, 'iud'
+            from pg_catalog.pg_constraint where conrelid <> 0
+          union all select indrelid, 'index', 'pg_catalog.pg_class'::regclass, indexrelid, 'iud' from pg_catalog.pg_index
+          union all select partrelid, 'partition', 'pg_catalog.pg_class'::regclass, partrelid, 'iud' from pg_catalog.pg_partitioned_table
+          union all select polrelid, 'policy', 'pg_catalog.pg_policy'::regclass, oid, 'iud' from pg_catalog.pg_policy
+          union all select tgrelid, 'trigger', 'pg_catalog.pg_trigger'::regclass, oid, {_EVENTS} from pg_catalog.pg_trigger
+            where not tgisinternal and tgenabled <> 'D') as place(relation, kind, classid, objid, events)"""  # noqa: S608 - a constant of this module
 """Objects whose expressions run with statements on a relation."""
 
-_PLACES: Final = f"place.relation, place.kind, code.function from {_HOOKED}"
+_PLACES: Final = f"place.relation, place.kind, code.function, place.events from {_HOOKED}"
 _PLACES_OF_TYPES: Final = f"place.relation, place.kind, d.refobjid from {_HOOKED}"
 
 QUERIES: Final[Mapping[str, str]] = MappingProxyType(
@@ -110,11 +117,13 @@ select n.nspname, o.oprname, o.oprcode::oid,
 from pg_catalog.pg_operator o join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
 where o.oid >= 16384""",
         "hooks": f"""
-with {_CODE}, h(relation, kind, function) as (
-      select tgrelid, 'trigger', tgfoid from pg_catalog.pg_trigger where not tgisinternal and tgenabled <> 'D'
+with {_CODE}, h(relation, kind, function, events) as (
+      select tgrelid, 'trigger', tgfoid, {_EVENTS}
+      from pg_catalog.pg_trigger where not tgisinternal and tgenabled <> 'D'
       union select {_PLACES} join code on code.classid = place.classid and code.objid = place.objid)
 select h.relation, h.kind, h.function, p.proname, n.nspname, l.lanname, p.prosecdef::int,
-       case when l.lanname in ('sql', 'plpgsql') and pg_catalog.octet_length(p.prosrc) <= 65536 and p.proconfig is null then p.prosrc end
+       case when l.lanname in ('sql', 'plpgsql') and pg_catalog.octet_length(p.prosrc) <= 65536 and p.proconfig is null then p.prosrc end,
+       h.events
 from h join pg_catalog.pg_proc p on p.oid = h.function and p.oid >= 16384
 join pg_catalog.pg_namespace n on n.oid = p.pronamespace join pg_catalog.pg_language l on l.oid = p.prolang""",  # noqa: S608 - constants of this module
         "type_hooks": f"""
@@ -122,7 +131,8 @@ select {_PLACES_OF_TYPES} join pg_catalog.pg_depend d on d.classid = place.class
 where d.refclassid = 'pg_catalog.pg_type'::regclass and d.refobjid >= 16384""",
         "rules": f"""
 with {_HELD}
-select r.ev_class, r.rulename, case when pg_catalog.octet_length(d.definition) <= 524288 then d.definition end
+select r.ev_class, r.rulename, case when pg_catalog.octet_length(d.definition) <= 524288 then d.definition end,
+       case r.ev_type when '2' then 'u' when '3' then 'i' when '4' then 'd' end
 from pg_catalog.pg_rewrite r cross join lateral (
     select case when r.ev_class not in (select relation from held) then pg_catalog.pg_get_ruledef(r.oid) end as definition) d
 where r.ev_type <> '1' and r.ev_enabled <> 'D'""",  # noqa: S608 - a constant of this module
@@ -161,6 +171,18 @@ select i.indexrelid::pg_catalog.regclass::text, i.indrelid, i.indnkeyatts, (i.in
        (select m.amname from pg_catalog.pg_class c join pg_catalog.pg_am m on m.oid = c.relam where c.oid = i.indexrelid)
 from pg_catalog.pg_index i
 where i.indrelid >= 16384""",
+        "conditions": """
+select conrelid, 0, pg_catalog.array_to_json(conkey)::text from pg_catalog.pg_constraint where contype = 'c' and conrelid >= 16384
+union all
+select tgrelid, 1, pg_catalog.array_to_json(array(select m[1]::int from pg_catalog.regexp_matches(tgqual::text, ':varattno (-?[0-9]+)', 'g') as m))::text
+from pg_catalog.pg_trigger where tgqual is not null and not tgisinternal and tgenabled <> 'D'
+union all
+select polrelid, 0, pg_catalog.array_to_json(array(
+           select m[1]::int from pg_catalog.regexp_matches(concat(polqual::text, polwithcheck::text), ':varattno (-?[0-9]+)', 'g') as m))::text
+from pg_catalog.pg_policy
+union all
+select indrelid, 0, pg_catalog.array_to_json(array(select m[1]::int from pg_catalog.regexp_matches(indpred::text, ':varattno (-?[0-9]+)', 'g') as m))::text
+from pg_catalog.pg_index where indpred is not null and indrelid >= 16384""",
         "costs": """
 select name, setting from pg_catalog.pg_settings
 where name in ('seq_page_cost', 'random_page_cost', 'cpu_tuple_cost', 'cpu_index_tuple_cost', 'cpu_operator_cost',

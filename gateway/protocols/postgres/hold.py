@@ -22,8 +22,9 @@ from sealgate_native.postgres import encode_message, encode_query
 from gateway.action import Action
 from gateway.decision import Obligation
 from gateway.messages import Refusal
-from gateway.protocols.postgres.actions import find_settings, is_open_ended
+from gateway.protocols.postgres.actions import find_settings
 from gateway.protocols.postgres.events import Execute, Query
+from gateway.protocols.postgres.guesses import is_open_ended
 
 HOLD_COMMIT: Final = "hold_commit"
 """The obligation's kind."""

@@ -30,6 +30,7 @@ class Hook:
     Attributes:
         kind: "trigger", "rule", "default", "constraint", "index", "partition" or "policy".
         source: what it runs, where its language is SQL or PL/pgSQL and it is short enough to be read; a rule's whole definition.
+        events: with which changes of a row it runs: i insert, u update, d delete.
     """
 
     kind: str
@@ -38,6 +39,7 @@ class Hook:
     language: str
     is_definer: bool
     source: str | None
+    events: str = "iud"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +102,12 @@ def build_hooks(
 ) -> dict[int, tuple[Hook, ...]]:
     """The hooks of each relation, from the answers "hooks" and "rules", and checks of types: relation, kind of place, and check."""
     found = [
-        (int(relation), Hook(kind, schema, name, language, definer == "1", source or None))
-        for relation, kind, _, name, schema, language, definer, source in functions
+        (int(relation), Hook(kind, schema, name, language, definer == "1", source or None, events))
+        for relation, kind, _, name, schema, language, definer, source, events in functions
     ]
     found += [
-        (int(relation), Hook("rule", "", name, "rule", is_definer=False, source=source or None))
-        for relation, name, source in rules
+        (int(relation), Hook("rule", "", name, "rule", is_definer=False, source=source or None, events=events))
+        for relation, name, source, events in rules
     ]
     found += [
         (relation, Hook(kind, cast.schema, cast.function, cast.language, is_definer=False, source=None))

@@ -14,11 +14,14 @@ from gateway.protocols.postgres.sensitivity import Sensitivity
 
 def find_hooks(snapshot: CatalogSnapshot, relation: Relation, access: str, actions: Iterable[KeyAction]) -> list[Hook]:
     """Code that runs with an access: the relation's own, and that of what lies behind it or is changed by foreign keys (`actions`)."""
-    reached = {
-        each.oid for oid in (relation.oid, *(action.relation for action in actions)) for each in snapshot.behind(oid).relations
-    }
+    reached = {each.oid for each in find_hooked(snapshot, relation, actions)}
     hooks = (hook for oid in sorted(reached) for hook in snapshot.hooks.get(oid, ()))
     return list(dict.fromkeys(hook for hook in hooks if access == "write" or hook.kind == "policy"))
+
+
+def find_hooked(snapshot: CatalogSnapshot, relation: Relation, actions: Iterable[KeyAction]) -> list[Relation]:
+    """The relations whose code runs with an access: those behind it, and those behind what foreign keys change."""
+    return [each for oid in (relation.oid, *(action.relation for action in actions)) for each in snapshot.behind(oid).relations]
 
 
 def find_written_through(

@@ -48,6 +48,12 @@ PINNED_SETTINGS: Final[Mapping[str, str]] = {"client_encoding": "UTF8", "standar
 UNORDERED_SETTINGS: Final[Mapping[str, str]] = {"enable_indexonlyscan": "off"}
 """What it fixes where columns are sensitive: otherwise rows could come in the order of an index on one, though nothing asked for an order."""
 
+UNCACHED_SETTINGS: Final[Mapping[str, str]] = {"enable_memoize": "off"}
+"""What it fixes there as well, where the server knows it: otherwise the planner may keep rows by the values beside them, and compare these."""
+
+KNOWS_MEMOIZE: Final = 140_000
+"""The server version from which on it has such a cache."""
+
 HEAP_ORDER_SETTINGS: Final[Mapping[str, str]] = {
     **UNORDERED_SETTINGS,
     "enable_indexscan": "off",
@@ -63,6 +69,11 @@ _SCALED_BELOW: Final = 1e-200
 
 RANKED_BY_COST: Final = 180_000
 """From this server version on a plan with fewer scans that are off comes first, whatever it costs."""
+
+
+def choose_unordered(server_version: int) -> Mapping[str, str]:
+    """The settings of every session of a connection with sensitive columns."""
+    return UNORDERED_SETTINGS if server_version < KNOWS_MEMOIZE else {**UNORDERED_SETTINGS, **UNCACHED_SETTINGS}
 
 
 def choose_heap_order(server_version: int, costs: Mapping[str, float]) -> Mapping[str, str]:

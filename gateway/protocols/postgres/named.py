@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from gateway.protocols.postgres.assigned import says_values
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import Relation
 from gateway.protocols.postgres.implied import describe_cast, find_argument_code
@@ -371,6 +372,8 @@ def describe_by_name(
         "flags": sorted({*named.facts["flags"], *described.facts["flags"]}),
         "may_yield_sensitive": named.facts["may_yield_sensitive"] or _arguments_yield(described, is_execute=is_execute),
     }
+    if facts.get("counts_bytes") and not says_values(analyzed):
+        facts.pop("most_guesses", None)
     if is_execute:
         facts["prepared_name"] = definition.name
         facts.pop("nested", None)

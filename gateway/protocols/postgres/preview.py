@@ -14,7 +14,7 @@ from sealgate_native.sql import analyze
 
 from gateway.action import Action
 from gateway.decision import Obligation
-from gateway.protocols.postgres.actions import is_open_ended
+from gateway.protocols.postgres.guesses import is_open_ended
 
 PREVIEW: Final = "preview"
 """The obligation that asks for a count: {"kind": "preview", "rows": true}."""

@@ -30,6 +30,14 @@ def find_key_actions(snapshot: CatalogSnapshot, analyzed: Analyzed, relation: Re
     return snapshot.changed_by_keys(relation.oid, updates=frozenset() if verb == "delete" and is_single else None)
 
 
+def find_events(analyzed: Analyzed, relation: Relation, actions: Iterable[KeyAction]) -> str:
+    """What a statement does to rows of a relation: i insert, u update, d delete. A row of a partitioned table can move to another part."""
+    if any(True for _ in actions) or relation.kind not in {"r", "f"} or not is_alone(analyzed):
+        return "iud"
+    inserts = "iu" if "on_conflict_update" in analyzed["flags"] else "i"
+    return {"insert": inserts, "copy": "i", "update": "u", "delete": "d"}.get(analyzed["verb"], "iud")
+
+
 def find_reached(
     snapshot: CatalogSnapshot, analyzed: Analyzed, relation: Relation, access: str, actions: Iterable[KeyAction]
 ) -> Iterator[Relation]:

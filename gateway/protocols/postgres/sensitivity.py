@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import astuple, dataclass
 from types import MappingProxyType
 from typing import Final
@@ -24,6 +25,19 @@ _PLANNED: Final = frozenset(
     }
 )
 """What the planner is told of a column's values, their order and how many are equal."""
+
+_ROOM: Final = frozenset({"n_tup_hot_upd", "n_tup_newpage_upd"})
+"""Whether a new row had room beside the old one."""
+
+_ROWS: Final = frozenset(
+    {"n_tup_ins", "n_tup_upd", "n_tup_del", "n_live_tup", "n_dead_tup", "n_mod_since_analyze", "n_ins_since_vacuum"}
+)
+"""Rows of the server's own tables: those that hold what is too long for a row tell how long it is."""
+
+_LOOK_UPS: Final = frozenset(
+    {"seq_scan", "seq_tup_read", "idx_scan", "idx_tup_read", "idx_tup_fetch", "last_seq_scan", "last_idx_scan"}
+)
+"""What was looked up: of the server's own tables, which names and numbers it had to look for; of a transaction, what it did for a value."""
 
 STATISTICS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
@@ -47,7 +61,7 @@ STATISTICS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "pg_largeobject": frozenset({"data"}),
         "pg_stat_activity": frozenset({"query"}),
         "pg_stat_statements": frozenset({"query", "wal_records", "wal_fpi", "wal_bytes", "temp_blks_read", "temp_blks_written"}),
-        "pg_stat_database": frozenset({"temp_files", "temp_bytes"}),
+        "pg_stat_database": frozenset({"temp_files", "temp_bytes", "tup_returned", "tup_fetched"}),
         "pg_stat_wal": frozenset({"wal_records", "wal_fpi", "wal_bytes", "wal_buffers_full", "wal_write", "wal_sync"}),
         "pg_stat_io": frozenset(
             {
@@ -66,14 +80,16 @@ STATISTICS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "pg_stat_replication_slots": frozenset({"spill_bytes", "stream_bytes", "total_bytes"}),
         "pg_stat_replication": frozenset({"sent_lsn", "write_lsn", "flush_lsn", "replay_lsn"}),
         "pg_replication_slots": frozenset({"restart_lsn", "confirmed_flush_lsn"}),
+        "pg_stat_user_tables": _ROOM,
         **{
-            f"pg_stat_{prefix}{which}_tables": frozenset({"n_tup_hot_upd", "n_tup_newpage_upd"})
-            for prefix in ("", "xact_")
-            for which in ("all", "sys", "user")
+            f"pg_stat_{which}_tables": _ROOM | _LOOK_UPS | (frozenset() if which.endswith("user") else _ROWS)
+            for which in ("all", "sys", *(f"xact_{which}" for which in ("all", "sys", "user")))
         },
+        **{f"pg_stat_{which}_indexes": _LOOK_UPS for which in ("all", "sys")},
         **{
             f"pg_statio_{which}_{kind}": frozenset(
                 {f"{part}_blks_{how}" for part in ("idx", "toast", "tidx") for how in ("read", "hit")}
+                | ({"heap_blks_read", "heap_blks_hit"} if which != "user" else set())
             )
             for which in ("all", "sys", "user")
             for kind in ("tables", "indexes")
@@ -154,15 +170,43 @@ class Sensitivity:
         return found is None or bool(found)
 
     def find_comparing(self, oid: int, attnum: int) -> tuple[Index, ...] | None:
-        """The indexes that compare it; None where that is not known."""
+        """The indexes that compare it, of its table or of a partition or child; None where that is not known."""
         if self.snapshot is None:
             return None
         key = ("compares", self.names, oid, attnum)
         (found,) = self.snapshot.remember(key, lambda: (self._find_comparing(oid, attnum),))
         return found
 
-    def _find_comparing(self, oid: int, attnum: int) -> tuple[Index, ...] | None:
-        """In the table itself, or in a partition or child."""
+    def mixes(self, oid: int, attnum: int) -> bool:
+        """Whether an index that compares a column has it and a sensitive one in one value, so that either may say all of it."""
+        found = self.find_comparing(oid, attnum)
+        made = self._places(oid, attnum)
+        if found is None or made is None:
+            return self.is_configured
+        return any(self._mixes(index, made[index.relation]) for index in found)
+
+    def checks(self, oid: int, attnum: int) -> bool:
+        """Whether a row that gets another value in a column has it compared with its own sensitive ones, by a CHECK or the like."""
+        if self.snapshot is None:
+            return self.is_configured
+        key = ("checks", self.names, oid, attnum)
+        (found,) = self.snapshot.remember(key, lambda: (self._checks(oid, attnum),))
+        return bool(found)
+
+    def count_keys(self, indexes: Iterable[Index]) -> int:
+        """How many different sets of sensitive columns some indexes compare: so many values one row can guess at once.
+
+        The index of a partition compares what that of its parent does.
+        """
+        return len({self._name_sensitive(index) for index in indexes})
+
+    def _name_sensitive(self, index: Index) -> frozenset[str]:
+        relation = None if self.snapshot is None else self.snapshot.relations.get(index.relation)
+        found = {} if relation is None else relation.columns
+        return frozenset(found[number].name for number in index.columns & found.keys() if self.holds(index.relation, number))
+
+    def _places(self, oid: int, attnum: int) -> dict[int, set[int]] | None:
+        """What becomes of a column, by table: of its own, of partitions and children; itself, what is generated of it, and 0 for the row."""
         snapshot = self.snapshot
         column = None if snapshot is None else snapshot.relations[oid].columns.get(attnum)
         if snapshot is None or column is None:
@@ -171,18 +215,47 @@ class Sensitivity:
         for relation in snapshot.behind(oid).relations:
             if (same := relation.find(column.name)) is not None:
                 places[relation.oid] = same.number
-        made = {place: {0, number, *snapshot.find_generated(place, number)} for place, number in places.items()}
+        return {place: {0, number, *snapshot.find_generated(place, number)} for place, number in places.items()}
+
+    def _find_comparing(self, oid: int, attnum: int) -> tuple[Index, ...] | None:
+        snapshot, made = self.snapshot, self._places(oid, attnum)
+        if snapshot is None or made is None:
+            return None
         having = (index for index in snapshot.indexes if index.columns & made.get(index.relation, set()))
         return tuple(index for index in having if self._orders_sensitive(index))
 
+    def _mixes(self, index: Index, numbers: set[int]) -> bool:
+        # Behind 0 and the column itself stand what is generated of it, and of others.
+        is_made = any(number and self.holds(index.relation, number) for number in numbers & index.columns)
+        return is_made or (bool(numbers & index.mixed) and self._any_sensitive(index.relation, index.mixed))
+
+    def _checks(self, oid: int, attnum: int) -> bool:
+        snapshot, made = self.snapshot, self._places(oid, attnum)
+        if snapshot is None or made is None:
+            return self.is_configured
+        for place, numbers in made.items():
+            for each in snapshot.conditions.get(place, ()):
+                others: AbstractSet[int] = each.columns - (numbers - {0})
+                if each.is_of_change:  # that a row is another one tells of the column that was changed
+                    others = numbers - {0} if 0 in each.columns else each.columns
+                if each.columns & numbers and self._any_sensitive(place, others):
+                    return True
+            # What cannot be computed is an error.
+            if any(
+                sources & numbers and self._any_sensitive(place, sources - numbers) for sources in snapshot.find_sources(place)
+            ):
+                return True
+        return False
+
+    def _any_sensitive(self, oid: int, numbers: Iterable[int]) -> bool:
+        relation = None if self.snapshot is None else self.snapshot.relations.get(oid)
+        return relation is not None and any(
+            self.holds(oid, number) if number else self.holds_any(relation) for number in numbers if number >= 0
+        )
+
     def _orders_sensitive(self, index: Index) -> bool:
         """Whether an index is in the order of a sensitive column, among others."""
-        relation = None if self.snapshot is None else self.snapshot.relations.get(index.relation)
-        if relation is None:
-            return False
-        return any(self.holds(relation.oid, number) for number in index.columns if number) or (
-            0 in index.columns and self.holds_any(relation)
-        )
+        return self._any_sensitive(index.relation, index.columns)
 
     def touches(self, relation: Relation) -> bool:
         """Whether the server meets sensitive values where it reads a relation: in it, or in the conditions of a view or policy."""

@@ -72,6 +72,11 @@ class UserTypes:
             seen |= parts
         return frozenset(seen)
 
+    def is_domain(self, oid: int) -> bool:
+        """Whether a type is a domain of somebody's own, whose checks its values fulfil."""
+        found = self.types.get(oid)
+        return found is not None and found.kind == "d"
+
     def find_shape(self, oid: int) -> Shape:
         """What is known of a type."""
         return self._find(oid, 0)

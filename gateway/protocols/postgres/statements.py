@@ -7,22 +7,23 @@ column, and an unknown function has the effect `execute`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.protocols.postgres.assigned import Assigned, is_alone
-from gateway.protocols.postgres.bodies import ROW_VARIABLES, Judged, judge_hook
+from gateway.protocols.postgres.bodies import ROW_VARIABLES, Judged, fills_compared, judge_hook
 from gateway.protocols.postgres.calls import find_calls
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import KeyAction, Relation
+from gateway.protocols.postgres.conversions import Conversions
 from gateway.protocols.postgres.copying import describe_copy
 from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, UNJUDGED, YIELDS_ANY
 from gateway.protocols.postgres.hooks import COMPILED, Hook
-from gateway.protocols.postgres.implied import describe_cast, find_cast_code, find_hooks
+from gateway.protocols.postgres.implied import describe_cast, find_cast_code, find_hooked, find_hooks
 from gateway.protocols.postgres.own import OwnTables
 from gateway.protocols.postgres.plain import describe_flags
-from gateway.protocols.postgres.reached import find_key_actions, find_reached, find_used_unnamed
+from gateway.protocols.postgres.reached import find_events, find_key_actions, find_reached, find_used_unnamed
 from gateway.protocols.postgres.rows import MARKS, PRIMARY_KEY, StarRows
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
@@ -244,10 +245,12 @@ class _Reader:
         """Code that runs with this access although the statement does not name it, and what its body says."""
         if self.snapshot is None:
             return []
-        hooks = find_hooks(self.snapshot, relation, access, self._key_actions(relation) if access == "write" else ())
-        hooks = [hook for hook in hooks if kinds is None or hook.kind in kinds]
+        actions = self._key_actions(relation) if access == "write" else ()
+        hooks = [hook for hook in find_hooks(self.snapshot, relation, access, actions) if kinds is None or hook.kind in kinds]
         self.has_rules |= any(hook.kind == "rule" for hook in hooks)
-        facts = [self._hook_facts(hook) for hook in hooks]
+        events = find_events(self.analyzed, relation, actions)
+        filled = find_hooked(self.snapshot, relation, actions)
+        facts = [self._hook_facts(hook, filled, events) for hook in hooks]
         for function in self.snapshot.behind(relation.oid).functions:
             place = {"kind": "view", "schema": function.schema, "name": function.name, "language": function.language}
             facts.append(
@@ -255,7 +258,8 @@ class _Reader:
             )
         return facts
 
-    def _hook_facts(self, hook: Hook) -> dict[str, Any]:
+    def _hook_facts(self, hook: Hook, relations: Sequence[Relation], events: str) -> dict[str, Any]:
+        """What a hook does; `relations` are those into whose rows it may put values, `events` the changes the statement makes of them."""
         snapshot, sensitivity = self.snapshot, self.sensitivity
         if snapshot is None:  # there are no hooks without a snapshot
             return {}
@@ -264,6 +268,7 @@ class _Reader:
         )
         self.has_touched |= judged.touches
         self.hook_tables |= judged.names
+        is_compared = judged.guesses or fills_compared(sensitivity, relations, judged.filled)
         return {
             "kind": hook.kind,
             **({"schema": hook.schema} if hook.schema else {}),
@@ -273,6 +278,7 @@ class _Reader:
             "opaque": judged.is_opaque,
             "reads_sensitive": judged.reads_sensitive,
             "changes": judged.changes,
+            **({"compared": True} if is_compared and not set(events).isdisjoint(hook.events) else {}),
         }
 
     def _read_relation(self, relation: Relation) -> None:
@@ -307,6 +313,7 @@ class _Reader:
                     for each in relation.columns.values():
                         for place, of, named, found in self._column_of(relation, each.name):
                             facts[(place, of, named, column["use"])] = found
+        facts |= dict.fromkeys(self._find_converted(), True)
         if self.snapshot is not None:
             unnamed = find_used_unnamed(self.snapshot, self.sensitivity, self.analyzed, self.relations)
             facts |= {(schema, table, name, "predicate"): True for schema, table, name in unnamed}
@@ -323,6 +330,20 @@ class _Reader:
             }
             for (schema, table, name, use), found in facts.items()
         ]
+
+    def _find_converted(self) -> Iterator[tuple[str | None, str | None, str, str]]:
+        """The sensitive columns whose values may be looked up by the server, for the type of what stands beside them."""
+        found = [each for column in self.analyzed["blended"] for each in self._find_column(column) if each[-1]]
+        if not found:
+            return
+        calls_others = self.snapshot is None or any(self.snapshot.calls(*call) for call in self.calls)
+        is_certain = not (self.has_unresolved or self.has_own or calls_others)
+        conversions = Conversions(self.analyzed, self.snapshot, self.relations, is_certain=is_certain)
+        for schema, table, name, _ in found:
+            relation = None if table is None else self._resolve(schema, table)
+            column = None if relation is None else relation.find(name)
+            if conversions.may_look_up(None if column is None else column.type_oid):
+                yield schema, table, name, "computed"
 
     def _find_marked(self, column: Mapping[str, Any]) -> Iterator[tuple[str | None, str | None, str, bool]]:
         for each in self.rows.expand(column):

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from gateway.errors import TargetError
 from gateway.protocols.postgres.catalog import CatalogSnapshot
-from gateway.protocols.postgres.login import UNORDERED_SETTINGS, choose_heap_order
+from gateway.protocols.postgres.login import choose_heap_order, choose_unordered
 from gateway.protocols.postgres.sensitivity import find_sensitive
 from gateway.serve.postgres.lookups import CatalogCache, run_query
 from gateway.serve.postgres.upstream import Upstream
@@ -35,10 +35,7 @@ class FixedSettings:
     def __init__(self, connection: str, sensitive: tuple[str, ...], *, read_only: bool) -> None:
         self._connection = connection
         self._sensitive = sensitive
-        self._own: Mapping[str, str] = {
-            **({"default_transaction_read_only": "on"} if read_only else {}),
-            **(UNORDERED_SETTINGS if sensitive else {}),
-        }
+        self._own: Mapping[str, str] = {"default_transaction_read_only": "on"} if read_only else {}
         self._told: tuple[str, ...] = ()
         self._chosen = self._own
 
@@ -48,13 +45,12 @@ class FixedSettings:
             return self._own
         snapshot = (await catalog.read(announce)).snapshot
         indexes = find_telling_indexes(snapshot, self._sensitive)
-        if not indexes:
-            return self._own
-        if indexes != self._told:
+        if indexes and indexes != self._told:
             self._told = indexes
             text = "connection %s: its sessions read no index in order, because %s would give rows in the order of a sensitive column"
             logger.warning(text, self._connection, ", ".join(indexes))
-        chosen = {**self._own, **choose_heap_order(snapshot.server_version, snapshot.costs)}
+        heap_order = choose_heap_order(snapshot.server_version, snapshot.costs) if indexes else {}
+        chosen = {**self._own, **choose_unordered(snapshot.server_version), **heap_order}
         if chosen != self._chosen:
             self._chosen = chosen  # thousands of sessions keep it, and would each keep another
         return self._chosen

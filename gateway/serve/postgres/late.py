@@ -9,7 +9,7 @@ from sealgate_native.postgres import Session
 from gateway.decision import Obligation
 from gateway.messages import Outcome, Refusal
 from gateway.pipeline import PipelineSession, Ruling
-from gateway.protocols.postgres import actions, enforce
+from gateway.protocols.postgres import actions, enforce, guesses
 from gateway.protocols.postgres.events import FunctionCall, JudgedEvent, Parse
 from gateway.protocols.postgres.hold import find_loosened
 from gateway.protocols.postgres.large_objects import may_deliver
@@ -110,7 +110,7 @@ class LateChecks:
         obligations = ruling.decision.obligations
         try:
             excess = self._budget.charge(
-                obligations, actions.count_inferences(ruling.action), actions.count_statements(ruling.action)
+                obligations, guesses.count_inferences(ruling.action), actions.count_statements(ruling.action)
             )
             if self.bound_rows(enforce.read_row_limit(obligations), obligations, is_coming=True)[1]:
                 # What is left by the time of its result is another number: a decision made for an earlier one must not be used.

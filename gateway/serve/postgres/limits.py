@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from typing import Final
+
+from sealgate_native.mask import Detectors
+from sealgate_native.postgres import Session
 
 DRAIN_TIMEOUT_S: Final = 5.0
 """After the agent left: how long the server may take to report how the cancelled statement ended, for its outcome record."""
@@ -13,6 +17,13 @@ MIN_GUARD_PAUSE_S: Final = 0.05
 
 OVERDUE_S: Final = 60.0
 """How long a statement under way may go on once its session has lasted as long as any may."""
+
+
+MAX_SLACK_BYTES: Final = 64 << 10
+"""How much longer than its limit a message of the server may be at most; a session draws by lot how much.
+
+Otherwise a column filled up to the limit would tell, by whether the session ends, how long a masked value beside it is.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +44,17 @@ class SessionLimits:
     record_limit_bytes: int = 1 << 20
     idle_timeout_s: float = 900.0
     max_session_s: float = 28_800.0
+
+
+def open_kernel(limits: SessionLimits, error_detectors: Detectors | None) -> Session:
+    """The native half of a session: it reads the wire, and masks what it does not give back to be judged."""
+    kernel = Session(
+        max_message_bytes=limits.max_message_bytes,
+        max_statements=limits.max_statements,
+        max_portals=limits.max_portals,
+        max_pending=limits.max_pending,
+        error_detectors=error_detectors,
+        record_limit_bytes=limits.record_limit_bytes,
+    )
+    kernel.blur_server_limit(secrets.randbelow(MAX_SLACK_BYTES))
+    return kernel

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from sealgate_native.postgres import ProtocolViolation, Session, encode_error
+from sealgate_native.postgres import ProtocolViolation, encode_error
 
 from gateway.action import Action
 from gateway.errors import EvidenceUnavailableError
@@ -66,7 +66,7 @@ from gateway.serve.postgres.guard import Guard
 from gateway.serve.postgres.hold import Beside, HeldWork
 from gateway.serve.postgres.known import CLOSED, FIRST_LABEL, KnownActions
 from gateway.serve.postgres.late import LateChecks
-from gateway.serve.postgres.limits import DRAIN_TIMEOUT_S, SessionLimits
+from gateway.serve.postgres.limits import DRAIN_TIMEOUT_S, SessionLimits, open_kernel
 from gateway.serve.postgres.loans import Loans
 from gateway.serve.postgres.lookups import CatalogCache
 from gateway.serve.postgres.outcomes import OpenAction, OpenActions, copy_options, unknown_result
@@ -128,14 +128,7 @@ class PostgresSession:
         self._masking = masking
         self._limits = limits
         self._budget = budget
-        self._kernel = Session(
-            max_message_bytes=limits.max_message_bytes,
-            max_statements=limits.max_statements,
-            max_portals=limits.max_portals,
-            max_pending=limits.max_pending,
-            error_detectors=masking.find_detectors(masking.always),
-            record_limit_bytes=limits.record_limit_bytes,
-        )
+        self._kernel = open_kernel(limits, masking.find_detectors(masking.always))
         self._kernel.report_ready(is_wanted=False)
         self._kernel.note_server_encoding(upstream.parameters.get("server_encoding", ""))
         self._late = LateChecks(self._kernel, session, self._door, budget)

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from gateway.action import Action
-from gateway.protocols.postgres import actions
+from gateway.protocols.postgres import guesses
 from gateway.protocols.postgres.actions import CATALOG, SqlSettings, Statement, describe, describe_in_session
 from gateway.protocols.postgres.assigned import PLURAL_GUESSES
 from gateway.protocols.postgres.catalog import CatalogSnapshot
@@ -169,7 +169,7 @@ def test_a_text_that_does_not_say_bounds_nothing(name: str, snapshot: CatalogSna
     action, statement = ask(Statement(OPEN_ENDED[name]), snapshot)
     assert any(column.get("compared") for column in statement["assigned"])
     assert "most_guesses" not in statement
-    assert actions.is_open_ended(action) == ("write" in action.effects)
+    assert guesses.is_open_ended(action) == ("write" in action.effects)
 
 
 @pytest.mark.parametrize("name", BOUNDED)
@@ -179,8 +179,8 @@ def test_the_server_writes_no_more_than_the_text_says(
     text, most = BOUNDED[name]
     action, statement = ask(Statement(text), snapshot)
     assert statement["most_guesses"] == most
-    assert actions.count_inferences(action) == most
-    assert not actions.is_open_ended(action)
+    assert guesses.count_inferences(action) == most
+    assert not guesses.is_open_ended(action)
     with connection.transaction(force_rollback=True):
         connection.execute("declare c cursor for select id from ill")
         connection.execute("fetch c")
@@ -198,8 +198,8 @@ def test_the_server_writes_several_where_it_is_open_ended(name: str, connection:
 def test_nothing_is_said_of_other_statements(text: str, snapshot: CatalogSnapshot) -> None:
     action, statement = ask(Statement(text), snapshot)
     assert "most_guesses" not in statement or statement["effects"] == ["read"]
-    assert not actions.is_open_ended(action)
-    assert actions.count_inferences(action) == 1
+    assert not guesses.is_open_ended(action)
+    assert guesses.count_inferences(action) == 1
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_what_a_text_computes_and_writes_is_charged_together(snapshot: CatalogSn
     """Else one change of a row would pay for what is computed beside it."""
     text = "; ".join(["update visits set ssn = 'x' where id in (1, 2)", *["select upper(ssn) from ill"] * 20])
     action, _ = ask(Statement(text), snapshot)
-    assert actions.count_inferences(action) == 22
+    assert guesses.count_inferences(action) == 22
 
 
 def test_a_row_with_many_entries_in_an_index_counts_for_more(snapshot: CatalogSnapshot) -> None:
@@ -240,12 +240,12 @@ def test_a_row_with_many_entries_in_an_index_counts_for_more(snapshot: CatalogSn
     text = "insert into phoned values (1, '{a,b,c}'), (2, '{d}')"
     action, statement = ask(Statement(text), snapshot)
     assert statement["most_guesses"] == 2 * PLURAL_GUESSES
-    assert actions.count_inferences(action) == 2 * PLURAL_GUESSES
+    assert guesses.count_inferences(action) == 2 * PLURAL_GUESSES
     long = "{" + ",".join(map(str, range(100_000))) + "}"
     action, _ = ask(Statement("insert into phoned values (1, $1)", (long,), "extended"), snapshot)
-    assert actions.count_inferences(action) > len(long) // actions.BYTES_PER_GUESS
+    assert guesses.count_inferences(action) > len(long) // guesses.BYTES_PER_GUESS
     action, _ = ask(Statement(f"insert into phoned values (1, '{long}')"), snapshot)
-    assert actions.count_inferences(action) > len(long) // actions.BYTES_PER_GUESS
+    assert guesses.count_inferences(action) > len(long) // guesses.BYTES_PER_GUESS
     _, statement = ask(Statement("insert into phoned (id) values (3)"), snapshot)
     assert "most_guesses" not in statement
 
@@ -263,7 +263,7 @@ def test_a_row_with_many_entries_in_an_index_counts_for_more(snapshot: CatalogSn
 def test_a_value_that_is_made_of_others_has_any_number_of_entries(text: str, snapshot: CatalogSnapshot) -> None:
     action, statement = ask(Statement(text), snapshot)
     assert "most_guesses" not in statement
-    assert actions.is_open_ended(action)
+    assert guesses.is_open_ended(action)
 
 
 def test_what_a_name_stands_for_is_measured(snapshot: CatalogSnapshot) -> None:
@@ -275,4 +275,4 @@ def test_what_a_name_stands_for_is_measured(snapshot: CatalogSnapshot) -> None:
     names.send(1, changes, action.effects, 1)
     names.end(1, is_completed=True)
     run, _ = describe_in_session(Statement("execute p"), facts, SETTINGS, names)
-    assert actions.count_inferences(run) > len(long) // actions.BYTES_PER_GUESS
+    assert guesses.count_inferences(run) > len(long) // guesses.BYTES_PER_GUESS

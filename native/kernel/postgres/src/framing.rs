@@ -30,6 +30,8 @@ pub struct FrameBuffer {
     bytes: Vec<u8>,
     start: usize,
     max_message_bytes: usize,
+    /// How much longer a message may be all the same.
+    slack_bytes: usize,
 }
 
 impl FrameBuffer {
@@ -39,7 +41,13 @@ impl FrameBuffer {
             bytes: Vec::new(),
             start: 0,
             max_message_bytes,
+            slack_bytes: 0,
         }
+    }
+
+    /// Lets messages be this much longer than the limit says, so that whether one is refused does not tell how long it is.
+    pub(crate) fn blur(&mut self, slack_bytes: usize) {
+        self.slack_bytes = slack_bytes;
     }
 
     /// Bytes waiting.
@@ -61,7 +69,11 @@ impl FrameBuffer {
 
     /// Whether more is waiting than one message and the read-ahead.
     pub fn is_overfull(&self) -> bool {
-        self.len() > self.max_message_bytes.saturating_add(READ_AHEAD_BYTES)
+        self.len()
+            > self
+                .max_message_bytes
+                .saturating_add(self.slack_bytes)
+                .saturating_add(READ_AHEAD_BYTES)
     }
 
     /// The first complete message, left in place; none while its end is missing.
@@ -81,10 +93,11 @@ impl FrameBuffer {
             ));
         };
         let total = length + 1;
-        if total > self.max_message_bytes {
+        if total > self.max_message_bytes.saturating_add(self.slack_bytes) {
             let limit = self.max_message_bytes;
+            // How long it is would tell how long a value in it is.
             return Err(Violation::too_large(format!(
-                "a message of {total} bytes is over the limit of {limit} bytes"
+                "a message is longer than the limit of {limit} bytes"
             )));
         }
         if waiting.len() < total {

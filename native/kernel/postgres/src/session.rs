@@ -327,6 +327,12 @@ impl Session {
         self.is_ascii_utf8 = name == "UTF8";
     }
 
+    /// Lets messages of the server be this much longer than the limit: a number nobody knows, or whether one is refused would tell how
+    /// long a masked value in it is.
+    pub fn blur_server_limit(&mut self, slack_bytes: usize) {
+        self.server_input.blur(slack_bytes);
+    }
+
     /// From now on texts may stand for other values, because a setting changes: what was learned is forgotten, and what was prepared before
     /// says that it was (`ClientEvent::Execute`).
     pub fn begin_epoch(&mut self, epoch: u64) {

@@ -187,10 +187,16 @@ pub struct Statement {
     pub tables: BTreeSet<Table>,
     /// Every column referenced anywhere, with what it is used for.
     pub columns: BTreeSet<(Column, Usage)>,
+    /// Those whose values stand where the server gives several one type: arms of a UNION, elements of an array, results of a CASE.
+    pub blended: BTreeSet<Column>,
     /// Columns that are assigned to.
     pub assigned: BTreeSet<Column>,
+    /// Of a body of PL/pgSQL, the columns of `new` that it gives a value; `*` for every one.
+    pub filled: BTreeSet<String>,
     /// How many rows its INSERTs and UPDATEs write at most, beside those of `keyed_rows` and, with the flag `open_ended`, more.
     pub stated_rows: u64,
+    /// A value that is assigned, or an argument of EXECUTE, is not simply there in the text or its parameters.
+    pub makes_values: bool,
     /// What names rows by values.
     pub keyed_rows: Vec<Keyed>,
     /// Every function called by name anywhere.

@@ -53,6 +53,7 @@ impl Walker {
             // What is selected is stored elsewhere, so no output column is merely delivered.
             self.select(select, Usage::Other);
         }
+        self.note_stored(query);
         self.count_stored(query, self.set_calls > set_calls);
         let target = self.change_target(insert.relation.as_ref());
         if insert.cols.is_empty() && insert.select_stmt.is_some() {
@@ -242,7 +243,19 @@ impl Walker {
                 table: table.map(|table| table.name.clone()),
                 name: target.name.clone(),
             });
+            if !target.indirection.is_empty() {
+                // The rest of the value stays, beside what is new: how both are stored depends on both.
+                let column = Column {
+                    schema: table.and_then(|table| table.schema.clone()),
+                    table: table.map(|table| table.name.clone()),
+                    name: target.name.clone(),
+                };
+                self.columns(&[column], Usage::Computed);
+            }
             self.list(&target.indirection, Usage::Other);
+            if let Some(value) = target.val.as_deref() {
+                self.note_values(&[value]);
+            }
             self.optional(target.val.as_deref(), Usage::Other);
         }
     }

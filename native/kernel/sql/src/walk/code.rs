@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pg_query::NodeEnum as N;
 use serde_json::Value;
 
-use super::{names, Walker};
+use super::{filled, names, Walker};
 use crate::facts::{Access, Usage};
 use crate::parse::locked;
 
@@ -72,6 +72,9 @@ impl Walker {
         if parts.is_dynamic {
             self.flag("opaque_body");
         }
+        self.statement
+            .filled
+            .extend(filled::columns_of_new(&tree, &without_comments(source)));
         for query in parts.queries {
             self.plpgsql_query(&query);
         }

@@ -264,6 +264,7 @@ impl Walker {
             N::ExecuteStmt(s) => {
                 self.does("execute", &[E::Execute]);
                 self.statement.prepared_name = Some(s.name.clone());
+                self.note_values(&s.params.iter().collect::<Vec<_>>());
                 self.list(&s.params, Usage::Other);
             }
             N::CreateFunctionStmt(s) => self.create_function(s),

@@ -10,6 +10,7 @@ mod command;
 mod copy;
 mod definition;
 mod expression;
+mod filled;
 mod implied;
 mod names;
 mod outs;
@@ -76,6 +77,8 @@ struct Walker {
     set_calls: usize,
     /// Parameters are declared with types in which different keys may be equal.
     has_inexact_params: bool,
+    /// How many of the expressions being walked give several values one type.
+    blending: usize,
     depth: usize,
     max_depth: usize,
     work: usize,
@@ -184,6 +187,9 @@ impl Walker {
         self.statement
             .columns
             .retain(|(column, _)| !with::is_marker(column));
+        self.statement
+            .blended
+            .retain(|column| !with::is_marker(column));
         for output in &mut self.statement.outputs {
             output.columns.retain(|column| !with::is_marker(column));
         }
@@ -288,7 +294,18 @@ impl Walker {
                     .insert((column.clone(), Usage::Other));
             }
             self.statement.columns.insert((column.clone(), usage));
+            if self.blending > 0 && matches!(usage, Usage::Output | Usage::Other) {
+                self.statement.blended.insert(column.clone());
+            }
         }
+    }
+
+    /// Walks values to which the server gives one type, and casts those of another without being told.
+    fn blended<T>(&mut self, walk: impl FnOnce(&mut Self) -> T) -> T {
+        self.blending += 1;
+        let result = walk(self);
+        self.blending -= 1;
+        result
     }
 
     /// Runs a part of the walk and returns the columns it referred to.
@@ -310,6 +327,12 @@ impl Walker {
             .iter()
             .map(|frame| frame.sources.len())
             .sum::<usize>();
+        if fields
+            .first()
+            .is_some_and(|name| name.starts_with('*') || name == sources::UNNAMED)
+        {
+            self.unknown(); // names the server makes: whether they reach what they name depends on its version
+        }
         let meaning = resolve(&self.frames, fields);
         let decides = meaning.call.as_deref().is_some_and(names::returns_set);
         let usage = if decides { Usage::Predicate } else { usage };

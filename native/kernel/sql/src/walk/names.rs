@@ -182,6 +182,7 @@ pub(super) fn label_of(value: &pb::Node) -> Option<String> {
 pub(super) fn call_of(item: &pb::Node) -> Option<String> {
     match &item.node {
         Some(NodeEnum::List(list)) => list.items.first().and_then(call_of),
-        _ => label_of(item),
+        Some(NodeEnum::FuncCall(_)) => label_of(item),
+        _ => None,
     }
 }

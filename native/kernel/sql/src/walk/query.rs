@@ -1,11 +1,14 @@
 //! SELECT: clauses, set operations, output lists.
 
+use std::rc::Rc;
+
 use pg_query::protobuf as pb;
 use pg_query::NodeEnum;
 
 use super::implied::{leading_targets, may_be_called};
 use super::outs::{Outs, MAX_OUTPUTS};
-use super::scope::{in_schema, Frame};
+use super::scope::{in_schema, Frame, Relation};
+use super::sources::VALUES;
 use super::with::Recursion;
 use super::{names, Walker};
 use crate::effects::Effect;
@@ -59,7 +62,10 @@ impl Walker {
             self.targets(&select.target_list, bare)
         } else {
             self.multiply(super::SET_DIGITS);
-            self.values(&select.values_lists, bare)
+            let outs = self.values(&select.values_lists, bare);
+            let rows = Relation::Derived(Rc::new(outs.clone()));
+            self.source(VALUES.to_owned(), rows, false);
+            outs
         };
         self.optional(select.where_clause.as_deref(), Usage::Predicate);
         self.grouping(&select.group_clause, &outs, select);
@@ -158,7 +164,7 @@ impl Walker {
         }
         let mut merged: Option<Outs> = None;
         for arm in arms.into_iter().rev() {
-            let outs = self.select(arm, bare);
+            let outs = self.blended(|walker| walker.select(arm, bare));
             if let (None, Some(recursion)) = (&merged, &recursion) {
                 self.settle_recursion(recursion, &outs);
             }
@@ -192,7 +198,7 @@ impl Walker {
                 continue;
             };
             for (index, item) in list.items.iter().take(MAX_OUTPUTS).enumerate() {
-                let found = self.tapped(|walker| walker.node(item, usage));
+                let found = self.tapped(|walker| walker.blended(|walker| walker.node(item, usage)));
                 if columns.len() <= index {
                     columns.push(Vec::new());
                 }

@@ -68,8 +68,9 @@ pub(super) fn of_argument(call: &pb::FuncCall, parts: &[String], at: usize, usag
     };
     let is_counted = |node: &pb::Node| matches!(&node.node, Some(N::AConst(constant)) if matches!(constant.val, Some(pb::a_const::Val::Ival(_))));
     // How many distinct values there are tells which are equal; where a pattern matched shows in the length of what it took.
-    let is_telling =
-        call.agg_distinct || (name == "substring" && !call.args.iter().skip(1).all(is_counted));
+    let is_telling = call.agg_distinct
+        || (name == "substring" && !call.args.iter().skip(1).all(is_counted))
+        || (name == "length" && call.args.len() > 1); // of bytes, in an encoding that they may not be of
     let is_listed = QUIET.contains(&name)
         || (QUIET_IN_FIRST.contains(&name) && at == 0)
         || (QUIET_IN_EVEN.contains(&name) && at % 2 == 1);

@@ -34,6 +34,30 @@ impl Walker {
         self.count(rows);
     }
 
+    /// Notes whether what an INSERT stores is made of anything but what stands in its text and parameters.
+    pub(super) fn note_stored(&mut self, query: Option<&pb::SelectStmt>) {
+        let Some(query) = query else {
+            return;
+        };
+        let is_plain = query.larg.is_none()
+            && query.from_clause.is_empty()
+            && query.with_clause.is_none()
+            && query.values_lists.iter().all(|row| match &row.node {
+                Some(N::List(row)) => row.items.iter().all(is_said),
+                _ => false,
+            })
+            && query.target_list.iter().all(|node| match &node.node {
+                Some(N::ResTarget(target)) => target.val.as_deref().is_some_and(is_said),
+                _ => false,
+            });
+        self.statement.makes_values |= !is_plain;
+    }
+
+    /// The same for values by themselves.
+    pub(super) fn note_values(&mut self, values: &[&pb::Node]) {
+        self.statement.makes_values |= !values.iter().all(|value| is_said(value));
+    }
+
     /// Counts the rows an UPDATE changes.
     pub(super) fn count_updated(&mut self, update: &pb::UpdateStmt) {
         let rows = match (&update.relation, update.where_clause.as_deref()) {
@@ -239,4 +263,24 @@ fn is_exact(name: &pb::TypeName) -> bool {
     name.array_bounds.is_empty()
         && !name.pct_type
         && matches!(parts.as_slice(), [name] | [_, name] if EXACT_TYPES.contains(&name.as_str()))
+}
+
+/// Whether a value is no longer than what says it: a constant, a parameter, an array of these, or what a function is given of them.
+/// Which functions and which types there are is for others to look at.
+fn is_said(node: &pb::Node) -> bool {
+    match &node.node {
+        Some(N::AConst(constant)) => match &constant.val {
+            // `1e3000` has three thousand digits.
+            Some(pb::a_const::Val::Fval(number)) => !number.fval.contains(['e', 'E']),
+            _ => true,
+        },
+        Some(N::ParamRef(_) | N::SetToDefault(_)) => true,
+        Some(N::TypeCast(cast)) => match cast.arg.as_deref() {
+            Some(arg) => !matches!(arg.node, Some(N::TypeCast(_))) && is_said(arg),
+            None => false,
+        },
+        Some(N::AArrayExpr(array)) => array.elements.iter().all(is_said),
+        Some(N::FuncCall(call)) => call.args.iter().all(is_said) && call.over.is_none(),
+        _ => false,
+    }
 }

@@ -10,6 +10,12 @@ use super::scope::{Frame, Relation, Source};
 use super::{names, Walker};
 use crate::facts::{Access, Column, Output, OutputKind, Usage};
 
+/// What the server calls a subquery in FROM that has no alias, from version 16 on.
+pub(super) const UNNAMED: &str = "unnamed_subquery";
+
+/// What it calls the rows of VALUES.
+pub(super) const VALUES: &str = "*VALUES*";
+
 impl Walker {
     pub(super) fn sources(&mut self, items: &[pb::Node]) {
         for item in items {
@@ -38,19 +44,19 @@ impl Walker {
                         Outs::default()
                     }
                 };
-                self.derived(subselect.alias.as_ref(), outs);
+                self.derived_as(subselect.alias.as_ref(), UNNAMED, outs);
             }
             Some(NodeEnum::JoinExpr(join)) => self.join(join),
             Some(NodeEnum::RangeFunction(function)) => self.range_function(function),
             Some(NodeEnum::RangeTableFunc(table)) => {
                 self.multiply(super::SET_DIGITS);
                 let columns = self.tapped(|walker| walker.range_table_func(table));
-                self.derived(table.alias.as_ref(), Outs::opaque(columns));
+                self.derived_as(table.alias.as_ref(), "xmltable", Outs::opaque(columns));
             }
             Some(NodeEnum::JsonTable(table)) => {
                 self.multiply(super::SET_DIGITS);
                 let columns = self.tapped(|walker| walker.json_table(table));
-                self.derived(table.alias.as_ref(), Outs::opaque(columns));
+                self.derived_as(table.alias.as_ref(), "json_table", Outs::opaque(columns));
             }
             Some(NodeEnum::RangeTableSample(sample)) => {
                 if let Some(relation) = sample.relation.as_deref() {
@@ -135,15 +141,18 @@ impl Walker {
     }
 
     pub(super) fn derived(&mut self, alias: Option<&pb::Alias>, outs: Outs) {
+        self.derived_as(alias, "", outs);
+    }
+
+    /// A source that the server calls `name` where it has no alias.
+    fn derived_as(&mut self, alias: Option<&pb::Alias>, name: &str, outs: Outs) {
         let outs = outs.renamed(
             &alias
                 .map(|alias| names::strings(&alias.colnames))
                 .unwrap_or_default(),
         );
         self.source(
-            alias
-                .map(|alias| alias.aliasname.clone())
-                .unwrap_or_default(),
+            alias.map_or_else(|| name.to_owned(), |alias| alias.aliasname.clone()),
             Relation::Derived(Rc::new(outs)),
             false,
         );
@@ -180,6 +189,9 @@ impl Walker {
         let name = alias
             .map(|alias| alias.aliasname.clone())
             .or_else(|| function.functions.first().and_then(names::call_of));
+        if name.is_none() {
+            self.unknown(); // the server names it after what it is, and that may be the name of another relation
+        }
         self.source(
             name.unwrap_or_default(),
             Relation::Derived(Rc::new(Outs::opaque(columns))),
@@ -285,15 +297,25 @@ impl Walker {
 
 /// The names a call in FROM may give its columns: those of its alias, of its column definitions, or the functions' own.
 fn columns_of(function: &pb::RangeFunction) -> Vec<String> {
-    let mut found: Vec<String> = function
-        .functions
-        .iter()
-        .filter_map(names::call_of)
-        .collect();
-    if let Some(alias) = &function.alias {
-        found.push(alias.aliasname.clone());
-        found.extend(names::strings(&alias.colnames));
-    }
+    let listed = function
+        .alias
+        .as_ref()
+        .map(|alias| names::strings(&alias.colnames))
+        .unwrap_or_default();
+    let calls = function.functions.iter().filter_map(names::call_of);
+    let mut found: Vec<String> = if function.functions.len() > 1 {
+        // Those behind the listed ones are called as their functions are.
+        let is_short = listed.len() < function.functions.len();
+        calls.filter(|_| is_short).collect()
+    } else if listed.is_empty() && function.coldeflist.is_empty() {
+        match &function.alias {
+            Some(alias) => vec![alias.aliasname.clone()],
+            None => calls.collect(),
+        }
+    } else {
+        Vec::new() // a listed name takes the place of the alias as a name of the column
+    };
+    found.extend(listed);
     found.extend(
         function
             .coldeflist

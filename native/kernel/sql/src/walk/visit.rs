@@ -16,7 +16,7 @@ impl Walker {
         match node {
             // Expressions, as the grammar makes them.
             N::ColumnRef(reference) => self.column_ref(reference, usage),
-            N::AExpr(expression) => self.a_expr(expression, usage),
+            N::AExpr(expression) => self.blended(|walker| walker.a_expr(expression, usage)),
             N::BoolExpr(expression) => self.list(&expression.args, computed(usage)),
             // Of a row, NULL tests stop at the first field that answers.
             N::NullTest(test) => self.optional(test.arg.as_deref(), computed(usage)),
@@ -34,8 +34,10 @@ impl Walker {
                     self.implied_operator("=");
                 }
                 self.optional(case.arg.as_deref(), computed(usage));
-                self.list(&case.args, usage);
-                self.optional(case.defresult.as_deref(), usage);
+                self.blended(|walker| {
+                    walker.list(&case.args, usage);
+                    walker.optional(case.defresult.as_deref(), usage);
+                });
             }
             N::CaseWhen(when) => {
                 self.optional(when.expr.as_deref(), computed(usage)); // it decides what is computed
@@ -43,11 +45,11 @@ impl Walker {
             }
             N::CoalesceExpr(expression) => {
                 let usage = quiet::of_coalesce(expression, usage);
-                self.list(&expression.args, usage);
+                self.blended(|walker| walker.list(&expression.args, usage));
             }
             N::MinMaxExpr(expression) => self.list(&expression.args, computed(usage)),
             N::RowExpr(expression) => self.list(&expression.args, usage),
-            N::AArrayExpr(array) => self.list(&array.elements, usage),
+            N::AArrayExpr(array) => self.blended(|walker| walker.list(&array.elements, usage)),
             N::AIndirection(indirection) => self.indirection(indirection, usage),
             N::AIndices(indices) => {
                 let usage = computed(usage);

@@ -58,3 +58,29 @@ approve contains {
 	some column in statement.assigned
 	column.compared
 }
+
+# METADATA
+# title: Write guesses unseen
+# description: >-
+#   A trigger or rule of the table gives values to columns that the server compares with sensitive ones: how many, and
+#   which, is not in the text of the statement, so a reviewer sees it first.
+# custom:
+#   id: postgres.guesses.unseen
+#   severity: high
+#   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
+#   failure_msg: A change may not fill sensitive columns of an index through a trigger without a reviewer.
+#   solution: Ask a reviewer to approve the ticket, or the owners of the table to keep such columns out of its triggers.
+approve contains {
+	"rule": "postgres.guesses.unseen",
+	"groups": data.site.postgres.reviewers.export,
+	"count": 1,
+	"ttl_s": data.site.postgres.approval_ttl_s,
+	"scope": "action",
+} if {
+	input.phase == "request"
+	some statement in input.postgres.facts.statements
+	"write" in statement.effects
+	some table in statement.tables
+	some hook in table.hooks
+	hook.compared
+}

@@ -28,3 +28,20 @@ test_guesses_are_counted_by_the_text_or_seen if {
 	asked(object.union(open_ended, {"effects": ["read"]}), ["read"]) == set()
 	asked(object.union(open_ended, {"assigned": [object.remove(column, ["compared"])]}), ["write"]) == set()
 }
+
+test_guesses_of_triggers_are_seen if {
+	hook := {
+		"kind": "trigger",
+		"name": "fill",
+		"language": "plpgsql",
+		"security_definer": false,
+		"opaque": false,
+		"changes": true,
+		"compared": true,
+	}
+	table := {"name": "customers", "access": "write", "sensitive": true, "hooks": [hook]}
+	filling := given.statement("insert", {"effects": ["write"], "tables": [table]})
+	asked(filling, ["write"]) == {"postgres.guesses.unseen"}
+	quiet := object.union(table, {"hooks": [object.remove(hook, ["compared"])]})
+	asked(object.union(filling, {"tables": [quiet]}), ["write"]) == set()
+}

@@ -300,6 +300,13 @@ _tells if {
 
 _tells if {
 	some statement in input.postgres.facts.statements
+	some table in statement.tables
+	some hook in table.hooks
+	hook.compared
+}
+
+_tells if {
+	some statement in input.postgres.facts.statements
 	"on_conflict_update" in statement.flags
 	_assigns_regulated(statement)
 }

@@ -219,6 +219,21 @@ test_guesses_that_an_index_compares_are_counted if {
 	}
 }
 
+test_guesses_of_triggers_are_counted if {
+	hook := {
+		"kind": "trigger",
+		"name": "fill",
+		"language": "plpgsql",
+		"security_definer": false,
+		"opaque": false,
+		"changes": true,
+		"compared": true,
+	}
+	table := {"name": "notes", "access": "write", "sensitive": false, "hooks": [hook]}
+	doc := given.request([given.statement("insert", {"effects": ["write"], "tables": [table]})], ["write"])
+	given.rules(regulated.obligations) == {"postgres.regulated.budget"} with input as doc
+}
+
 changing(verb, flags, assigned) := given.request(
 	[given.statement(verb, {"effects": ["write"], "flags": flags, "assigned": assigned})],
 	["write"],

@@ -1,0 +1,167 @@
+"""What the server compares with sensitive values though no index has both: checks, conditions of triggers, generated columns; what triggers write."""
+
+import psycopg
+import pytest
+
+from tests.clients.test_row_order import connect, server, start  # noqa: F401 - fixtures
+
+PEOPLE = """
+create table people (id int primary key, name text, income int, bonus int default 0, code text, tags text[]);
+insert into people select n, 'n' || n, 1000 * n, 0, 'c' || n, array['t' || n] from generate_series(1, 9) n;
+create table notes (id int primary key, body text);
+grant all on people, notes to app;
+"""
+
+SENSITIVE = ["public.people.income", "public.people.code", "public.people.tags"]
+
+OBJECTS = {
+    "check": "alter table people add check (bonus <= income)",
+    "predicate of an index": "create unique index told on people (name) where bonus > income",
+    "generated column": "alter table people add margin numeric(8, 2) generated always as ((income - bonus) / 1000.0) stored",
+    "policy": """create policy p on people to app using (bonus <= income); alter table people enable row level security""",
+    "condition of a trigger": """create function noted() returns trigger language plpgsql as $$ begin new.name := 'changed'; return new; end $$;
+        create trigger noted before update on people for each row when (old.income > new.bonus) execute function noted()""",
+}
+
+HARMLESS = {
+    "check of what is not sensitive": "alter table people add check (bonus <= id * 1000000)",
+    "check of one column": "alter table people add check (income > 0)",
+    "condition on the whole row": """create function noted() returns trigger language plpgsql as $$ begin new.name := 'changed'; return new; end $$;
+        create trigger noted before update on people for each row when (old.* is distinct from new.*) execute function noted()""",
+}
+
+
+def count_guesses(session):
+    """What the run has had so far, which the refusal of too many says."""
+    with pytest.raises(psycopg.Error, match="has had") as caught:
+        session.execute("insert into people (id, code) values " + ", ".join(f"({n}, 'g{n}')" for n in range(1000, 1501)))
+    return int(str(caught.value).partition("has had ")[2].partition(",")[0])
+
+
+@pytest.fixture
+def people(server):  # noqa: F811
+    server.run(PEOPLE)
+    server.run("create index on people (code)")
+    return server
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_a_column_that_is_compared_with_a_sensitive_one_of_its_row_counts(name, people, start, connect):  # noqa: F811
+    people.run(OBJECTS[name])
+    with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
+        session.execute("update people set bonus = 500 where id = 1")
+        session.execute("update people set name = 'other' where id = 2")
+        counted = count_guesses(session)
+        assert counted in {1, 2}  # the name is in the index with the predicate
+        with pytest.raises(psycopg.Error, match=r"guesses\.open_ended"):
+            session.execute("update people set bonus = 500 where id > 0")
+        session.execute("insert into people (id, income, bonus) values (50, 9, 0)")
+        assert count_guesses(session) == counted
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_what_compares_with_nothing_sensitive_counts_for_nothing(name, people, start, connect):  # noqa: F811
+    people.run(HARMLESS[name])
+    with start(sensitive=SENSITIVE) as running, connect(running) as session:
+        session.execute("update people set bonus = 500 where id > 0")
+        assert count_guesses(session) == 0
+
+
+def test_what_changes_a_sensitive_column_counts_where_a_trigger_sees_whether_it_does(people, start, connect):  # noqa: F811
+    people.run(HARMLESS["condition on the whole row"])
+    with start(sensitive=SENSITIVE) as running, connect(running) as session:
+        session.execute("update people set income = 1000 where id = 1")
+        assert count_guesses(session) >= 1
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        "create index on people ((coalesce(code, name)))",
+        "create index on people using gin (to_tsvector('simple', coalesce(code, '') || ' ' || coalesce(name, '')))",
+        "alter table people add whole text generated always as (coalesce(code, name)) stored; create index on people (whole)",
+    ],
+)
+def test_a_new_row_counts_where_an_expression_mixes_it_with_sensitive_values(index, people, start, connect):  # noqa: F811
+    people.run(index)
+    with start(sensitive=SENSITIVE) as running, connect(running) as session:
+        session.execute("insert into people (id, name) values (100, 'guess')")
+        assert count_guesses(session) >= 1
+
+
+TRIGGERS = {
+    "before": """create function fill() returns trigger language plpgsql as $$ begin new.code := coalesce(new.code, new.name); return new; end $$;
+        create trigger fill before insert on people for each row execute function fill()""",
+    "after": """create function fill() returns trigger language plpgsql as $$ begin
+            insert into people (id, code) values (new.id + 100, new.body); return null; end $$;
+        create trigger fill after insert on notes for each row execute function fill()""",
+    "another row": """create function fill() returns trigger language plpgsql as $$ declare r people; begin r := new; r.code := r.name; return r; end $$;
+        create trigger fill before insert on people for each row execute function fill()""",
+    "rule": "create rule fill as on insert to notes do also insert into people (id, code) values (new.id + 100, new.body)",
+    "below": """create function fill() returns trigger language plpgsql as $$ begin new.code := new.name; return new; end $$;
+        create trigger fill before insert on people for each row execute function fill();
+        create function add() returns trigger language plpgsql as $$ begin
+            insert into people (id, name) values (new.id + 100, new.body); return null; end $$;
+        create trigger add after insert on notes for each row execute function add()""",
+}
+
+
+@pytest.mark.parametrize("name", TRIGGERS)
+def test_what_a_trigger_writes_to_an_index_of_sensitive_values_waits_for_a_reviewer(name, people, start, connect):  # noqa: F811
+    people.run(TRIGGERS[name])
+    table = "people (id, name)" if "on people" in TRIGGERS[name] and name != "below" else "notes"
+    before = people.run("select count(*) from people")
+    with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
+        with pytest.raises(psycopg.Error, match=r"guesses\.unseen"):
+            session.execute(f"insert into {table} values (20, 'guess')")
+        session.execute("delete from notes where id = 1")
+        session.execute("update notes set body = 'x' where id = 1")
+    assert people.run("select count(*) from people") == before
+
+
+def test_a_trigger_that_fills_what_nothing_compares_asks_nobody(people, start, connect):  # noqa: F811
+    people.run("""create function stamp() returns trigger language plpgsql as $$ begin new.name := lower(new.name); return new; end $$;
+        create trigger stamp before insert or update on people for each row execute function stamp()""")
+    with start(sensitive=SENSITIVE) as running, connect(running) as session:
+        session.execute("insert into people (id, name) values (100, 'New')")
+        session.execute("update people set name = 'Newer' where id = 100")
+        assert session.execute("select name from people where id = 100").fetchone() == ("newer",)
+
+
+def test_a_row_counts_once_for_each_sensitive_column_that_is_compared(people, start, connect):  # noqa: F811
+    people.run("create index on people (income)")
+    with start(sensitive=SENSITIVE) as running, connect(running) as session:
+        session.execute("insert into people (id, code, income) values (100, 'x', 5), (101, 'y', 6)")
+        assert count_guesses(session) == 4
+
+
+LONG = (
+    "insert into people (id, tags) values (100, array['q' || (7::numeric ^ 3000)::text])",
+    "insert into people (id, tags) values (100, array[1e3000]::text[])",
+    "insert into people (id, tags) select 100, array(select n::text from generate_series(1, 99) n) limit 1",
+    "insert into people (id, tags) values (100, array_fill('q'::text, array[99]))",
+    "update people set tags = tags || '{a,b}' where id = 1",
+)
+
+
+def test_entries_of_an_index_are_as_long_as_the_text_or_a_reviewer_sees_them(people, start, connect):  # noqa: F811
+    people.run("create index on people using gin (tags)")
+    with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
+        for statement in LONG:
+            with pytest.raises(psycopg.Error, match=r"guesses\.open_ended|may not be|copied"):
+                session.execute(statement)
+        with pytest.raises(psycopg.Error, match=r"guesses\.open_ended"):
+            session.execute("insert into people (id, tags) values (100, array[%s])", [psycopg.types.numeric.Decimal("1e3000")])
+        session.execute("insert into people (id, tags) values (100, array['a', 'b']), (101, %s)", [["c"]])
+        assert 20 <= count_guesses(session) <= 24
+
+
+def test_a_message_too_long_says_nothing_of_how_long_a_masked_value_is(people, start, connect):  # noqa: F811
+    limit = 1 << 20
+    with start(sensitive=SENSITIVE, limits={"max_message_bytes": limit}) as running:
+        with (
+            connect(running) as session,
+            pytest.raises(psycopg.Error, match=rf"longer than the limit of {limit} bytes") as caught,
+        ):
+            session.execute(f"select code, repeat('x', {limit + (64 << 10)}) from people where id = 1")
+        assert str(caught.value).count(str(limit)[:3]) == 1
