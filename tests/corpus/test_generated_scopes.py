@@ -110,7 +110,13 @@ class Scopes:
         shared = {name for _, names in left_brings for name in names} & {name for _, names in right_brings for name in names}
         if shared and self.chance(40):
             merged = self.pick(sorted(shared))
+            if self.chance(30):
+                alias = self.alias()  # of the merged column alone; the two stay visible
+                return f"{left} join {right} using ({merged}) as {alias}", [*both, (alias, [merged])]
             return f"({left} join {right} using ({merged}))", both
+        if self.chance(25):
+            alias, names = self.alias(), [name for _, columns in both for name in columns]  # hides the two
+            return f"({left} cross join {right}) as {alias}", [(alias, names)]
         return f"({left} {self.pick(['join', 'left join'])} {right} on {self.condition([*levels, both], depth - 1)})", both
 
     def function(self, levels):
@@ -171,6 +177,10 @@ ITEMS = {
     "jsonb_array_elements_text(jsonb_build_array({v})) as {t}": "text",
     "json_to_record(json_build_object('{x}', {v})) as {t}({x} text)": "concat",
     "(select {v} as {x}) as {t}": "text",
+    "(tree as {t} cross join upper({v}) as u) as j": "text",
+    "(tree as u cross join upper({v}) as w) as {t}": "text",
+    "(select 2 as id, 'm' as {x}) as u join (select 2 as id, {v} as {x}) as w using (id) as {t}": "text",
+    "(select {v} as {x}) as {t} natural join (select 'm' as {x}) as u": "text",
     "(select {v} as {x})": "unnamed_subquery",
     "(values ({v}), ('m'))": '"*VALUES*"',
     "lateral (values ({v}), ('m') order by column1 || '' limit 1) as {t}({x})": "column1",

@@ -183,6 +183,26 @@ pub(super) fn call_of(item: &pb::Node) -> Option<String> {
     match &item.node {
         Some(NodeEnum::List(list)) => list.items.first().and_then(call_of),
         Some(NodeEnum::FuncCall(_)) => label_of(item),
+        Some(NodeEnum::SqlvalueFunction(value)) => name_of_value(value).map(str::to_owned),
         _ => None,
     }
+}
+
+/// What `current_date` and its like are called.
+fn name_of_value(value: &pb::SqlValueFunction) -> Option<&'static str> {
+    use pb::SqlValueFunctionOp as Op;
+    Some(match Op::try_from(value.op).ok()? {
+        Op::SvfopCurrentDate => "current_date",
+        Op::SvfopCurrentTime | Op::SvfopCurrentTimeN => "current_time",
+        Op::SvfopCurrentTimestamp | Op::SvfopCurrentTimestampN => "current_timestamp",
+        Op::SvfopLocaltime | Op::SvfopLocaltimeN => "localtime",
+        Op::SvfopLocaltimestamp | Op::SvfopLocaltimestampN => "localtimestamp",
+        Op::SvfopCurrentRole => "current_role",
+        Op::SvfopCurrentUser => "current_user",
+        Op::SvfopUser => "user",
+        Op::SvfopSessionUser => "session_user",
+        Op::SvfopCurrentCatalog => "current_catalog",
+        Op::SvfopCurrentSchema => "current_schema",
+        Op::SqlvalueFunctionOpUndefined => return None,
+    })
 }
