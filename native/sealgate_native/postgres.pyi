@@ -231,10 +231,10 @@ class Session:
         Where that is UTF8, a client may set its encoding to SQL_ASCII, which means the same bytes (24.3.4).
         """
 
-    def blur_server_limit(self, slack_bytes: int) -> None:
-        """Lets messages of the server be this much longer than the limit.
+    def blur_server_limit(self) -> None:
+        """Lets messages of the server be longer than the limit by up to as much again, as is drawn by lot for each.
 
-        It should be a number nobody knows, or whether a message is refused would tell how long a masked value in it is.
+        Whether one is refused would tell how long a masked value in it is.
         """
 
     def begin_epoch(self, epoch: int) -> None:

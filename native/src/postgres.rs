@@ -332,8 +332,8 @@ impl Session {
         lock(&self.inner).note_server_encoding(name);
     }
 
-    fn blur_server_limit(&self, slack_bytes: usize) {
-        lock(&self.inner).blur_server_limit(slack_bytes);
+    fn blur_server_limit(&self) {
+        lock(&self.inner).blur_server_limit();
     }
 
     fn begin_epoch(&self, epoch: u64) {

@@ -92,6 +92,12 @@ def read_body(hook: Hook) -> HookBody:
     return HookBody(statements, analysis["status"] != "ok" or any("opaque_body" in each["flags"] for each in statements))
 
 
+def find_row_columns(hook: Hook) -> frozenset[str]:
+    """The columns of the row it runs for that the body of a trigger or rule uses, as it was or as it will be."""
+    used = (column for analyzed in read_body(hook).statements for column in analyzed["columns"])
+    return frozenset(column["name"] for column in used if column.get("table") in {"new", "old"})
+
+
 def _quote(source: str) -> str:
     tag = next(tag for number in range(len(source) + 1) if (tag := f"$hook{number}$") not in source)
     return f"{tag}{source}{tag}"

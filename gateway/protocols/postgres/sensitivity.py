@@ -10,7 +10,8 @@ from typing import Final
 
 from gateway.errors import ConfigError
 from gateway.protocols.postgres.catalog import CatalogSnapshot
-from gateway.protocols.postgres.catalog_objects import BaseColumn, Column, Function, Index, Relation
+from gateway.protocols.postgres.catalog_objects import BaseColumn, Column, Condition, Function, Index, Relation
+from gateway.protocols.postgres.hooks import find_row_columns
 
 _PLANNED: Final = frozenset(
     {
@@ -234,7 +235,7 @@ class Sensitivity:
         if snapshot is None or made is None:
             return self.is_configured
         for place, numbers in made.items():
-            for each in snapshot.conditions.get(place, ()):
+            for each in (*snapshot.conditions.get(place, ()), *_find_in_bodies(snapshot, place)):
                 others: AbstractSet[int] = each.columns - (numbers - {0})
                 if each.is_of_change:  # that a row is another one tells of the column that was changed
                     others = numbers - {0} if 0 in each.columns else each.columns
@@ -298,6 +299,19 @@ def find_sensitive(
         return Sensitivity(snapshot, names, frozenset(), clean_functions)
     key = ("sensitive", names, clean_functions)
     return snapshot.remember(key, lambda: Sensitivity(snapshot, names, _find_keys(snapshot, names), clean_functions))
+
+
+def _find_in_bodies(snapshot: CatalogSnapshot, oid: int) -> tuple[Condition, ...]:
+    """What the bodies of triggers and rules of a relation may hold against each other, of the row they run for."""
+
+    def derive() -> tuple[Condition, ...]:
+        numbers = {column.name: column.number for column in snapshot.relations[oid].columns.values()}
+        hooks = (hook for hook in snapshot.hooks.get(oid, ()) if hook.kind in {"trigger", "rule"} and hook.events != "i")
+        used = (frozenset(numbers[name] for name in find_row_columns(hook) & numbers.keys()) for hook in hooks)
+        return tuple(Condition(oid, columns, is_of_change=True) for columns in used if columns)
+
+    found: tuple[Condition, ...] = snapshot.remember(("in bodies", oid), derive)
+    return found
 
 
 def _find_keys(snapshot: CatalogSnapshot, names: Iterable[BaseColumn]) -> frozenset[tuple[int, int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,18 +18,13 @@ OVERDUE_S: Final = 60.0
 """How long a statement under way may go on once its session has lasted as long as any may."""
 
 
-MAX_SLACK_BYTES: Final = 64 << 10
-"""How much longer than its limit a message of the server may be at most; a session draws by lot how much.
-
-Otherwise a column filled up to the limit would tell, by whether the session ends, how long a masked value beside it is.
-"""
-
-
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
     """Bounds of one session.
 
     Attributes:
+        max_message_bytes: longest message. One of the server may be up to twice as long, by a number drawn by lot for each, or a column filled
+            up to the bound would tell, by whether the session ends, how long a masked value beside it is.
         idle_timeout_s: silence after which the session ends, where the agent is the one who has to send or read something.
         max_session_s: longest session; a proof of identity must not be stretched for ever. A statement under way has `OVERDUE_S` more.
         max_statements: prepared statements kept at once.
@@ -56,5 +50,5 @@ def open_kernel(limits: SessionLimits, error_detectors: Detectors | None) -> Ses
         error_detectors=error_detectors,
         record_limit_bytes=limits.record_limit_bytes,
     )
-    kernel.blur_server_limit(secrets.randbelow(MAX_SLACK_BYTES))
+    kernel.blur_server_limit()
     return kernel

@@ -1,4 +1,5 @@
 //! Where a message ends: one type byte, an Int32 length that counts itself, then the body (protocol documentation, 55.2.1).
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::Range;
 
 use crate::Violation;
@@ -30,8 +31,9 @@ pub struct FrameBuffer {
     bytes: Vec<u8>,
     start: usize,
     max_message_bytes: usize,
-    /// How much longer a message may be all the same.
+    /// How much longer a message may be all the same, and at most.
     slack_bytes: usize,
+    max_slack_bytes: usize,
 }
 
 impl FrameBuffer {
@@ -42,12 +44,22 @@ impl FrameBuffer {
             start: 0,
             max_message_bytes,
             slack_bytes: 0,
+            max_slack_bytes: 0,
         }
     }
 
-    /// Lets messages be this much longer than the limit says, so that whether one is refused does not tell how long it is.
-    pub(crate) fn blur(&mut self, slack_bytes: usize) {
-        self.slack_bytes = slack_bytes;
+    /// Lets messages be longer than the limit says by up to as much again, each by another number that is drawn by lot: whether one is
+    /// refused does not tell how long it is.
+    pub(crate) fn blur(&mut self) {
+        self.max_slack_bytes = self.max_message_bytes;
+        self.draw();
+    }
+
+    /// The keys of a new `RandomState` are secret, and no two have the same.
+    fn draw(&mut self) {
+        let drawn = RandomState::new().build_hasher().finish();
+        let bound = u64::try_from(self.max_slack_bytes).unwrap_or(u64::MAX);
+        self.slack_bytes = usize::try_from(drawn % bound.max(1)).unwrap_or(0);
     }
 
     /// Bytes waiting.
@@ -122,6 +134,9 @@ impl FrameBuffer {
     /// Drops a message returned by `peek`.
     pub fn consume(&mut self, frame: &Frame) {
         self.start = frame.span.end;
+        if frame.span.len() > self.max_message_bytes {
+            self.draw();
+        }
     }
 
     /// Everything not consumed.

@@ -327,10 +327,10 @@ impl Session {
         self.is_ascii_utf8 = name == "UTF8";
     }
 
-    /// Lets messages of the server be this much longer than the limit: a number nobody knows, or whether one is refused would tell how
-    /// long a masked value in it is.
-    pub fn blur_server_limit(&mut self, slack_bytes: usize) {
-        self.server_input.blur(slack_bytes);
+    /// Lets messages of the server be longer than the limit by up to as much again, as is drawn by lot for each: whether one is refused
+    /// would tell how long a masked value in it is.
+    pub fn blur_server_limit(&mut self) {
+        self.server_input.blur();
     }
 
     /// From now on texts may stand for other values, because a setting changes: what was learned is forgotten, and what was prepared before

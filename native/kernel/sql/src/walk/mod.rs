@@ -300,11 +300,11 @@ impl Walker {
         }
     }
 
-    /// Walks values to which the server gives one type, and casts those of another without being told.
-    fn blended<T>(&mut self, walk: impl FnOnce(&mut Self) -> T) -> T {
-        self.blending += 1;
+    /// Walks values; `blends` where the server gives several of them one type, and casts those of another without being told.
+    fn blended<T>(&mut self, blends: bool, walk: impl FnOnce(&mut Self) -> T) -> T {
+        self.blending += usize::from(blends);
         let result = walk(self);
-        self.blending -= 1;
+        self.blending -= usize::from(blends);
         result
     }
 

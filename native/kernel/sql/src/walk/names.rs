@@ -161,7 +161,22 @@ pub(super) fn range(range: &pb::RangeVar) -> Name {
 /// The name PostgreSQL gives an output without a label, where it is simply that of a function; `None` when not known.
 pub(super) fn label_of(value: &pb::Node) -> Option<String> {
     match &value.node {
+        // What is written as words calls functions of other names in other versions: EXTRACT is `date_part` before 14.
+        Some(NodeEnum::FuncCall(call))
+            if call.funcformat == pb::CoercionForm::CoerceSqlSyntax as i32 =>
+        {
+            None
+        }
         Some(NodeEnum::FuncCall(call)) => strings(&call.funcname).pop(),
+        // TRUE is `bool` before 15, and `1_000` an alias `_000`, which the tree does not tell from 1000.
+        Some(NodeEnum::AConst(constant))
+            if !matches!(
+                constant.val,
+                None | Some(pb::a_const::Val::Sval(_) | pb::a_const::Val::Bsval(_))
+            ) =>
+        {
+            None
+        }
         Some(NodeEnum::AExpr(expression))
             if expression.kind == pb::AExprKind::AexprNullif as i32 =>
         {

@@ -164,7 +164,7 @@ impl Walker {
         }
         let mut merged: Option<Outs> = None;
         for arm in arms.into_iter().rev() {
-            let outs = self.blended(|walker| walker.select(arm, bare));
+            let outs = self.blended(true, |walker| walker.select(arm, bare));
             if let (None, Some(recursion)) = (&merged, &recursion) {
                 self.settle_recursion(recursion, &outs);
             }
@@ -198,7 +198,8 @@ impl Walker {
                 continue;
             };
             for (index, item) in list.items.iter().take(MAX_OUTPUTS).enumerate() {
-                let found = self.tapped(|walker| walker.blended(|walker| walker.node(item, usage)));
+                let found =
+                    self.tapped(|walker| walker.blended(true, |walker| walker.node(item, usage)));
                 if columns.len() <= index {
                     columns.push(Vec::new());
                 }

@@ -142,3 +142,19 @@ fn is_constant(node: &pb::Node) -> bool {
         _ => false,
     }
 }
+
+/// What a branch of a CASE results in.
+pub(super) fn result_of(branch: &pb::Node) -> Option<&pb::Node> {
+    match &branch.node {
+        Some(N::CaseWhen(when)) => when.result.as_deref(),
+        _ => Some(branch),
+    }
+}
+
+/// Whether one of several values may be cast to the type of another: constants and parameters take the type of what is beside them.
+pub(super) fn blends<'a>(values: impl Iterator<Item = Option<&'a pb::Node>>) -> bool {
+    let typed = values
+        .flatten()
+        .filter(|value| !matches!(value.node, Some(N::AConst(_) | N::ParamRef(_))));
+    typed.count() > 1
+}

@@ -16,7 +16,11 @@ impl Walker {
         match node {
             // Expressions, as the grammar makes them.
             N::ColumnRef(reference) => self.column_ref(reference, usage),
-            N::AExpr(expression) => self.blended(|walker| walker.a_expr(expression, usage)),
+            N::AExpr(expression) => {
+                let sides = [expression.lexpr.as_deref(), expression.rexpr.as_deref()];
+                let blends = quiet::blends(sides.into_iter());
+                self.blended(blends, |walker| walker.a_expr(expression, usage));
+            }
             N::BoolExpr(expression) => self.list(&expression.args, computed(usage)),
             // Of a row, NULL tests stop at the first field that answers.
             N::NullTest(test) => self.optional(test.arg.as_deref(), computed(usage)),
@@ -34,7 +38,9 @@ impl Walker {
                     self.implied_operator("=");
                 }
                 self.optional(case.arg.as_deref(), computed(usage));
-                self.blended(|walker| {
+                let results = case.args.iter().map(quiet::result_of);
+                let results = results.chain(std::iter::once(case.defresult.as_deref()));
+                self.blended(quiet::blends(results), |walker| {
                     walker.list(&case.args, usage);
                     walker.optional(case.defresult.as_deref(), usage);
                 });
@@ -45,11 +51,15 @@ impl Walker {
             }
             N::CoalesceExpr(expression) => {
                 let usage = quiet::of_coalesce(expression, usage);
-                self.blended(|walker| walker.list(&expression.args, usage));
+                let blends = quiet::blends(expression.args.iter().map(Some));
+                self.blended(blends, |walker| walker.list(&expression.args, usage));
             }
             N::MinMaxExpr(expression) => self.list(&expression.args, computed(usage)),
             N::RowExpr(expression) => self.list(&expression.args, usage),
-            N::AArrayExpr(array) => self.blended(|walker| walker.list(&array.elements, usage)),
+            N::AArrayExpr(array) => {
+                let blends = quiet::blends(array.elements.iter().map(Some));
+                self.blended(blends, |walker| walker.list(&array.elements, usage));
+            }
             N::AIndirection(indirection) => self.indirection(indirection, usage),
             N::AIndices(indices) => {
                 let usage = computed(usage);
