@@ -138,6 +138,21 @@ def test_a_failure_counts_by_the_row_it_comes_at(narrow, connect):
     assert "has had" in caught.value.diag.message_detail
 
 
+@pytest.mark.parametrize("grown", ["repeat('x', 500000000), repeat('x', 600000000)", "repeat('x', 40000000)"])
+def test_a_result_with_sensitive_columns_that_fails_counts_as_many_rows(grown, narrow, connect, mint):
+    """How long a masked value is decides whether it fits where there is room for so many bytes, of the server or of the gateway."""
+    token = mint()
+    first = connect(running=narrow, dbname="narrow", token=token)
+    with pytest.raises(psycopg.errors.UndefinedColumn):
+        first.execute("select ssn, nosuch from customers")  # no value was looked at
+    assert len(first.execute("select ssn from customers where id = 1").fetchall()) == 1
+    with pytest.raises(psycopg.Error):
+        first.execute(f"select ssn, {grown} from customers where id = 1")
+    second = connect(running=narrow, dbname="narrow", token=token)
+    with pytest.raises(psycopg.Error, match="has received the 10 rows it may"):
+        second.execute("select ssn from customers where id = 1")
+
+
 def test_a_limit_of_one_statement_names_its_rule(narrow, connect):
     connection = connect(running=narrow, dbname="few")
     assert len(connection.execute("select id from customers where id <= 2").fetchall()) == 2

@@ -166,6 +166,27 @@ def test_entries_of_an_index_are_as_long_as_the_text_or_a_reviewer_sees_them(peo
         assert 20 <= count_guesses(session) <= 24
 
 
+def test_a_search_text_filled_by_the_servers_own_trigger_is_generated(people, start, connect):  # noqa: F811
+    people.run("""alter table people add found tsvector; create index on people using gin (found);
+        create trigger found before insert or update on people for each row
+            execute function tsvector_update_trigger(found, 'pg_catalog.simple', name, code)""")
+    with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
+        session.execute("insert into people (id, name) values (100, 'guess')")
+        session.execute("update people set name = 'guess' where id = 1")
+        assert count_guesses(session) >= 20
+
+
+def test_a_change_that_the_server_leaves_out_where_it_changes_nothing_counts(people, start, connect):  # noqa: F811
+    people.run(
+        """create trigger same before update on people for each row execute function suppress_redundant_updates_trigger()"""
+    )
+    with start(sensitive=SENSITIVE) as running, connect(running) as session:
+        session.execute("update people set name = 'other' where id = 1")
+        assert count_guesses(session) == 0
+        session.execute("update people set income = 1000 where id = 1")
+        assert count_guesses(session) == 1
+
+
 def test_a_message_too_long_says_nothing_of_how_long_a_masked_value_is(people, start, connect):  # noqa: F811
     limit = 1 << 20
     with start(sensitive=SENSITIVE, limits={"max_message_bytes": limit}) as running:

@@ -101,7 +101,14 @@ select d.objid, d.objsubid, d.refobjsubid
 from pg_catalog.pg_depend d
 join pg_catalog.pg_attribute t on t.attrelid = d.objid and t.attnum = d.objsubid and t.attgenerated <> ''
 where d.classid = 'pg_catalog.pg_class'::regclass and d.refclassid = 'pg_catalog.pg_class'::regclass
-  and d.refobjid = d.objid and d.refobjsubid not in (0, d.objsubid)""",
+  and d.refobjid = d.objid and d.refobjsubid not in (0, d.objsubid)
+union
+select t.tgrelid, v.attnum, s.attnum
+from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid and p.oid < 16384 and p.proname ~ '^tsvector_update_trigger'
+cross join lateral (select pg_catalog.string_to_array(pg_catalog.encode(t.tgargs, 'escape'), '\\000') as args) as a
+join pg_catalog.pg_attribute v on v.attrelid = t.tgrelid and v.attname = a.args[1]
+join pg_catalog.pg_attribute s on s.attrelid = t.tgrelid and s.attname = any(a.args[3:])
+where not t.tgisinternal and t.tgenabled <> 'D'""",
         "functions": """
 select p.oid, n.nspname, p.proname, l.lanname, p.provolatile, p.prosecdef::int, p.pronargs, (p.provariadic <> 0)::int, p.pronargdefaults,
        p.proretset::int,
@@ -176,6 +183,10 @@ select conrelid, 0, pg_catalog.array_to_json(conkey)::text from pg_catalog.pg_co
 union all
 select tgrelid, 1, pg_catalog.array_to_json(array(select m[1]::int from pg_catalog.regexp_matches(tgqual::text, ':varattno (-?[0-9]+)', 'g') as m))::text
 from pg_catalog.pg_trigger where tgqual is not null and not tgisinternal and tgenabled <> 'D'
+union all
+select t.tgrelid, 1, '[0]' from pg_catalog.pg_trigger t
+join pg_catalog.pg_proc p on p.oid = t.tgfoid and p.oid < 16384 and p.proname = 'suppress_redundant_updates_trigger'
+where not t.tgisinternal and t.tgenabled <> 'D'
 union all
 select polrelid, 0, pg_catalog.array_to_json(array(
            select m[1]::int from pg_catalog.regexp_matches(concat(polqual::text, polwithcheck::text), ':varattno (-?[0-9]+)', 'g') as m))::text

@@ -32,6 +32,13 @@ def count_inferences(action: Action | None) -> int:
     return max(1, sum(computing) + sum(map(_count_guesses, statements)) + weighed)
 
 
+def tells_by_failing(action: Action | None, error_code: str | None) -> bool:
+    """Whether the end of an action may depend on sensitive values it was to deliver. Errors of class 42 come before any value is read."""
+    if action is None or not error_code or error_code.startswith("42"):
+        return False
+    return any(column["sensitive"] for statement in action.facts.get("statements", ()) for column in statement["columns"])
+
+
 def counts_bytes(statement: Mapping[str, Any]) -> bool:
     """Whether how many values a described statement writes is in how long they are."""
     return "write" in statement["effects"] and bool(statement.get("counts_bytes", False))

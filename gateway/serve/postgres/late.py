@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from sealgate_native.postgres import Session
 
@@ -16,6 +17,9 @@ from gateway.protocols.postgres.large_objects import may_deliver
 from gateway.protocols.postgres.pins import explain_pins, find_changed_pins
 from gateway.serve.budgets import SessionBudget, UncountableError
 from gateway.serve.postgres.door import PostgresDoor
+
+FAILED_RESULT_ROWS: Final = 2_000
+"""Rows that a result with sensitive columns counts for where it fails: how long a masked value is decides whether one fits a message."""
 
 
 class LateChecks:
@@ -62,6 +66,8 @@ class LateChecks:
     def finish(self, ruling: Ruling, outcome: Outcome) -> None:
         """An action that was sent ended: what its end tells counts from now on, and its outcome is recorded. Raises EvidenceUnavailableError."""
         self._budget.count_outcome(ruling, outcome)
+        if guesses.tells_by_failing(ruling.action, outcome.error_code):
+            self._budget.count_rows(ruling, FAILED_RESULT_ROWS)
         self._session.finish(ruling, outcome)
 
     def bound_rows(
