@@ -145,6 +145,30 @@ def test_a_row_counts_once_for_each_sensitive_column_that_is_compared(people, st
         assert count_guesses(session) == 4
 
 
+def test_a_row_counts_for_each_expression_of_a_document_that_is_indexed(people, start, connect):  # noqa: F811
+    people.run("alter table people add doc jsonb; create table without_rows (id int, check (false) no inherit)")
+    people.run("create index on people ((doc ->> 'pin')); create index on people ((doc ->> 'tel'))")
+    with start(sensitive=[*SENSITIVE, "public.people.doc"]) as running, connect(running) as session:
+        session.execute("insert into people (id, doc) values (100, '{}')")
+        assert count_guesses(session) == 2
+
+
+def test_what_an_index_carries_beside_sensitive_values_counts(people, start, connect):  # noqa: F811
+    people.run("create index on people (income) include (name)")
+    with start(sensitive=SENSITIVE) as running, connect(running) as session:
+        session.execute("update people set name = 'long' where id = 1")
+        assert count_guesses(session) == 1
+
+
+def test_a_policy_that_asks_another_table_counts(people, start, connect):  # noqa: F811
+    people.run("""create table limited (id int primary key, bonus int); grant all on limited to app; insert into limited values (1, 1);
+        create policy p on limited to app using (true) with check (bonus <= (select min(income) from people));
+        alter table limited enable row level security""")
+    with start(sensitive=SENSITIVE) as running, connect(running) as session:
+        session.execute("update limited set bonus = 2 where id = 1")
+        assert count_guesses(session) == 1
+
+
 LONG = (
     "insert into people (id, tags) values (100, array['q' || (7::numeric ^ 3000)::text])",
     "insert into people (id, tags) values (100, array[1e3000]::text[])",

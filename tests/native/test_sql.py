@@ -261,7 +261,7 @@ def test_outputs_say_what_they_are_made_of() -> None:
         {"name": "ssn", "kind": "column", "columns": [{"table": "people", "name": "ssn"}]},
         {"name": "n", "kind": "expression", "columns": [{"name": "name"}]},
         {"name": "b", "kind": "column", "columns": [{"table": "t", "name": "a"}]},
-        {"name": "?column?", "kind": "expression", "columns": []},
+        {"kind": "expression", "columns": []},  # `?column?`, but for TRUE before version 15
     ]
 
 

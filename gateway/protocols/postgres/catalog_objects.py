@@ -98,6 +98,7 @@ class Index:
         columns: attnums of the columns it is in the order of, those of its expressions included; 0 stands for the whole row.
         is_ranging: it may be read in its order though no condition names its first column: it has several columns, or is partial.
         key: attnums of the columns of which no two rows have the same values at any time; empty where it does not say so.
+        carried: attnums of the columns that are only included (INCLUDE).
         mixed: attnums of the columns that stand in its expressions.
         is_plural: it may have many entries for one row, as GIN has for an array or a document.
     """
@@ -107,6 +108,7 @@ class Index:
     columns: frozenset[int]
     is_ranging: bool
     key: frozenset[int]
+    carried: frozenset[int]
     mixed: frozenset[int]
     is_plural: bool
 

@@ -71,7 +71,10 @@ class Conversions:
     ) -> None:
         self._snapshot = snapshot
         names = {each["name"] for member in ("types", "functions") for each in analyzed[member]} | {*analyzed["attributes"]}
-        oids = {column.type_oid for relation in relations for column in relation.columns.values()}
+        rows = () if snapshot is None else (snapshot.resolve(each.get("schema"), each["name"]) for each in analyzed["types"])
+        known = [*relations, *(relation for relation in rows if relation is not None)]  # a table is a type, with fields
+        oids = {column.type_oid for relation in known for column in relation.columns.values()}
+        oids |= {_OID for column in analyzed["columns"] if column["name"] == "tableoid"}
         own = snapshot is None or any(snapshot.find_types(each.get("schema"), each["name"]) for each in analyzed["types"])
         own |= any(each.get("schema") == _WITH_DOMAINS or each["name"] in _DOMAINS for each in analyzed["types"])
         reached = oids if snapshot is None else snapshot.shapes.within(frozenset(oids))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import astuple, dataclass
@@ -195,16 +196,9 @@ class Sensitivity:
         return bool(found)
 
     def count_keys(self, indexes: Iterable[Index]) -> int:
-        """How many different sets of sensitive columns some indexes compare: so many values one row can guess at once.
-
-        The index of a partition compares what that of its parent does.
-        """
-        return len({self._name_sensitive(index) for index in indexes})
-
-    def _name_sensitive(self, index: Index) -> frozenset[str]:
-        relation = None if self.snapshot is None else self.snapshot.relations.get(index.relation)
-        found = {} if relation is None else relation.columns
-        return frozenset(found[number].name for number in index.columns & found.keys() if self.holds(index.relation, number))
+        """How many indexes of one table compare a row: so many values it can guess at once. A partition has those of its parent."""
+        by_relation = Counter(index.relation for index in indexes)
+        return max(by_relation.values(), default=0)
 
     def _places(self, oid: int, attnum: int) -> dict[int, set[int]] | None:
         """What becomes of a column, by table: of its own, of partitions and children; itself, what is generated of it, and 0 for the row."""
@@ -222,7 +216,7 @@ class Sensitivity:
         snapshot, made = self.snapshot, self._places(oid, attnum)
         if snapshot is None or made is None:
             return None
-        having = (index for index in snapshot.indexes if index.columns & made.get(index.relation, set()))
+        having = (index for index in snapshot.indexes if (index.columns | index.carried) & made.get(index.relation, set()))
         return tuple(index for index in having if self._orders_sensitive(index))
 
     def _mixes(self, index: Index, numbers: set[int]) -> bool:
@@ -239,7 +233,7 @@ class Sensitivity:
                 others: AbstractSet[int] = each.columns - (numbers - {0})
                 if each.is_of_change:  # that a row is another one tells of the column that was changed
                     others = numbers - {0} if 0 in each.columns else each.columns
-                if each.columns & numbers and self._any_sensitive(place, others):
+                if each.columns & numbers and (self._any_sensitive(place, others) or self._asks_sensitive(place)):
                     return True
             # What cannot be computed is an error.
             if any(
@@ -247,6 +241,11 @@ class Sensitivity:
             ):
                 return True
         return False
+
+    def _asks_sensitive(self, oid: int) -> bool:
+        """Whether a policy of a relation looks at sensitive columns of others."""
+        asked = () if self.snapshot is None else self.snapshot.policies.get(oid, ())
+        return any(self._any_sensitive(other, (number,)) for other, number in asked)
 
     def _any_sensitive(self, oid: int, numbers: Iterable[int]) -> bool:
         relation = None if self.snapshot is None else self.snapshot.relations.get(oid)
