@@ -29,6 +29,9 @@ LOOKED_UP_OIDS: Final = frozenset(
 )
 """The same by number, arrays of them included."""
 
+ROW_TYPE_OIDS: Final = frozenset({71, 75, 81, 83}) | frozenset(range(10_000, FIRST_NORMAL_OID))
+"""Rows of the server's own tables as types, whose fields are of such types, and domains of the information schema."""
+
 _OID: Final = 26
 """Not looked up, but a bigint that is made one has to be small enough."""
 
@@ -82,6 +85,7 @@ class Conversions:
         called = {name.removeprefix("_") for name in names} & LOOKING_UP or not names.isdisjoint({"oid", "_oid"})
         found = bool(called) or not reached.isdisjoint(LOOKED_UP_OIDS | {_OID})
         self._may = not is_certain or own or found
+        self._calls = bool(analyzed["functions"] or analyzed["attributes"])
         text = analyzed["text"].lower()
         self._has_arrays = "[" in text or "array" in text or any(name.startswith("_") for name in names) or own or not is_certain
 
@@ -91,4 +95,6 @@ class Conversions:
             return False
         if type_oid in _PLAIN:
             return self._has_arrays
-        return True if type_oid is None or type_oid in _NUMBERS or type_oid >= FIRST_NORMAL_OID else self._has_arrays
+        # A call may take a number out of it, as `lower` does of a range.
+        is_open = type_oid is None or type_oid in _NUMBERS or type_oid >= FIRST_NORMAL_OID or self._calls
+        return is_open or self._has_arrays

@@ -98,6 +98,16 @@ def find_row_columns(hook: Hook) -> frozenset[str]:
     return frozenset(column["name"] for column in used if column.get("table") in {"new", "old"})
 
 
+def uses_whole_row(hook: Hook) -> bool:
+    """Whether the body of a trigger or rule uses the row it runs for as one value, as `to_jsonb(new)` does."""
+    used = (column for analyzed in read_body(hook).statements for column in analyzed["columns"])
+    return any(
+        (column.get("table") in {"new", "old"} and column["name"] == "*")
+        or ("table" not in column and column["name"] in {"new", "old"})
+        for column in used
+    )
+
+
 def _quote(source: str) -> str:
     tag = next(tag for number in range(len(source) + 1) if (tag := f"$hook{number}$") not in source)
     return f"{tag}{source}{tag}"

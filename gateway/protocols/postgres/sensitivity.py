@@ -12,7 +12,7 @@ from typing import Final
 from gateway.errors import ConfigError
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import BaseColumn, Column, Condition, Function, Index, Relation
-from gateway.protocols.postgres.hooks import find_row_columns
+from gateway.protocols.postgres.hooks import Hook, find_row_columns, read_body, uses_whole_row
 
 _PLANNED: Final = frozenset(
     {
@@ -229,7 +229,7 @@ class Sensitivity:
         if snapshot is None or made is None:
             return self.is_configured
         for place, numbers in made.items():
-            for each in (*snapshot.conditions.get(place, ()), *_find_in_bodies(snapshot, place)):
+            for each in (*snapshot.conditions.get(place, ()), *self._find_in_bodies(snapshot, place)):
                 others: AbstractSet[int] = each.columns - (numbers - {0})
                 if each.is_of_change:  # that a row is another one tells of the column that was changed
                     others = numbers - {0} if 0 in each.columns else each.columns
@@ -239,6 +239,32 @@ class Sensitivity:
             if any(
                 sources & numbers and self._any_sensitive(place, sources - numbers) for sources in snapshot.find_sources(place)
             ):
+                return True
+        return False
+
+    def _find_in_bodies(self, snapshot: CatalogSnapshot, oid: int) -> tuple[Condition, ...]:
+        """What the bodies of triggers and rules of a relation bring together of the row they run for.
+
+        That is the columns a body names, and all where it stores the row as a whole in a sensitive column: values in one are compressed.
+        """
+
+        def derive() -> tuple[Condition, ...]:
+            numbers = {column.name: column.number for column in snapshot.relations[oid].columns.values()}
+            hooks = [hook for hook in snapshot.hooks.get(oid, ()) if hook.kind in {"trigger", "rule"} and hook.events != "i"]
+            used = [frozenset(numbers[name] for name in find_row_columns(hook) & numbers.keys()) for hook in hooks]
+            used += [
+                frozenset(numbers.values()) for hook in hooks if uses_whole_row(hook) and self._fills_sensitive(snapshot, hook)
+            ]
+            return tuple(Condition(oid, columns, is_of_change=True) for columns in used if columns)
+
+        found: tuple[Condition, ...] = snapshot.remember(("in bodies", self.names, oid), derive)
+        return found
+
+    def _fills_sensitive(self, snapshot: CatalogSnapshot, hook: Hook) -> bool:
+        for column in (column for analyzed in read_body(hook).statements for column in analyzed["assigned"]):
+            relation = None if "table" not in column else snapshot.resolve(column.get("schema"), column["table"])
+            found = None if relation is None else relation.find(column["name"])
+            if relation is not None and (self.holds_any(relation) if found is None else self.holds(relation.oid, found.number)):
                 return True
         return False
 
@@ -298,19 +324,6 @@ def find_sensitive(
         return Sensitivity(snapshot, names, frozenset(), clean_functions)
     key = ("sensitive", names, clean_functions)
     return snapshot.remember(key, lambda: Sensitivity(snapshot, names, _find_keys(snapshot, names), clean_functions))
-
-
-def _find_in_bodies(snapshot: CatalogSnapshot, oid: int) -> tuple[Condition, ...]:
-    """What the bodies of triggers and rules of a relation may hold against each other, of the row they run for."""
-
-    def derive() -> tuple[Condition, ...]:
-        numbers = {column.name: column.number for column in snapshot.relations[oid].columns.values()}
-        hooks = (hook for hook in snapshot.hooks.get(oid, ()) if hook.kind in {"trigger", "rule"} and hook.events != "i")
-        used = (frozenset(numbers[name] for name in find_row_columns(hook) & numbers.keys()) for hook in hooks)
-        return tuple(Condition(oid, columns, is_of_change=True) for columns in used if columns)
-
-    found: tuple[Condition, ...] = snapshot.remember(("in bodies", oid), derive)
-    return found
 
 
 def _find_keys(snapshot: CatalogSnapshot, names: Iterable[BaseColumn]) -> frozenset[tuple[int, int]]:
