@@ -66,35 +66,46 @@ class Conversions:
         analyzed: the statement.
         snapshot: what its names mean; None where that is not known.
         relations: those it reads.
-        is_certain: every relation it names is among these.
+        is_certain: every relation it names is among these, and whatever it calls is the server's own.
     """
 
     def __init__(
         self, analyzed: Mapping[str, Any], snapshot: CatalogSnapshot | None, relations: Iterable[Relation], *, is_certain: bool
     ) -> None:
-        self._snapshot = snapshot
         names = {each["name"] for member in ("types", "functions") for each in analyzed[member]} | {*analyzed["attributes"]}
-        rows = () if snapshot is None else (snapshot.resolve(each.get("schema"), each["name"]) for each in analyzed["types"])
-        known = [*relations, *(relation for relation in rows if relation is not None)]  # a table is a type, with fields
-        oids = {column.type_oid for relation in known for column in relation.columns.values()}
-        oids |= {_OID for column in analyzed["columns"] if column["name"] == "tableoid"}
-        own = snapshot is None or any(snapshot.find_types(each.get("schema"), each["name"]) for each in analyzed["types"])
-        own |= any(each.get("schema") == _WITH_DOMAINS or each["name"] in _DOMAINS for each in analyzed["types"])
-        reached = oids if snapshot is None else snapshot.shapes.within(frozenset(oids))
-        own |= snapshot is not None and any(snapshot.shapes.is_domain(oid) for oid in reached)
-        called = {name.removeprefix("_") for name in names} & LOOKING_UP or not names.isdisjoint({"oid", "_oid"})
-        found = bool(called) or not reached.isdisjoint(LOOKED_UP_OIDS | {_OID})
-        self._may = not is_certain or own or found
-        self._calls = bool(analyzed["functions"] or analyzed["attributes"])
+        plain = {name.removeprefix("_") for name in names}
+        reached = frozenset[int]() if snapshot is None else _reach(analyzed, snapshot, relations)
+        is_open = snapshot is None or not is_certain or _may_check(analyzed, snapshot, reached)
         text = analyzed["text"].lower()
-        self._has_arrays = "[" in text or "array" in text or any(name.startswith("_") for name in names) or own or not is_certain
+        self._may = is_open or bool(plain & (LOOKING_UP | {"oid"})) or not reached.isdisjoint(LOOKED_UP_OIDS | {_OID})
+        self._calls = bool(analyzed["functions"] or analyzed["attributes"])
+        self._has_arrays = is_open or "[" in text or "array" in text or plain != names
 
     def may_look_up(self, type_oid: int | None) -> bool:
         """Whether a value of this type may come to be looked up; None is an unknown one."""
-        if not self._may:
-            return False
+        if not self._may or self._has_arrays:
+            return self._may
         if type_oid in _PLAIN:
-            return self._has_arrays
+            return False
         # A call may take a number out of it, as `lower` does of a range.
-        is_open = type_oid is None or type_oid in _NUMBERS or type_oid >= FIRST_NORMAL_OID or self._calls
-        return is_open or self._has_arrays
+        return type_oid is None or type_oid in _NUMBERS or type_oid >= FIRST_NORMAL_OID or self._calls
+
+
+def _reach(analyzed: Mapping[str, Any], snapshot: CatalogSnapshot, relations: Iterable[Relation]) -> frozenset[int]:
+    """The types of values a statement can have without calling anything: of columns, and of fields of the types it names."""
+    named = [(each.get("schema"), each["name"].removeprefix("_")) for each in analyzed["types"]]
+    rows = (snapshot.resolve(schema, name) for schema, name in named)  # a table is a type, with fields
+    known = [*relations, *(relation for relation in rows if relation is not None)]
+    oids = {column.type_oid for relation in known for column in relation.columns.values()}
+    oids |= {oid for schema, name in named for oid in snapshot.find_type_oids(schema, name)}
+    oids |= {_OID for column in analyzed["columns"] if column["name"] == "tableoid"}
+    return snapshot.shapes.within(frozenset(oids))
+
+
+def _may_check(analyzed: Mapping[str, Any], snapshot: CatalogSnapshot, reached: Iterable[int]) -> bool:
+    """Whether a type of somebody's own is named, or a domain reached, whose checks look at what becomes one."""
+    is_named = any(
+        each.get("schema") == _WITH_DOMAINS or each["name"] in _DOMAINS or snapshot.find_types(each.get("schema"), each["name"])
+        for each in analyzed["types"]
+    )
+    return is_named or any(snapshot.shapes.is_domain(oid) for oid in reached)
