@@ -70,6 +70,7 @@ class Statement(TypedDict):
     CASE. `filled` are the columns of `new` that a body of PL/pgSQL gives a value, `*` for every one.
     `stated_rows` is how many rows its INSERTs and UPDATEs write at most, beside those of `keyed_rows` and, with the flag `open_ended`, more.
     `makes_values` says that a value that is assigned, or an argument of EXECUTE, is not simply there in the text or its parameters.
+    `has_new_numbers` says that there are numbers such as `1_000` or `0x1F`, which servers before 15 read as a number and an alias.
     `has_where` says of UPDATE and DELETE whether every one has a WHERE, else whether the main query has one.
     """
 
@@ -82,6 +83,7 @@ class Statement(TypedDict):
     assigned: list[Column]
     filled: list[str]
     makes_values: bool
+    has_new_numbers: bool
     stated_rows: int
     keyed_rows: list[Keyed]
     functions: list[Function]

@@ -34,6 +34,18 @@ OBJECTS = {
     "audit of the whole row as text": """create table audit (row_as_it_was text); grant all on audit to app;
         create function audited() returns trigger language plpgsql as $$ begin insert into audit select new::text; return null; end $$;
         create trigger audited after update on people for each row execute function audited()""",
+    "row under another name": """create function limited() returns trigger language plpgsql as $$ declare r record; begin
+            r := new; if r.bonus > r.income then raise exception 'too much'; end if; return new; end $$;
+        create trigger limited before update on people for each row execute function limited()""",
+    "row as a document": """create function limited() returns trigger language plpgsql as $$ declare j jsonb := to_jsonb(new); begin
+            if (j ->> 'bonus')::int > (j ->> 'income')::int then raise exception 'too much'; end if; return new; end $$;
+        create trigger limited before update on people for each row execute function limited()""",
+    "row taken apart": """create function limited() returns trigger language plpgsql as $$ begin
+            if (select x.bonus > x.income from (select new.*) x) then raise exception 'too much'; end if; return new; end $$;
+        create trigger limited before update on people for each row execute function limited()""",
+    "key of several columns": """create table grades (low int, high int, primary key (low, high));
+        insert into grades select b, 1000 * n from generate_series(1, 9) n, (values (0), (500)) v(b);
+        alter table people add foreign key (bonus, income) references grades""",
     "rule": "create rule limited as on update to people where new.bonus > old.income do instead nothing",
 }
 
@@ -73,7 +85,7 @@ def test_a_column_that_is_compared_with_a_sensitive_one_of_its_row_counts(name, 
         assert counted in {1, 2}  # the name is in the index with the predicate
         with pytest.raises(psycopg.Error, match=r"guesses\.open_ended"):
             session.execute("update people set bonus = 500 where id > 0")
-        session.execute("insert into people (id, income, bonus) values (50, 9, 0)")
+        session.execute("insert into people (id, income, bonus) values (50, 9000, 0)")
         assert count_guesses(session) == counted
 
 

@@ -265,6 +265,14 @@ def test_outputs_say_what_they_are_made_of() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "has"),
+    [("select 1_0", True), ("select 2 + 0x1F", True), ("select '1_0', \"1_0\", a1_0, 10 -- 1_0", False), ("select 10, 1.5e3", False)],
+)
+def test_numbers_that_older_servers_split_are_told(text: str, has: bool) -> None:
+    assert analyze(text)["statements"][0]["has_new_numbers"] is has
+
+
 def test_copy_options() -> None:
     sql = (
         "COPY s.t (a) FROM STDIN (FORMAT CSV, DELIMITER E'\\t', NULL 'x', HEADER match, QUOTE '\"', ESCAPE '!', ENCODING 'utf8')"

@@ -18,7 +18,7 @@ from sealgate_native.sql import analyze
 from gateway.action import Action, Lookup
 from gateway.protocols.postgres import guesses
 from gateway.protocols.postgres.catalog import FIRST_NORMAL_OID, CatalogSnapshot
-from gateway.protocols.postgres.conversions import LOOKED_UP_OIDS, ROW_TYPE_OIDS
+from gateway.protocols.postgres.conversions import makes_looked_up
 from gateway.protocols.postgres.implied import find_parameter_code
 from gateway.protocols.postgres.named import (
     UNTRACKED,
@@ -228,7 +228,7 @@ def _date(change: Change, epoch: int) -> Change:
 
 def _find_unsafe_type(snapshot: CatalogSnapshot, types: Sequence[int], settings: SqlSettings) -> str | None:
     """Why parameters of these types cannot be taken: what runs when a value is made is not named by any text."""
-    if settings.sensitive and (not LOOKED_UP_OIDS.isdisjoint(types) or any(oid in ROW_TYPE_OIDS for oid in types)):
+    if settings.sensitive and any(types) and makes_looked_up(snapshot, types):
         return _LOOKED_UP
     own = [oid for oid in types if oid >= FIRST_NORMAL_OID]
     if any(oid not in snapshot.shapes.types for oid in own):

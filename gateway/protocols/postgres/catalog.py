@@ -166,6 +166,11 @@ class CatalogSnapshot:
         """Where a relation is made whose schema is not named."""
         return next((schema for schema in self.search_path if schema not in SYSTEM_SCHEMAS), None)
 
+    @property
+    def splits_numbers(self) -> bool:
+        """Whether the server, before version 15, reads `1_000` as `1 AS _000`."""
+        return self.server_version < 150_000  # noqa: PLR2004 - as the server writes its version
+
     def name_schemas(self) -> Mapping[str, str]:
         """The schema each bare name of the search path leads to."""
 

@@ -180,7 +180,7 @@ from pg_catalog.pg_index i
 where i.indrelid >= 16384""",
         "conditions": """
 select conrelid, 0, pg_catalog.array_to_json(conkey)::text
-from pg_catalog.pg_constraint where contype = 'c' and conrelid >= 16384 and conkey is not null
+from pg_catalog.pg_constraint where (contype = 'c' or contype = 'f' and cardinality(conkey) > 1) and conrelid >= 16384 and conkey is not null
 union all
 select tgrelid, 1, pg_catalog.array_to_json(array(select m[1]::int from pg_catalog.regexp_matches(tgqual::text, ':varattno (-?[0-9]+)', 'g') as m))::text
 from pg_catalog.pg_trigger where tgqual is not null and not tgisinternal and tgenabled <> 'D'

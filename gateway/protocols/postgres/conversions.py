@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from gateway.protocols.postgres.catalog import FIRST_NORMAL_OID, CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import Relation
+from gateway.protocols.postgres.type_names import SERVER_TYPES
 
 LOOKED_UP: Final = frozenset(
     f"reg{what}"
@@ -21,16 +22,13 @@ LOOKED_UP: Final = frozenset(
 )
 """Types that stand for an object by its number, and are read and written by its name (8.19)."""
 
-LOOKED_UP_OIDS: Final = frozenset(
-    {
-        *(24, 2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191, 8326),
-        *(1008, 2207, 2208, 2209, 2210, 2211, 3735, 3770, 4090, 4097, 4192, 8327),
-    }
-)
+_LOOKED_UP_ARRAYS: Final = frozenset({1008, 2207, 2208, 2209, 2210, 2211, 3735, 3770, 4090, 4097, 4192, 8327})
+
+LOOKED_UP_OIDS: Final = frozenset({24, 2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191, 8326}) | _LOOKED_UP_ARRAYS
 """The same by number, arrays of them included."""
 
-ROW_TYPE_OIDS: Final = frozenset({71, 75, 81, 83}) | frozenset(range(10_000, FIRST_NORMAL_OID))
-"""Rows of the server's own tables as types, whose fields are of such types, and domains of the information schema."""
+ROW_TYPE_OIDS: Final = frozenset({71, 75, 81, 83, 210, 270, 272, 273}) | frozenset(range(10_000, FIRST_NORMAL_OID))
+"""Rows of the server's own tables as types, and arrays of them, whose fields are of such types, and domains of the information schema."""
 
 _OID: Final = 26
 """Not looked up, but a bigint that is made one has to be small enough."""
@@ -41,22 +39,23 @@ LOOKING_UP: Final = frozenset(
         *("pg_partition_ancestors", "pg_partition_root", "pg_partition_tree", "pg_prepared_statement", "pg_typeof", "ts_debug"),
         *(f"to_{name}" for name in LOOKED_UP),
         *LOOKED_UP,
+        *(f"{name}{way}" for name in LOOKED_UP for way in ("in", "recv")),
     }
 )
 """Functions of the server whose results are of such types."""
-
-_WITH_DOMAINS: Final = "information_schema"
-
-_DOMAINS: Final = frozenset({"cardinal_number", "character_data", "sql_identifier", "time_stamp", "yes_or_no"})
-"""The domains in there (37.2), whose checks run on what an array of them is given."""
-
-_NUMBERS: Final = frozenset({20, 21, 23})
-"""int8, int2, int4."""
 
 _PLAIN: Final = frozenset(
     {16, 18, 19, 25, 114, 700, 701, 790, 829, 869, 1042, 1043, 1082, 1083, 1114, 1184, 1186, 1266, 1700, 2950, 3802}
 )
 """Types that are not made one of these by themselves: only their arrays are."""
+
+
+def makes_looked_up(snapshot: CatalogSnapshot, types: Iterable[int]) -> bool:
+    """Whether values of these types, or what they are made of, are looked up, or are rows of the server's own tables."""
+    reached = snapshot.shapes.within(frozenset(types))
+    rows = [snapshot.relations.get(snapshot.shapes.types[oid].relation) for oid in reached & snapshot.shapes.types.keys()]
+    fields = {column.type_oid for relation in rows if relation is not None for column in relation.columns.values()}
+    return not (reached | fields).isdisjoint(LOOKED_UP_OIDS | ROW_TYPE_OIDS)
 
 
 class Conversions:
@@ -78,17 +77,12 @@ class Conversions:
         is_open = snapshot is None or not is_certain or _may_check(analyzed, snapshot, reached)
         text = analyzed["text"].lower()
         self._may = is_open or bool(plain & (LOOKING_UP | {"oid"})) or not reached.isdisjoint(LOOKED_UP_OIDS | {_OID})
-        self._calls = bool(analyzed["functions"] or analyzed["attributes"])
-        self._has_arrays = is_open or "[" in text or "array" in text or plain != names
+        has_arrays = "[" in text or "array" in text or plain != names or not reached.isdisjoint(_LOOKED_UP_ARRAYS)
+        self._has_arrays = is_open or has_arrays
 
     def may_look_up(self, type_oid: int | None) -> bool:
         """Whether a value of this type may come to be looked up; None is an unknown one."""
-        if not self._may or self._has_arrays:
-            return self._may
-        if type_oid in _PLAIN:
-            return False
-        # A call may take a number out of it, as `lower` does of a range.
-        return type_oid is None or type_oid in _NUMBERS or type_oid >= FIRST_NORMAL_OID or self._calls
+        return self._may and (self._has_arrays or type_oid not in _PLAIN)
 
 
 def _reach(analyzed: Mapping[str, Any], snapshot: CatalogSnapshot, relations: Iterable[Relation]) -> frozenset[int]:
@@ -103,9 +97,9 @@ def _reach(analyzed: Mapping[str, Any], snapshot: CatalogSnapshot, relations: It
 
 
 def _may_check(analyzed: Mapping[str, Any], snapshot: CatalogSnapshot, reached: Iterable[int]) -> bool:
-    """Whether a type of somebody's own is named, or a domain reached, whose checks look at what becomes one."""
-    is_named = any(
-        each.get("schema") == _WITH_DOMAINS or each["name"] in _DOMAINS or snapshot.find_types(each.get("schema"), each["name"])
-        for each in analyzed["types"]
-    )
+    """Whether a type that is not the server's own is named, or a domain reached: its checks look at what becomes one."""
+    named = [(each.get("schema"), each["name"].removeprefix("_")) for each in analyzed["types"]]
+    others = [(schema, name) for schema, name in named if name not in SERVER_TYPES or schema not in {None, "pg_catalog"}]
+    # A row type that is known was looked into; what is not known may be a table's that was made a moment ago.
+    is_named = any(snapshot.resolve(schema, name) is None or snapshot.find_types(schema, name) for schema, name in others)
     return is_named or any(snapshot.shapes.is_domain(oid) for oid in reached)

@@ -17,6 +17,9 @@ from gateway.protocols.postgres.type_names import name_types
 INEXACT_TYPES: Final = frozenset({700, 701, 1042})
 """float4, float8, and bpchar, in which trailing blanks count for nothing: a text is compared as one where it meets one."""
 
+EARLY_ERRORS: Final = frozenset({"42601", "42703"})
+"""syntax_error and undefined_column, which come before any value is read."""
+
 OPEN_ENDED_GUESSES: Final = 100
 """What a change counts for of which nobody says how many rows it writes; the policy as shipped lets none pass without a reviewer."""
 
@@ -33,8 +36,8 @@ def count_inferences(action: Action | None) -> int:
 
 
 def tells_by_failing(action: Action | None, error_code: str | None) -> bool:
-    """Whether the end of an action may depend on sensitive values it was to deliver. Errors of class 42 come before any value is read."""
-    if action is None or not error_code or error_code.startswith("42"):
+    """Whether the end of an action may depend on sensitive values it was to deliver."""
+    if action is None or not error_code or error_code in EARLY_ERRORS:
         return False
     return any(column["sensitive"] for statement in action.facts.get("statements", ()) for column in statement["columns"])
 

@@ -6,6 +6,7 @@ it does not say. Such a hook is opaque: anything may happen.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -15,6 +16,13 @@ from sealgate_native.sql import analyze
 if TYPE_CHECKING:
     from sealgate_native.sql import Statement as Analyzed
 
+
+_NO_CODE: Final = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'", re.DOTALL)
+"""Comments and strings."""
+
+_RETURNS_ROW: Final = re.compile(r"\breturn\s+(?:new|old|coalesce\s*\(\s*(?:new|old)\s*,\s*(?:new|old)\s*\))\s*;")
+_WHOLE_ROW: Final = re.compile(r"(?<![\w.\"])\"?(?:new|old)\"?(?![\w\"])(?!\s*\.\s*[\w\"])")
+"""The row a trigger runs for, where no column of it is named."""
 
 _JSON: Final = 114
 """The OID of json, to which functions that make JSON cast whatever they are given, where there is such a cast (9.16)."""
@@ -100,12 +108,8 @@ def find_row_columns(hook: Hook) -> frozenset[str]:
 
 def uses_whole_row(hook: Hook) -> bool:
     """Whether the body of a trigger or rule uses the row it runs for as one value, as `to_jsonb(new)` does."""
-    used = (column for analyzed in read_body(hook).statements for column in analyzed["columns"])
-    return any(
-        (column.get("table") in {"new", "old"} and column["name"] == "*")
-        or ("table" not in column and column["name"] in {"new", "old"})
-        for column in used
-    )
+    plain = _NO_CODE.sub(" ", (hook.source or "").lower())
+    return _WHOLE_ROW.search(_RETURNS_ROW.sub(" ", plain)) is not None
 
 
 def _quote(source: str) -> str:

@@ -90,3 +90,8 @@ def find_used_unnamed(
         for relation in relations:
             for child in _find_merging(snapshot, sensitivity, relation, analyzed["added_columns"]):
                 yield child.schema, child.name, "*"
+
+
+def runs_at_commit(analyzed: Analyzed) -> bool:
+    """Whether a statement is a cursor WITH HOLD: its rows are stored by a COMMIT, and whether they fit in a row is told by that."""
+    return analyzed["verb"] == "declare_cursor" and "hold" in analyzed["text"].lower()

@@ -12,7 +12,7 @@ from typing import Final
 from gateway.errors import ConfigError
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import BaseColumn, Column, Condition, Function, Index, Relation
-from gateway.protocols.postgres.hooks import Hook, find_row_columns, read_body, uses_whole_row
+from gateway.protocols.postgres.hooks import find_row_columns, uses_whole_row
 
 _PLANNED: Final = frozenset(
     {
@@ -245,28 +245,19 @@ class Sensitivity:
     def _find_in_bodies(self, snapshot: CatalogSnapshot, oid: int) -> tuple[Condition, ...]:
         """What the bodies of triggers and rules of a relation bring together of the row they run for.
 
-        That is the columns a body names, and all where it stores the row as a whole in a sensitive column: values in one are compressed.
+        That is the columns a body names, and all where it uses the row as a whole: it may take it apart again under another name, and
+        where it stores it, as an audit trigger does, the values are compressed as one.
         """
 
         def derive() -> tuple[Condition, ...]:
             numbers = {column.name: column.number for column in snapshot.relations[oid].columns.values()}
             hooks = [hook for hook in snapshot.hooks.get(oid, ()) if hook.kind in {"trigger", "rule"} and hook.events != "i"]
             used = [frozenset(numbers[name] for name in find_row_columns(hook) & numbers.keys()) for hook in hooks]
-            used += [
-                frozenset(numbers.values()) for hook in hooks if uses_whole_row(hook) and self._fills_sensitive(snapshot, hook)
-            ]
+            used += [frozenset(numbers.values()) for hook in hooks if uses_whole_row(hook)]
             return tuple(Condition(oid, columns, is_of_change=True) for columns in used if columns)
 
         found: tuple[Condition, ...] = snapshot.remember(("in bodies", self.names, oid), derive)
         return found
-
-    def _fills_sensitive(self, snapshot: CatalogSnapshot, hook: Hook) -> bool:
-        for column in (column for analyzed in read_body(hook).statements for column in analyzed["assigned"]):
-            relation = None if "table" not in column else snapshot.resolve(column.get("schema"), column["table"])
-            found = None if relation is None else relation.find(column["name"])
-            if relation is not None and (self.holds_any(relation) if found is None else self.holds(relation.oid, found.number)):
-                return True
-        return False
 
     def _asks_sensitive(self, oid: int) -> bool:
         """Whether a policy of a relation looks at sensitive columns of others."""

@@ -23,7 +23,7 @@ from gateway.protocols.postgres.hooks import COMPILED, Hook
 from gateway.protocols.postgres.implied import describe_cast, find_cast_code, find_hooked, find_hooks
 from gateway.protocols.postgres.own import OwnTables
 from gateway.protocols.postgres.plain import describe_flags
-from gateway.protocols.postgres.reached import find_events, find_key_actions, find_reached, find_used_unnamed
+from gateway.protocols.postgres.reached import find_events, find_key_actions, find_reached, find_used_unnamed, runs_at_commit
 from gateway.protocols.postgres.rows import MARKS, PRIMARY_KEY, StarRows
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
@@ -84,6 +84,7 @@ def describe_statement(
     columns = reader.read_columns()
     functions = reader.read_functions()
     effects = frozenset(analyzed["effects"]) | reader.effects
+    effects |= {"unknown"} if analyzed["has_new_numbers"] and (snapshot is None or snapshot.splits_numbers) else set()
     actions = reader.changed_by_keys()
     assigned = reader.assigned.describe(actions)
     if reader.has_touched and analyzed["verb"] != "alter_table":
@@ -306,7 +307,7 @@ class _Reader:
             for schema, table, name, is_sensitive in self._find_column(column):
                 key = (schema, table, name, column["use"])
                 facts[key] = facts.get(key, False) or is_sensitive
-                if is_sensitive and self._has_loud_operator():
+                if is_sensitive and (self._has_loud_operator() or runs_at_commit(self.analyzed)):
                     facts[(schema, table, name, "computed")] = True
                 if name == "*" and self.analyzed["verb"] == "create_view" and (relation := self._resolve(schema, table or "")):
                     # Each of them could be written to under the name the view gives it.

@@ -197,6 +197,8 @@ pub struct Statement {
     pub stated_rows: u64,
     /// A value that is assigned, or an argument of EXECUTE, is not simply there in the text or its parameters.
     pub makes_values: bool,
+    /// It has numbers such as `1_000` or `0x1F`, which servers before 15 read as a number and an alias.
+    pub has_new_numbers: bool,
     /// What names rows by values.
     pub keyed_rows: Vec<Keyed>,
     /// Every function called by name anywhere.

@@ -119,10 +119,35 @@ fn statements(sql: &str, limits: Limits) -> Result<Vec<Statement>, String> {
         statement.fingerprint = locked(|| pg_query::fingerprint(text, 0, 0))
             .map_err(|error| describe(&error))?
             .hex;
+        statement.has_new_numbers = has_new_numbers(text);
         text.clone_into(&mut statement.text);
         found.push(statement);
     }
     Ok(found)
+}
+
+/// Whether a text has numbers that the grammar of today alone reads as such.
+fn has_new_numbers(text: &str) -> bool {
+    let may_have = text.as_bytes().windows(2).any(|pair| {
+        pair[0].is_ascii_digit()
+            && matches!(pair[1], b'_' | b'x' | b'X' | b'o' | b'O' | b'b' | b'B')
+    });
+    if !may_have {
+        return false;
+    }
+    let Ok(tokens) = locked(|| pg_query::scan_tokens(text)) else {
+        return true;
+    };
+    tokens.iter().any(|token| {
+        let is_number = matches!(
+            Token::try_from(token.token),
+            Ok(Token::Iconst | Token::Fconst)
+        );
+        let start = usize::try_from(token.start).unwrap_or(0);
+        let end = usize::try_from(token.end).unwrap_or(0);
+        let written = text.get(start..end).unwrap_or_default();
+        is_number && written.contains(|char: char| char == '_' || "xXoObB".contains(char))
+    })
 }
 
 fn check_count(count: usize) -> Result<(), String> {
