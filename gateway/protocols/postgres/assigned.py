@@ -95,9 +95,9 @@ class Assigned:
             rows += keyed["times"]
         return None if any(function.returns_rows for function in called) else rows
 
-    def describe(self, actions: Iterable[KeyAction]) -> list[dict[str, Any]]:
-        """The facts of all of them; `actions` is what foreign keys do with the statement."""
-        facts, is_adding = [], adds_only(self._analyzed)
+    def describe(self, actions: Iterable[KeyAction], *, is_adding: bool = False) -> list[dict[str, Any]]:
+        """The facts of all of them; `actions` is what foreign keys do with the statement, `is_adding` that it only adds rows, which some tell."""
+        facts, is_adding = [], is_adding or adds_only(self._analyzed)
         for schema, table, name, relation in self.find_columns():
             is_compared = name == "*" and self._sensitivity.is_configured
             if relation is None:

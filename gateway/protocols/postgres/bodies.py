@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -22,6 +23,10 @@ ROW_VARIABLES: Final = frozenset({"new", "old"})
 
 ERROR_TEXTS: Final = ("sqlerrm", "message_text", "pg_exception", 'u&"')
 """Words by which a handler of PL/pgSQL gets the text of an error (43.6.8.1), and what any of them can be spelled with."""
+
+
+_CHANGES: Final = re.compile(r"\b(?:update|merge)\b")
+"""What a body says that changes rows which are there; one without these words only adds some, or takes them away."""
 
 
 class BodyReader(Protocol):
@@ -91,7 +96,8 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
                 if relation is None:
                     continue
                 actions = snapshot.changed_by_keys(relation.oid) if table["access"] == "write" else ()
-                guesses |= any(fact.get("compared", False) for fact in reader.assigned.describe(actions))
+                assigned = reader.assigned.describe(actions, is_adding=not _CHANGES.search((current.source or "").lower()))
+                guesses |= any(fact.get("compared", False) for fact in assigned)
                 behind = snapshot.behind(relation.oid)
                 is_opaque |= bool(behind.functions)
                 reached = (*behind.relations, *find_written_through(snapshot, relation, actions))
@@ -99,7 +105,7 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
                 below = set(find_hooks(snapshot, relation, table["access"], actions)) - seen
                 pending += below
                 seen |= below
-                guesses |= any(fills_compared(sensitivity, reached, read_filled(each)) for each in below)
+                guesses |= any(fills_compared(sensitivity, reached, each, read_filled(each)) for each in below)
         handles_texts |= any(word in (current.source or "").lower() for word in ERROR_TEXTS)
     # A handler has the text of the error it caught, wherever below it that came from.
     reads_sensitive |= touches and handles_texts
@@ -113,11 +119,11 @@ def read_filled(hook: Hook) -> frozenset[str]:
     return frozenset(name for analyzed in read_body(hook).statements for name in analyzed["filled"])
 
 
-def fills_compared(sensitivity: Sensitivity, relations: Iterable[Relation], names: Iterable[str]) -> bool:
+def fills_compared(sensitivity: Sensitivity, relations: Iterable[Relation], hook: Hook, names: Iterable[str]) -> bool:
     """Whether any of these relations has a column of these names that is compared with sensitive ones; `*` is any name."""
-    named = frozenset(names)
+    named, changes = frozenset(names) if hook.kind == "trigger" else frozenset[str](), "u" in hook.events
     return bool(named) and any(
-        sensitivity.compares(relation.oid, column.number) or sensitivity.checks(relation.oid, column.number)
+        sensitivity.compares(relation.oid, column.number) or (changes and sensitivity.checks(relation.oid, column.number))
         for relation in relations
         for column in relation.columns.values()
         if column.name in named or "*" in named

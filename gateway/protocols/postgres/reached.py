@@ -32,6 +32,8 @@ def find_key_actions(snapshot: CatalogSnapshot, analyzed: Analyzed, relation: Re
 
 def find_events(analyzed: Analyzed, relation: Relation, actions: Iterable[KeyAction]) -> str:
     """What a statement does to rows of a relation: i insert, u update, d delete. A row of a partitioned table can move to another part."""
+    if analyzed["verb"] in {"alter_table", "create_table"}:
+        return ""
     if any(True for _ in actions) or relation.kind not in {"r", "f"} or not is_alone(analyzed):
         return "iud"
     inserts = "iu" if "on_conflict_update" in analyzed["flags"] else "i"
@@ -90,8 +92,3 @@ def find_used_unnamed(
         for relation in relations:
             for child in _find_merging(snapshot, sensitivity, relation, analyzed["added_columns"]):
                 yield child.schema, child.name, "*"
-
-
-def runs_at_commit(analyzed: Analyzed) -> bool:
-    """Whether a statement is a cursor WITH HOLD: its rows are stored by a COMMIT, and whether they fit in a row is told by that."""
-    return analyzed["verb"] == "declare_cursor" and "hold" in analyzed["text"].lower()

@@ -23,7 +23,7 @@ from gateway.protocols.postgres.hooks import COMPILED, Hook
 from gateway.protocols.postgres.implied import describe_cast, find_cast_code, find_hooked, find_hooks
 from gateway.protocols.postgres.own import OwnTables
 from gateway.protocols.postgres.plain import describe_flags
-from gateway.protocols.postgres.reached import find_events, find_key_actions, find_reached, find_used_unnamed, runs_at_commit
+from gateway.protocols.postgres.reached import find_events, find_key_actions, find_reached, find_used_unnamed
 from gateway.protocols.postgres.rows import MARKS, PRIMARY_KEY, StarRows
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
@@ -269,7 +269,7 @@ class _Reader:
         )
         self.has_touched |= judged.touches
         self.hook_tables |= judged.names
-        is_compared = judged.guesses or fills_compared(sensitivity, relations, judged.filled)
+        is_compared = judged.guesses or fills_compared(sensitivity, relations, hook, judged.filled)
         return {
             "kind": hook.kind,
             **({"schema": hook.schema} if hook.schema else {}),
@@ -307,7 +307,7 @@ class _Reader:
             for schema, table, name, is_sensitive in self._find_column(column):
                 key = (schema, table, name, column["use"])
                 facts[key] = facts.get(key, False) or is_sensitive
-                if is_sensitive and (self._has_loud_operator() or runs_at_commit(self.analyzed)):
+                if is_sensitive and self._has_loud_operator():
                     facts[(schema, table, name, "computed")] = True
                 if name == "*" and self.analyzed["verb"] == "create_view" and (relation := self._resolve(schema, table or "")):
                     # Each of them could be written to under the name the view gives it.
