@@ -1,5 +1,7 @@
 """What the server compares with sensitive values though no index has both: checks, conditions of triggers, generated columns; what triggers write."""
 
+import re
+
 import psycopg
 import pytest
 
@@ -239,4 +241,4 @@ def test_a_message_too_long_says_nothing_of_how_long_a_masked_value_is(people, s
             pytest.raises(psycopg.Error, match=rf"longer than the limit of {limit} bytes") as caught,
         ):
             session.execute(f"select code, repeat('x', {2 * limit}) from people where id = 1")
-        assert str(caught.value).count(str(limit)[:3]) == 1
+        assert re.findall(r"\d+", caught.value.diag.message_detail) == [str(limit)]

@@ -75,7 +75,7 @@ class Judged:
 
 def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, make_reader: MakeReader) -> Judged:
     """Judge a hook by its body, and by those of the hooks that its statements fire."""
-    pending, seen, names, effects, filled = [hook], {hook}, set[str](), set[str](), set[str]()
+    pending, seen, names, effects = [hook], {hook}, set[str](), set[str]()
     is_opaque = reads_sensitive = touches = handles_texts = guesses = False
     while pending:
         current = pending.pop()
@@ -89,7 +89,6 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
             is_opaque |= reader.has_unresolved or bool(reader.operators or reader.casts or analyzed["set_vars"])
             reads_sensitive |= reader.reads_sensitive()
             effects |= set(analyzed["effects"]) if current is hook else set()
-            filled |= set(analyzed["filled"]) if current is hook else set()
             names |= {table["name"] for table in analyzed["tables"]}
             for table in analyzed["tables"]:
                 relation = snapshot.resolve(table.get("schema"), table["name"])
@@ -111,7 +110,7 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
     reads_sensitive |= touches and handles_texts
     touches = sensitivity.is_configured and (touches or is_opaque)
     is_changing = bool(effects - {"read", "execute", "define"})
-    return Judged(is_opaque, reads_sensitive, is_changing, touches, frozenset(names), guesses, frozenset(filled))
+    return Judged(is_opaque, reads_sensitive, is_changing, touches, frozenset(names), guesses, read_filled(hook))
 
 
 def read_filled(hook: Hook) -> frozenset[str]:

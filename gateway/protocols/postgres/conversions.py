@@ -87,7 +87,7 @@ class Conversions:
 
 def _reach(analyzed: Mapping[str, Any], snapshot: CatalogSnapshot, relations: Iterable[Relation]) -> frozenset[int]:
     """The types of values a statement can have without calling anything: of columns, and of fields of the types it names."""
-    named = [(each.get("schema"), each["name"].removeprefix("_")) for each in analyzed["types"]]
+    named = _name_types(analyzed)
     rows = (snapshot.resolve(schema, name) for schema, name in named)  # a table is a type, with fields
     known = [*relations, *(relation for relation in rows if relation is not None)]
     oids = {column.type_oid for relation in known for column in relation.columns.values()}
@@ -96,10 +96,16 @@ def _reach(analyzed: Mapping[str, Any], snapshot: CatalogSnapshot, relations: It
     return snapshot.shapes.within(frozenset(oids))
 
 
+def _name_types(analyzed: Mapping[str, Any]) -> list[tuple[str | None, str]]:
+    """Schema and name of the types a statement names, those of the elements for arrays."""
+    return [(each.get("schema"), each["name"].removeprefix("_")) for each in analyzed["types"]]
+
+
 def _may_check(analyzed: Mapping[str, Any], snapshot: CatalogSnapshot, reached: Iterable[int]) -> bool:
     """Whether a type that is not the server's own is named, or a domain reached: its checks look at what becomes one."""
-    named = [(each.get("schema"), each["name"].removeprefix("_")) for each in analyzed["types"]]
-    others = [(schema, name) for schema, name in named if name not in SERVER_TYPES or schema not in {None, "pg_catalog"}]
+    others = [
+        (schema, name) for schema, name in _name_types(analyzed) if name not in SERVER_TYPES or schema not in {None, "pg_catalog"}
+    ]
     # A row type that is known was looked into; what is not known may be a table's that was made a moment ago.
     is_named = any(snapshot.resolve(schema, name) is None or snapshot.find_types(schema, name) for schema, name in others)
     return is_named or any(snapshot.shapes.is_domain(oid) for oid in reached)

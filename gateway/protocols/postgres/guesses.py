@@ -17,6 +17,9 @@ from gateway.protocols.postgres.type_names import name_types
 INEXACT_TYPES: Final = frozenset({700, 701, 1042})
 """float4, float8, and bpchar, in which trailing blanks count for nothing: a text is compared as one where it meets one."""
 
+_INEXACT_NAMES: Final = frozenset(name_types(INEXACT_TYPES))
+_SHORT_NAMES: Final = frozenset(name_types(SHORT_TYPE_OIDS))
+
 EARLY_ERRORS: Final = frozenset({"42601", "42703"})
 """syntax_error and undefined_column, which come before any value is read."""
 
@@ -80,11 +83,9 @@ def compares_inexactly(oids: Iterable[int], names: Iterable[str]) -> bool:
     """Whether a parameter has a type in which several keys may be equal to one value, such as a float; by number, or by `name_types`."""
     if any(oid in INEXACT_TYPES or oid >= FIRST_NORMAL_OID for oid in oids):
         return True
-    inexact = {*name_types(INEXACT_TYPES)}
-    return any(name in inexact or name.startswith("type ") for name in names)
+    return any(name in _INEXACT_NAMES or name.startswith("type ") for name in names)
 
 
 def may_lengthen(oids: Iterable[int], names: Iterable[str]) -> bool:
     """Whether a parameter has a type whose values can be far longer than what a client says them with, as numeric's `1e3000`."""
-    short = {*name_types(SHORT_TYPE_OIDS)}
-    return not SHORT_TYPE_OIDS.issuperset(oids) or any(name not in short for name in names)
+    return not (SHORT_TYPE_OIDS.issuperset(oids) and _SHORT_NAMES.issuperset(names))

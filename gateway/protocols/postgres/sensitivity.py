@@ -229,7 +229,7 @@ class Sensitivity:
         if snapshot is None or made is None:
             return self.is_configured
         for place, numbers in made.items():
-            for each in (*snapshot.conditions.get(place, ()), *self._find_in_bodies(snapshot, place)):
+            for each in (*snapshot.conditions.get(place, ()), *_find_in_bodies(snapshot, place)):
                 others: AbstractSet[int] = each.columns - (numbers - {0})
                 if each.is_of_change:  # that a row is another one tells of the column that was changed
                     others = numbers - {0} if 0 in each.columns else each.columns
@@ -241,23 +241,6 @@ class Sensitivity:
             ):
                 return True
         return False
-
-    def _find_in_bodies(self, snapshot: CatalogSnapshot, oid: int) -> tuple[Condition, ...]:
-        """What the bodies of triggers and rules of a relation bring together of the row they run for.
-
-        That is the columns a body names, and all where it uses the row as a whole: it may take it apart again under another name, and
-        where it stores it, as an audit trigger does, the values are compressed as one.
-        """
-
-        def derive() -> tuple[Condition, ...]:
-            numbers = {column.name: column.number for column in snapshot.relations[oid].columns.values()}
-            hooks = [hook for hook in snapshot.hooks.get(oid, ()) if hook.kind in {"trigger", "rule"} and hook.events != "i"]
-            used = [frozenset(numbers[name] for name in find_row_columns(hook) & numbers.keys()) for hook in hooks]
-            used += [frozenset(numbers.values()) for hook in hooks if uses_whole_row(hook)]
-            return tuple(Condition(oid, columns, is_of_change=True) for columns in used if columns)
-
-        found: tuple[Condition, ...] = snapshot.remember(("in bodies", self.names, oid), derive)
-        return found
 
     def _asks_sensitive(self, oid: int) -> bool:
         """Whether a policy of a relation looks at sensitive columns of others."""
@@ -315,6 +298,24 @@ def find_sensitive(
         return Sensitivity(snapshot, names, frozenset(), clean_functions)
     key = ("sensitive", names, clean_functions)
     return snapshot.remember(key, lambda: Sensitivity(snapshot, names, _find_keys(snapshot, names), clean_functions))
+
+
+def _find_in_bodies(snapshot: CatalogSnapshot, oid: int) -> tuple[Condition, ...]:
+    """What the bodies of triggers and rules of a relation bring together of the row they run for.
+
+    That is the columns a body names, and all where it uses the row as a whole: it may take it apart again under another name, and
+    where it stores it, as an audit trigger does, the values are compressed as one.
+    """
+
+    def derive() -> tuple[Condition, ...]:
+        numbers = {column.name: column.number for column in snapshot.relations[oid].columns.values()}
+        hooks = [hook for hook in snapshot.hooks.get(oid, ()) if hook.kind in {"trigger", "rule"} and hook.events != "i"]
+        used = [frozenset(numbers[name] for name in find_row_columns(hook) & numbers.keys()) for hook in hooks]
+        used += [frozenset(numbers.values()) for hook in hooks if uses_whole_row(hook)]
+        return tuple(Condition(oid, columns, is_of_change=True) for columns in used if columns)
+
+    found: tuple[Condition, ...] = snapshot.remember(("in bodies", oid), derive)
+    return found
 
 
 def _find_keys(snapshot: CatalogSnapshot, names: Iterable[BaseColumn]) -> frozenset[tuple[int, int]]:
