@@ -116,6 +116,7 @@ class Action:
         parse_reason: why it could not be read, where it could not; begins with `BEYOND_LIMIT` where it is only too much.
         terms: what an approval covers beside `canonical`, and the digest of other records does not: what the session makes of the action.
         title: what a person would call the action, structure only; None where facts name its statements.
+        unclear: why its effect is unknown although it was read, and what to write instead; None where nobody can say.
     """
 
     protocol: str
@@ -132,6 +133,7 @@ class Action:
     carrier: Carrier | None = None
     harmless_read: bool = False
     title: str | None = None
+    unclear: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

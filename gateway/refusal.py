@@ -23,6 +23,9 @@ BUSY: Final = "policy.busy"
 BUSY_RETRY_S: Final = 1
 """A burst is over within a second or two; the client has waited for `policy.wait_ms` already."""
 
+UNKNOWN_EFFECT: Final = "default.deny.unknown"
+"""The rule that refuses what nobody can tell the effect of."""
+
 
 class Ticket(Protocol):
     """A request for review of one exact action."""
@@ -84,6 +87,8 @@ def refuse_decision(decision: Decision, action: Action, decision_id: str, ticket
     elif action.parse_status == "failed":
         # Policy says truly that nothing allows what is unknown, but only the parser knows what is wrong.
         what, fix = _say_unreadable(action.parse_reason or "not understood")
+    elif lead.rule == UNKNOWN_EFFECT and action.unclear is not None:
+        fix = action.unclear
     return Refusal("denied", lead.rule, what, lead.message, fix, decision_id, ticket, retry_after_s)
 
 

@@ -59,6 +59,14 @@ def test_a_statement_that_cannot_be_parsed_says_so(psql):
     assert "HINT:  Correct the request" in done.stderr
 
 
+def test_a_statement_of_unknown_effect_says_what_to_write(psql):
+    done = psql("-Atc", "select item from coalesce((select name from customers where id = 3), '') order by 1")
+    assert "DETAIL:  Rule default.deny.unknown" in done.stderr
+    assert "HINT:  Give each item in FROM that is neither a table nor a call by name an alias" in done.stderr
+    done = psql("-Atc", "select item from coalesce((select name from customers where id = 3), '') as item order by 1")
+    assert done.stdout == "Customer 3\n"
+
+
 def test_a_sensitive_column_that_is_not_there_stops_the_connection(
     make_gateway, make_connection, authority, server, mint, tmp_path
 ):

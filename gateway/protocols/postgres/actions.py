@@ -38,6 +38,7 @@ from gateway.protocols.postgres.sensitivity import Sensitivity, find_sensitive
 from gateway.protocols.postgres.shapes import Shape, UserTypes
 from gateway.protocols.postgres.statements import Described, describe_statement
 from gateway.protocols.postgres.type_names import name_types
+from gateway.protocols.postgres.unclear import find_advice
 
 if TYPE_CHECKING:
     from sealgate_native.sql import Statement as Analyzed
@@ -216,6 +217,7 @@ def describe_in_session(
         parse_status="ok" if judged.failure is None else "failed",
         parse_reason=judged.failure,
         harmless_read=judged.failure is None and all(each.is_harmless for each in judged.described),
+        unclear=find_advice(each.facts for each in judged.described) if "unknown" in judged.effects else None,
     )
     values = facts.get(VALUES)
     epoch = (values.epoch if values.is_sure else UNSURE_EPOCH) if isinstance(values, SessionSettings) else 0

@@ -113,6 +113,21 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
     return Judged(is_opaque, reads_sensitive, is_changing, touches, frozenset(names), guesses, read_filled(hook))
 
 
+def describe_hook(hook: Hook, judged: Judged, *, is_compared: bool) -> dict[str, Any]:
+    """The fact of a hook that runs with a statement; `is_compared` tells that it may write what is compared with sensitive values."""
+    return {
+        "kind": hook.kind,
+        **({"schema": hook.schema} if hook.schema else {}),
+        "name": hook.name,
+        "language": hook.language,
+        "security_definer": hook.is_definer,
+        "opaque": judged.is_opaque,
+        "reads_sensitive": judged.reads_sensitive,
+        "changes": judged.changes,
+        **({"compared": True} if is_compared else {}),
+    }
+
+
 def read_filled(hook: Hook) -> frozenset[str]:
     """The columns of the row a hook runs for that its body gives a value."""
     return frozenset(name for analyzed in read_body(hook).statements for name in analyzed["filled"])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.protocols.postgres.assigned import Assigned, is_alone
-from gateway.protocols.postgres.bodies import ROW_VARIABLES, Judged, fills_compared, judge_hook
+from gateway.protocols.postgres.bodies import ROW_VARIABLES, Judged, describe_hook, fills_compared, judge_hook
 from gateway.protocols.postgres.calls import find_calls
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import KeyAction, Relation
@@ -26,6 +26,7 @@ from gateway.protocols.postgres.plain import describe_flags
 from gateway.protocols.postgres.reached import find_events, find_key_actions, find_reached, find_used_unnamed
 from gateway.protocols.postgres.rows import MARKS, PRIMARY_KEY, StarRows
 from gateway.protocols.postgres.sensitivity import Sensitivity
+from gateway.protocols.postgres.unclear import SPLIT_NUMBER
 
 if TYPE_CHECKING:
     # A type of the stub only: at run time an analysis is a plain dict.
@@ -84,7 +85,9 @@ def describe_statement(
     columns = reader.read_columns()
     functions = reader.read_functions()
     effects = frozenset(analyzed["effects"]) | reader.effects
-    effects |= {"unknown"} if analyzed["has_new_numbers"] and (snapshot is None or snapshot.splits_numbers) else set()
+    if analyzed["has_new_numbers"] and (snapshot is None or snapshot.splits_numbers):
+        effects |= {"unknown"}
+        analyzed["flags"] = [*analyzed["flags"], SPLIT_NUMBER]
     actions = reader.changed_by_keys()
     assigned = reader.assigned.describe(actions)
     if reader.has_touched and analyzed["verb"] != "alter_table":
@@ -270,17 +273,7 @@ class _Reader:
         self.has_touched |= judged.touches
         self.hook_tables |= judged.names
         is_compared = judged.guesses or fills_compared(sensitivity, relations, hook, judged.filled)
-        return {
-            "kind": hook.kind,
-            **({"schema": hook.schema} if hook.schema else {}),
-            "name": hook.name,
-            "language": hook.language,
-            "security_definer": hook.is_definer,
-            "opaque": judged.is_opaque,
-            "reads_sensitive": judged.reads_sensitive,
-            "changes": judged.changes,
-            **({"compared": True} if is_compared and not set(events).isdisjoint(hook.events) else {}),
-        }
+        return describe_hook(hook, judged, is_compared=is_compared and not set(events).isdisjoint(hook.events))
 
     def _read_relation(self, relation: Relation) -> None:
         """What reading it adds: row security, views and foreign tables run or reach more than its rows."""

@@ -216,6 +216,29 @@ def test_what_does_not_parse_is_unknown(sql: str, facts) -> None:
     assert not action.harmless_read
 
 
+UNCLEAR = {
+    "select item from coalesce(1, 2)": "alias",
+    'select * from (values (1)) where "*VALUES*".column1 = 1': "names the server makes up",
+    "select 1_000 from customers": "without underscores",
+    "select 0x1F": "without underscores",
+}
+
+
+@pytest.mark.parametrize(("sql", "advice"), UNCLEAR.items())
+def test_what_depends_on_the_server_says_what_to_write(sql: str, advice: str, facts, snapshot) -> None:
+    old = {CATALOG: replace(snapshot, server_version=140_000)}
+    action = request(sql, old)
+    assert "unknown" in action.effects
+    assert action.unclear is not None
+    assert advice in action.unclear
+    assert request("select 1", old).unclear is None
+
+
+def test_a_number_that_the_server_does_not_split_is_clear(facts) -> None:
+    action = request("select 1_000", facts)
+    assert (action.effects, action.unclear) == ({"read"}, None)
+
+
 def test_limits_come_from_settings(facts) -> None:
     small = replace(SETTINGS, max_sql_bytes=10)
     assert describe(Statement("select 1234567"), facts, small).effects == {"unknown"}

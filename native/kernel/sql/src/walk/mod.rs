@@ -249,6 +249,12 @@ impl Walker {
         self.effect(Effect::Unknown);
     }
 
+    /// Not understood for a reason that who wrote the statement can do something about; the flag says which.
+    fn unclear(&mut self, flag: &'static str) {
+        self.unknown();
+        self.flag(flag);
+    }
+
     fn flag(&mut self, flag: &'static str) {
         self.statement.flags.insert(flag);
     }
@@ -331,7 +337,8 @@ impl Walker {
             .first()
             .is_some_and(|name| name.starts_with('*') || name == sources::UNNAMED)
         {
-            self.unknown(); // names the server makes: whether they reach what they name depends on its version
+            // Whether names the server makes reach what they name depends on its version.
+            self.unclear("generated_name");
         }
         let meaning = resolve(&self.frames, fields);
         let decides = meaning.call.as_deref().is_some_and(names::returns_set);

@@ -190,7 +190,8 @@ impl Walker {
             .map(|alias| alias.aliasname.clone())
             .or_else(|| function.functions.first().and_then(names::call_of));
         if name.is_none() {
-            self.unknown(); // the server names it after what it is, and that may be the name of another relation
+            // The server names it after what it is, and that may be the name of another relation.
+            self.unclear("unnamed_source");
         }
         self.source(
             name.unwrap_or_default(),
