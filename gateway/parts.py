@@ -101,6 +101,16 @@ class Grant(Protocol):
         """Whether it was taken in an emergency, without a review."""
 
 
+class Signal(Protocol):
+    """What happens once and can be waited for: an `asyncio.Event`, or a `gateway.serve.latch.Latch`."""
+
+    def is_set(self) -> bool:
+        """Whether it has happened."""
+
+    async def wait(self) -> bool:
+        """Wait until it has; true."""
+
+
 class ApprovalDesk(Protocol):
     """Where requests for review are kept; `gateway.approval` implements it."""
 
@@ -118,7 +128,7 @@ class ApprovalDesk(Protocol):
     async def read(self, ticket: str) -> Ticket:
         """One request as it stands now."""
 
-    async def wait(self, ticket: str, timeout_s: float, abandoned: asyncio.Event | None) -> Ticket:
+    async def wait(self, ticket: str, timeout_s: float, abandoned: Signal | None) -> Ticket:
         """The request after a verdict, the time-out, its expiry, or the client's leaving, whichever comes first."""
 
     async def read_grant(self, ticket: str) -> Grant | None:

@@ -49,6 +49,7 @@ from gateway.parts import (
     HoldingDoor,
     Receipt,
     SessionRecorder,
+    Signal,
     TranscriptWriter,
 )
 from gateway.recording import (
@@ -214,7 +215,7 @@ class PipelineSession:
         event: Any,
         door: Door,
         *,
-        abandoned: asyncio.Event | None = None,
+        abandoned: Signal | None = None,
         prepares_only: bool = False,
         on_hold: Callable[[Ticket], None] | None = None,
     ) -> Ruling:
@@ -230,12 +231,11 @@ class PipelineSession:
         """
         decision_id = new_decision_id()
         action: Action | None = None
-        wait = Wait(abandoned, on_hold)
         try:
             self.check_identity()
             facts = await self._look_up(event, door)  #           look up
             action = door.describe(event, facts)  #               describe
-            judged = await self._decide(action, door, decision_id, wait, prepares_only)  # decide
+            judged = await self._decide(action, door, decision_id, Wait(abandoned, on_hold), prepares_only)  # decide
         except Exception as error:  # noqa: BLE001 - fail closed: any fault at all is a refusal with a record
             judged = Judged(*_faulted(error, action, decision_id))
         return await self._record(action, judged, decision_id)  # record; the host enforces

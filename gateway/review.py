@@ -8,7 +8,6 @@ the next time, its request is closed, so that nobody approves what they were not
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -16,7 +15,7 @@ from typing import Any, Protocol
 from gateway.action import Action, Resource, Subject, compute_action_digest, cover
 from gateway.decision import Decision, fail_closed
 from gateway.messages import Refusal
-from gateway.parts import ApprovalDesk, DecisionPoint, Door, Grant, Held, HoldingDoor, PreviewingDoor
+from gateway.parts import ApprovalDesk, DecisionPoint, Door, Grant, Held, HoldingDoor, PreviewingDoor, Signal
 from gateway.refusal import Ticket, name_action, refuse_abandoned, refuse_decision, refuse_ticket
 
 
@@ -37,7 +36,7 @@ class Judged:
 class Wait:
     """How an action waits for a reviewer: what ends the wait early, and who is told that it began."""
 
-    abandoned: asyncio.Event | None = None
+    abandoned: Signal | None = None
     on_hold: Callable[[Ticket], None] | None = None
 
     @property

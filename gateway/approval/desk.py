@@ -24,6 +24,7 @@ from gateway.action import Action, Resource, Subject, commit_digest, format_time
 from gateway.approval.store import ApprovalStore, Request, State, Vote
 from gateway.decision import Decision, Requirement
 from gateway.errors import ApprovalError
+from gateway.parts import Signal
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +144,7 @@ class ApprovalDesk:
             document = {**request.document, "preview": {**request.document.get("preview", {}), "effect": dict(effect)}}
             return await asyncio.to_thread(self._store.move, ticket, ("pending",), "pending", document)
 
-    async def wait(self, ticket: str, timeout_s: float, abandoned: asyncio.Event | None) -> Request:
+    async def wait(self, ticket: str, timeout_s: float, abandoned: Signal | None) -> Request:
         """The request after a verdict, the time-out, its expiry, or the client's leaving, whichever comes first."""
         deadline = asyncio.get_running_loop().time() + timeout_s
         if self._waiters >= MAX_WAITERS:
@@ -275,9 +276,10 @@ class ApprovalDesk:
             )
         return verdict
 
-    async def _sleep_until_change(self, ticket: str, timeout_s: float, abandoned: asyncio.Event | None) -> None:
+    async def _sleep_until_change(self, ticket: str, timeout_s: float, abandoned: Signal | None) -> None:
         changed = self._changed.setdefault(ticket, asyncio.Event())
-        waits = [asyncio.ensure_future(event.wait()) for event in (changed, abandoned) if event is not None]
+        signals: list[Signal] = [changed] if abandoned is None else [changed, abandoned]
+        waits = [asyncio.ensure_future(signal.wait()) for signal in signals]
         try:
             await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         finally:

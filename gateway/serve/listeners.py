@@ -15,6 +15,8 @@ from typing import Final, cast
 
 from sealgate_native.tls import Channel, ServerContext, TlsError
 
+from gateway.serve.latch import Latch
+
 logger = logging.getLogger(__name__)
 
 READ_HIGH_BYTES: Final = 256 * 1024
@@ -89,7 +91,7 @@ class Wire(asyncio.Protocol):
         """Set by the host once it knows whose connection this is: it keeps its place from then on."""
         self.is_crowded_out = False
         """The connection is ended to make room for one that came later."""
-        self.gone = asyncio.Event()
+        self.gone = Latch()
 
     # --- asyncio.Protocol
 

@@ -17,9 +17,9 @@ from gateway.protocols.postgres.assigned import says_values
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import Relation
 from gateway.protocols.postgres.implied import describe_cast, find_argument_code
-from gateway.protocols.postgres.own import OwnTables, joins_others
+from gateway.protocols.postgres.own import NONE_OWN, OwnTables, joins_others
 from gateway.protocols.postgres.sensitivity import Sensitivity
-from gateway.protocols.postgres.statements import NONE_OWN, Described, describe_statement
+from gateway.protocols.postgres.statements import Described, describe_statement
 
 if TYPE_CHECKING:
     # A type of the stub only: at run time an analysis is a plain dict.
@@ -36,6 +36,9 @@ BLURRING_EFFECTS: Final = frozenset({"execute", "unknown"})
 
 ANY_NAME: Final = "*"
 """Among moved names: every one of them."""
+
+NO_NAMES: Final[frozenset[Any]] = frozenset()
+"""No moved names: one for all, since Python makes each empty set anew, and most sessions have nothing else."""
 
 ANY_CODE: Final = "()"
 """Among moved names: a function, operator or type was given another name or schema, so that the name of any may call it."""

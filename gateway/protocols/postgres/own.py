@@ -89,6 +89,8 @@ class OwnTables:
 
     def undone_to(self, before: OwnTables) -> OwnTables:
         """What is left where everything since `before` may have been rolled back."""
+        if before is self:
+            return self
         return self._bound(self.names & before.names, self.temporary & before.temporary, self.taken | before.taken)
 
     def settled(self) -> OwnTables:
@@ -105,6 +107,10 @@ class OwnTables:
         fleeting = self.fleeting if fleeting is None else fleeting
         taken = taken if len(taken) <= MAX_OWN_TABLES else frozenset({_ANY})
         return OwnTables(names, temporary, taken, fleeting & temporary, self.following & names)
+
+
+NONE_OWN: Final = OwnTables()
+"""A session that has made none."""
 
 
 def find_made(statement: Mapping[str, Any]) -> frozenset[str]:

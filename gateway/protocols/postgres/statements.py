@@ -21,7 +21,7 @@ from gateway.protocols.postgres.copying import describe_copy
 from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, UNJUDGED, YIELDS_ANY
 from gateway.protocols.postgres.hooks import COMPILED, Hook
 from gateway.protocols.postgres.implied import describe_cast, find_cast_code, find_hooked, find_hooks
-from gateway.protocols.postgres.own import OwnTables
+from gateway.protocols.postgres.own import NONE_OWN, OwnTables
 from gateway.protocols.postgres.plain import describe_flags
 from gateway.protocols.postgres.reached import find_events, find_key_actions, find_reached, find_used_unnamed
 from gateway.protocols.postgres.rows import MARKS, PRIMARY_KEY, StarRows
@@ -52,8 +52,6 @@ QUIET_OPERATORS: Final = frozenset({"||", "->", "->>", "#>", "#>>"})
 
 DELETED: Final = frozenset({"trigger", "rule", "policy"})
 """Kinds of hooks that run where rows only go."""
-
-NONE_OWN: Final = OwnTables()
 
 MAX_OUTPUTS: Final = 400
 """Result columns whose lineage is told one by one; wider results are judged as a whole, as their facts would not fit a record."""

@@ -15,7 +15,7 @@ from typing import Final
 
 from gateway.action import Action
 from gateway.pipeline import Ruling
-from gateway.protocols.postgres.named import ANY_CODE
+from gateway.protocols.postgres.named import ANY_CODE, NO_NAMES
 from gateway.serve.postgres.limits import DRAIN_TIMEOUT_S
 from gateway.serve.postgres.lookups import CatalogCache, Change, Moved
 from gateway.serve.postgres.upstream import Upstream
@@ -72,7 +72,7 @@ class Changes:
         self._sent: dict[int, Extent] = {}
         self._answered = Extent.NOTHING
         self._uncommitted = Extent.NOTHING
-        self._moved: frozenset[Moved] = frozenset()
+        self._moved: frozenset[Moved] = NO_NAMES
         self._committing: tuple[int, frozenset[Moved]] | None = None
 
     @property
@@ -123,14 +123,14 @@ class Changes:
             self._change.end()
             self._change = None
         if status == "I" and not self.is_under_way:
-            self._moved = frozenset()
+            self._moved = NO_NAMES
         # Code is looked up when a statement is read, and nobody waits for it.
         self._catalog.keep_unsettled(self, frozenset(name for name in self._moved if name[1] != ANY_CODE))
 
     def close(self, upstream: Upstream, *, is_busy: bool) -> None:
         """The session is over, and its connection to the server with it; where the server may still be at work, as soon as it is not."""
         change, self._change = self._change, None
-        self._catalog.keep_unsettled(self, frozenset())
+        self._catalog.keep_unsettled(self, NO_NAMES)
         if change is None and self.is_under_way:
             change = self._catalog.begin_change()  # a function, which may have defined something
         if change is None and (upstream.wire.gone.is_set() or not is_busy):

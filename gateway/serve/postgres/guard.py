@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 
@@ -27,6 +25,8 @@ class Guard:
         is_judging: whether a message is being decided, which may take until a reviewer has answered.
         forget: called in silence, when what was learned has become too old.
     """
+
+    __slots__ = ("_began_at", "_client", "_forget", "_is_judging", "_kernel", "_limits", "_server", "_traffic")
 
     def __init__(
         self,
@@ -57,9 +57,7 @@ class Guard:
                 self._forget()
             else:
                 due_at = min(due_at, active_at + MAX_AGE_S)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(due_at - now, MIN_GUARD_PAUSE_S)):
-                    await self._client.gone.wait()
+            await self._client.gone.wait(max(due_at - now, MIN_GUARD_PAUSE_S))
 
     def _check(self, now: float, silent_s: float) -> None:
         limits, is_free = self._limits, not self._is_judging()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.protocols.postgres.catalog import CatalogSnapshot
-from gateway.protocols.postgres.named import ANY_CODE, ANY_NAME, find_moved, find_shifted
+from gateway.protocols.postgres.named import ANY_CODE, ANY_NAME, NO_NAMES, find_moved, find_shifted
 from gateway.serve.postgres.lookups import MAX_MOVED, Moved
 
 
@@ -24,12 +24,12 @@ class MovedNames:
     __slots__ = ("_renamed", "judged_by", "moved", "moving", "shadowing", "shifted")
 
     def __init__(self) -> None:
-        self.moved: frozenset[str] = frozenset()
-        self.moving: frozenset[Moved] = frozenset()
-        self.shifted: frozenset[str] = frozenset()
-        self.shadowing: frozenset[str] = frozenset()
+        self.moved: frozenset[str] = NO_NAMES
+        self.moving: frozenset[Moved] = NO_NAMES
+        self.shifted: frozenset[str] = NO_NAMES
+        self.shadowing: frozenset[str] = NO_NAMES
         self.judged_by: CatalogSnapshot | None = None
-        self._renamed: frozenset[str] = frozenset()
+        self._renamed: frozenset[str] = NO_NAMES
 
     @property
     def is_uncertain(self) -> bool:
@@ -41,7 +41,7 @@ class MovedNames:
         if self.judged_by is not None:
             self.shifted = _bound(self.shifted | find_shifted(self.judged_by, snapshot))
         self.judged_by = snapshot
-        self.shadowing = temporary if ANY_NAME in temporary else temporary & snapshot.name_schemas().keys()
+        self.shadowing = temporary if ANY_NAME in temporary else (temporary & snapshot.name_schemas().keys()) or NO_NAMES
 
     def find_uncertain(self, *, is_prepared: bool) -> frozenset[str]:
         """Names a statement cannot be judged by; one that was prepared before may go on reading what a name stood for then."""
@@ -60,14 +60,14 @@ class MovedNames:
             self.shadowing = _bound(self.shadowing | moved)
         else:
             moving = self.moving | _qualify(statement, moved)
-            self.moving = moving if len(moving) <= MAX_MOVED else frozenset({(None, ANY_NAME), (None, ANY_CODE)})
+            self.moving = (moving or NO_NAMES) if len(moving) <= MAX_MOVED else frozenset({(None, ANY_NAME), (None, ANY_CODE)})
 
     def settle(self) -> None:
         """The server is outside a transaction, and nothing that defines is under way."""
         # What was planned in the transaction may go on reading what its names stood for there.
         self.shifted = _bound(self.shifted | self._renamed)
-        self._renamed = frozenset()
-        self.moved, self.moving = frozenset(), frozenset()
+        self._renamed = NO_NAMES
+        self.moved, self.moving = NO_NAMES, NO_NAMES
 
     def _find_moved(self, statement: Mapping[str, Any]) -> frozenset[str]:
         if statement["verb"] == "commit_prepared":
@@ -82,7 +82,7 @@ def may_stand_for(moved: Moved, table: Mapping[str, Any], path: Sequence[str]) -
 
 
 def _bound(names: frozenset[str]) -> frozenset[str]:
-    return names if len(names) <= MAX_MOVED else frozenset({ANY_NAME, ANY_CODE})
+    return (names or NO_NAMES) if len(names) <= MAX_MOVED else frozenset({ANY_NAME, ANY_CODE})
 
 
 def _qualify(statement: Mapping[str, Any], moved: frozenset[str]) -> frozenset[Moved]:

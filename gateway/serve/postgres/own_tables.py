@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from gateway.protocols.postgres.catalog import CatalogSnapshot
-from gateway.protocols.postgres.named import ANY_NAME
-from gateway.protocols.postgres.own import OwnTables
+from gateway.protocols.postgres.named import ANY_NAME, NO_NAMES
+from gateway.protocols.postgres.own import NONE_OWN, OwnTables
 
 MAX_TEMPORARY: Final = 1_000
 """Names of temporary relations that are remembered; beyond it every name may be one."""
@@ -45,18 +45,18 @@ class OwnTablesBook:
     def __init__(self) -> None:
         self._count_errors: Callable[[], int] = lambda: 0
         self._errors = 0
-        self.tables = OwnTables()
-        self.temporary: frozenset[str] = frozenset()
+        self.tables = NONE_OWN
+        self.temporary: frozenset[str] = NO_NAMES
         # Whether there may be temporary relations under names nobody told: the sequences of columns.
         self._has_unnamed = False
-        self._before = OwnTables()
+        self._before = NONE_OWN
         self._at_savepoint: OwnTables | None = None
         self._sent: dict[int, OwnTables] = {}
-        self._ended = OwnTables()
+        self._ended = NONE_OWN
         self._dropping: tuple[int, frozenset[str]] | None = None
         self._seen: CatalogSnapshot | None = None
         self._numbers: dict[str, int] = {}
-        self._strangers: frozenset[str] = frozenset()
+        self._strangers: frozenset[str] = NO_NAMES
 
     def follow(self, count_errors: Callable[[], int]) -> None:
         """How many errors the server has sent so far: one undoes what its pipeline or transaction did, whatever it belongs to."""

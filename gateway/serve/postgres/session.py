@@ -43,6 +43,7 @@ from gateway.protocols.postgres.events import (
 from gateway.protocols.postgres.parse import parse_client_event, parse_server_event
 from gateway.serve.budgets import SessionBudget
 from gateway.serve.cell_masking import CellMasking
+from gateway.serve.latch import Latch
 from gateway.serve.listeners import Wire
 from gateway.serve.memory import MemoryReturn
 from gateway.serve.postgres.changes import Changes
@@ -148,7 +149,7 @@ class PostgresSession:
         budget.follow(self._actions)
         self._changes = Changes(catalog)
         self._cursors = CursorRows()
-        self._abandoned = asyncio.Event()
+        self._abandoned = Latch()
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._is_judging = self._is_cancelled = self._is_stopping = self._has_heard_fatal = False
         self._catalog_digest: str | None = None

@@ -16,6 +16,7 @@ from typing import Any, Final
 from gateway.action import Action
 from gateway.protocols.postgres.actions import SessionSettings, find_settings
 from gateway.protocols.postgres.login import SQL_ASCII, UTF8_NAMES
+from gateway.protocols.postgres.named import NO_NAMES
 
 REPORTED: Final = {"datestyle": "DateStyle", "intervalstyle": "IntervalStyle", "timezone": "TimeZone"}
 """Settings that change values and that the server reports (53.2.7), by their names in lower case."""
@@ -64,7 +65,7 @@ class SessionValues:
         self._reported: dict[str, str] = {}
         self._started: dict[str, str] = {}
         self._set: dict[str, tuple[str, ...]] = {}
-        self._restored: frozenset[str] = frozenset()
+        self._restored: frozenset[str] = NO_NAMES
         self._sent: dict[int, _Sent] = {}
         self._is_uncertain = False
         self._note_epoch: Callable[[int], None] = _ignore
@@ -117,7 +118,7 @@ class SessionValues:
             return
         if sent.is_certain and sent.verb in {"reset", "discard"} and "all" in sent.names:
             # Whatever else is under way was sent later, and counts when it is over.
-            self._set, self._restored, self._is_uncertain = {}, frozenset(), False
+            self._set, self._restored, self._is_uncertain = {}, NO_NAMES, False
         elif sent.is_certain and sent.verb in {"set", "reset"} and "all" not in sent.names:
             # All of them in their order, from what the session began with: one sets back what another has set.
             if sent.verb == "reset" or "default" in sent.text.lower():
