@@ -87,7 +87,7 @@ def test_a_preview_means_what_the_session_means(connect, gateway):
         ("set search_path to 'bank, public'", False),
         ("set search_path to bank, public; select 1", False),
         ("set local search_path to bank, public, pg_temp", False),
-        ("set search_path to default", False),
+        ("set search_path to default", True),
         ("alter role current_user set search_path = decoy", False),
         ("reset search_path", True),
         ("set search_path = ''", True),
@@ -101,6 +101,19 @@ def test_within_a_session_only_the_same_path_can_be_set(connect, statement, pass
         with pytest.raises(psycopg.Error):
             connection.execute(statement)
     assert "-12-" not in str(connection.execute("select ssn from public.customers").fetchall())
+
+
+def test_the_path_of_the_server_itself_can_be_set_again(connect):
+    connection = connect()
+    for statement in (
+        'set search_path to "$user", public',
+        'set local search_path = "$user",public',
+        "set search_path to default",
+    ):
+        connection.execute(statement)
+    for statement in ("set search_path to '$user', public", 'set search_path to "$USER", public', 'set search_path to "$user"'):
+        with pytest.raises(psycopg.Error, match="search_path cannot be changed"):
+            connection.execute(statement)
 
 
 def test_the_path_a_role_has_can_be_set_again(connect, make_gateway, server, tmp_path):

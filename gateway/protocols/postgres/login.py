@@ -92,9 +92,12 @@ SQL_ASCII: Final = "sqlascii"
 """What psql asks for on a terminal without a locale: text as the server has it (24.3.4), which is UTF-8 where the server's own encoding is."""
 
 _SETTING_VALUE: Final = re.compile(r"[\w ,./+:<>-]{0,64}", re.ASCII)
-_SCHEMA: Final = r"(?:[A-Za-z_][A-Za-z0-9_]{0,62}|\"[A-Za-z_][A-Za-z0-9_]{0,62}\")"
+_SCHEMA: Final = r"(?:[A-Za-z_][A-Za-z0-9_]{0,62}|\"[A-Za-z_$][A-Za-z0-9_]{0,62}\")"
 _SEARCH_PATH: Final = re.compile(rf"{_SCHEMA}(?:\s*,\s*{_SCHEMA}){{0,15}}", re.ASCII)
 _OPTION: Final = re.compile(r"(?:-c\s*|--)([A-Za-z_][\w.-]*)=((?:[^\\\s]|\\.)*)(?:\s+|$)")
+
+USER_SCHEMA: Final = "$user"
+"""In a search path: the schema named as the role (20.11.1)."""
 
 AUTH_OK, AUTH_CLEARTEXT, AUTH_MD5, AUTH_SASL, AUTH_SASL_CONTINUE, AUTH_SASL_FINAL = 0, 3, 5, 10, 11, 12
 AUTHENTICATION_OK: Final = struct.pack("!I", AUTH_OK)
@@ -210,7 +213,7 @@ def _accept_setting(settings: dict[str, str], name: str, value: str) -> None:
                 fix="connect without the replication parameter",
             )
     elif lower == "search_path":
-        if read_search_path(value) is None:
+        if USER_SCHEMA in (read_search_path(value) or (USER_SCHEMA,)):
             raise LoginRefusedError(
                 "this search_path is not accepted",
                 sqlstate="0A000",
@@ -230,7 +233,7 @@ def _accept_setting(settings: dict[str, str], name: str, value: str) -> None:
 
 
 def read_search_path(value: str) -> tuple[str, ...] | None:
-    """The schemas a search path lists, as the server reads them; None for one that is not accepted.
+    """The schemas a search path lists, as the server writes them, `$user` among them; None for one that is made of something else.
 
     Names of the server's own schemas are not: with pg_catalog further down, other functions would stand in for PostgreSQL's own,
     and pg_temp would do the same with whatever the session makes.

@@ -20,7 +20,8 @@ _KEEPS_PIN: Final = re.compile(
     r"\s*+set\s++(?:session\s++|local\s++)?+"
     r"(?:client_encoding(?:\s*+=|\s++to\s)|names\b)\s*+(?P<quote>'?+)(?P<encoding>[a-z0-9_-]++)(?P=quote)\s*+;?\s*+"
     r"|\s*+set\s++(?:session\s++|local\s++)?+standard_conforming_strings(?:\s*+=|\s++to\s)\s*+'?(?:on|true)'?\s*+;?\s*+"
-    r"|\s*+reset\s++(?:search_path|client_encoding)\s*+;?\s*+",
+    r"|\s*+reset\s++(?:search_path|client_encoding)\s*+;?\s*+"
+    r"|\s*+set\s++(?:session\s++|local\s++)?+(?:search_path|client_encoding)(?:\s*+=|\s++to)\s*+default\s*+;?\s*+",
     re.IGNORECASE | re.ASCII,
 )
 """What drivers send to be sure: a single statement that sets a pin to the value it has, or to another word for it."""
