@@ -7,23 +7,24 @@ column, and an unknown function has the effect `execute`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.protocols.postgres.assigned import Assigned, is_alone
-from gateway.protocols.postgres.bodies import ROW_VARIABLES, Judged, describe_hook, fills_compared, judge_hook
+from gateway.protocols.postgres.assigned import Assigned
+from gateway.protocols.postgres.bodies import ROW_VARIABLES
 from gateway.protocols.postgres.calls import find_calls
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import KeyAction, Relation
 from gateway.protocols.postgres.conversions import Conversions
 from gateway.protocols.postgres.copying import describe_copy
 from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, UNJUDGED, YIELDS_ANY
-from gateway.protocols.postgres.hooks import COMPILED, Hook
-from gateway.protocols.postgres.implied import describe_cast, find_cast_code, find_hooked, find_hooks
+from gateway.protocols.postgres.hooked import HookReader
+from gateway.protocols.postgres.hooks import COMPILED
+from gateway.protocols.postgres.implied import describe_cast, find_cast_code
 from gateway.protocols.postgres.own import NONE_OWN, OwnTables
 from gateway.protocols.postgres.plain import describe_flags
-from gateway.protocols.postgres.reached import find_events, find_key_actions, find_reached, find_used_unnamed
+from gateway.protocols.postgres.reached import find_reached, find_used_unnamed
 from gateway.protocols.postgres.rows import MARKS, PRIMARY_KEY, StarRows
 from gateway.protocols.postgres.sensitivity import Sensitivity
 from gateway.protocols.postgres.unclear import SPLIT_NUMBER
@@ -44,14 +45,8 @@ FACT_MEMBERS: Final = ("has_where", "has_limit", "is_explain_analyze", "fingerpr
 POSITION: Final = "\0"
 """Begins the name of a column that is known by its place only, counted from one: `t(a, b)` renames the first two columns of t."""
 
-REWRITTEN: Final = frozenset({"default", "constraint", "index", "partition", "view"})
-"""Kinds of hooks that run where a definition reads or rewrites the rows there are."""
-
 QUIET_OPERATORS: Final = frozenset({"||", "->", "->>", "#>", "#>>"})
 """Operators whose work tells nothing of the values as PostgreSQL has them (`native/kernel/sql/src/walk/quiet.rs`)."""
-
-DELETED: Final = frozenset({"trigger", "rule", "policy"})
-"""Kinds of hooks that run where rows only go."""
 
 MAX_OUTPUTS: Final = 400
 """Result columns whose lineage is told one by one; wider results are judged as a whole, as their facts would not fit a record."""
@@ -88,7 +83,7 @@ def describe_statement(
         analyzed["flags"] = [*analyzed["flags"], SPLIT_NUMBER]
     actions = reader.changed_by_keys()
     assigned = reader.assigned.describe(actions)
-    if reader.has_touched and analyzed["verb"] != "alter_table":
+    if reader.hooks.has_touched and analyzed["verb"] != "alter_table":
         tables[0]["sensitive"] = True  # what runs unseen meets sensitive values, and its errors come with this statement
     facts: dict[str, Any] = {
         "verb": analyzed["verb"],
@@ -105,10 +100,10 @@ def describe_statement(
     if "copy" in analyzed:
         facts["copy"] = describe_copy(analyzed["copy"])
     facts["may_yield_sensitive"] = reader.may_yield(columns)
-    if reader.has_touched:
+    if reader.hooks.has_touched:
         facts["meets_sensitive"] = True
-    if reader.hook_tables:
-        facts["hook_tables"] = sorted(reader.hook_tables)
+    if reader.hooks.tables:
+        facts["hook_tables"] = sorted(reader.hooks.tables)
     outputs = reader.read_outputs()
     if outputs is not None:
         facts["outputs"] = outputs
@@ -134,15 +129,13 @@ class _Reader:
         self.effects: set[str] = set()
         self.is_harmless = snapshot is not None and not analyzed["is_explain_analyze"]
         self.relations: list[Relation] = []
-        self.has_touched = False
-        self.hook_tables: set[str] = set()
+        self.hooks = HookReader(analyzed, snapshot, sensitivity, _Reader)
         self.has_unresolved = snapshot is None and bool(analyzed["tables"])
         self.has_own = False
         self.calls: list[tuple[str | None, str, int]] = [
             (call.get("schema"), call["name"], call["args"]) for call in analyzed["functions"]
         ]
         self.yields_any = False
-        self.has_rules = False
         self.rows = StarRows(analyzed, self._resolve)
         self.assigned = Assigned(analyzed, snapshot, sensitivity)
         self.operators: list[dict[str, Any]] = []
@@ -161,7 +154,7 @@ class _Reader:
                 if table["access"] in {"read", "write"}:
                     self._read_relation(relation)
                 fact |= {"made": True} if table["access"] == "define" and self.own.made(self.snapshot, relation) else {}
-                if hooks := self._find_hooks(relation, table["access"]):
+                if hooks := self.hooks.read(relation, table["access"]):
                     fact["hooks"] = hooks
                 if relation.has_row_security:
                     fact["row_security"] = True
@@ -187,16 +180,6 @@ class _Reader:
                 facts += self._read_reached(relation, table["access"])
         return facts
 
-    def _find_hooks(self, relation: Relation, access: str) -> list[dict[str, Any]]:
-        match self.analyzed["verb"]:
-            case "create_table" if access in {"read", "write"}:
-                return self._read_hooks(relation, "write")  # LIKE copies what runs with a table
-            case "alter_table" if access == "define":
-                return self._read_hooks(relation, "write", REWRITTEN)  # its triggers do not fire
-            case "delete" if access == "write" and is_alone(self.analyzed) and not self._key_actions(relation):
-                return self._read_hooks(relation, access, DELETED)  # no row is made, so no default or check runs
-        return self._read_hooks(relation, access) if access in {"read", "write"} else []
-
     def _is_own(self, schema: str | None, name: str) -> bool:
         """Whether the session made the table itself, through the gateway, where nothing sensitive goes in."""
         if self.snapshot is None or (schema == "public" and self.snapshot.first_schema != "public"):
@@ -207,18 +190,15 @@ class _Reader:
         """The tables whose rows a write to a relation changes as well, or that a definition of it defines."""
         if self.snapshot is None:
             return
-        actions = self._key_actions(relation) if access == "write" else ()
+        actions = self.hooks.find_key_actions(relation) if access == "write" else ()
         shown = "read" if relation.kind == "v" and access == "define" else access
         for each in find_reached(self.snapshot, self.analyzed, relation, access, actions):
             yield {"name": each.name, "access": shown, "schema": each.schema, "sensitive": self.sensitivity.holds_any(each)}
 
-    def _key_actions(self, relation: Relation) -> tuple[KeyAction, ...]:
-        return () if self.snapshot is None else find_key_actions(self.snapshot, self.analyzed, relation)
-
     def changed_by_keys(self) -> list[KeyAction]:
         """What foreign keys do with everything the statement writes to."""
         written = {table["name"] for table in self.analyzed["tables"] if table["access"] == "write"}
-        return [action for each in self.relations if each.name in written for action in self._key_actions(each)]
+        return [action for each in self.relations if each.name in written for action in self.hooks.find_key_actions(each)]
 
     def reads_sensitive(self) -> bool:
         """Whether a relation's sensitive column is used; a name that is no relation's is a variable, filled by a query that counts."""
@@ -242,36 +222,6 @@ class _Reader:
 
     def _resolve(self, schema: str | None, name: str) -> Relation | None:
         return None if self.snapshot is None else self.snapshot.resolve(schema, name)
-
-    def _read_hooks(self, relation: Relation, access: str, kinds: frozenset[str] | None = None) -> list[dict[str, Any]]:
-        """Code that runs with this access although the statement does not name it, and what its body says."""
-        if self.snapshot is None:
-            return []
-        actions = self._key_actions(relation) if access == "write" else ()
-        hooks = [hook for hook in find_hooks(self.snapshot, relation, access, actions) if kinds is None or hook.kind in kinds]
-        self.has_rules |= any(hook.kind == "rule" for hook in hooks)
-        events = find_events(self.analyzed, relation, actions)
-        filled = find_hooked(self.snapshot, relation, actions)
-        facts = [self._hook_facts(hook, filled, events) for hook in hooks]
-        for function in self.snapshot.behind(relation.oid).functions:
-            place = {"kind": "view", "schema": function.schema, "name": function.name, "language": function.language}
-            facts.append(
-                {**place, "security_definer": function.is_definer, "opaque": True, "changes": function.volatility == "volatile"}
-            )
-        return facts
-
-    def _hook_facts(self, hook: Hook, relations: Sequence[Relation], events: str) -> dict[str, Any]:
-        """What a hook does; `relations` are those into whose rows it may put values, `events` the changes the statement makes of them."""
-        snapshot, sensitivity = self.snapshot, self.sensitivity
-        if snapshot is None:  # there are no hooks without a snapshot
-            return {}
-        judged: Judged = snapshot.remember(
-            ("hook", hook, sensitivity.names), lambda: judge_hook(hook, snapshot, sensitivity, _Reader)
-        )
-        self.has_touched |= judged.touches
-        self.hook_tables |= judged.names
-        is_compared = judged.guesses or fills_compared(sensitivity, relations, hook, judged.filled)
-        return describe_hook(hook, judged, is_compared=is_compared and not set(events).isdisjoint(hook.events))
 
     def _read_relation(self, relation: Relation) -> None:
         """What reading it adds: row security, views and foreign tables run or reach more than its rows."""
@@ -406,7 +356,7 @@ class _Reader:
 
     def read_outputs(self) -> list[dict[str, Any]] | None:
         """Per result column the base columns it is made of and whether one is sensitive; None where that is not known of every one."""
-        is_hidden = self.yields_any or self.has_unresolved or self.has_rules or self.snapshot is None
+        is_hidden = self.yields_any or self.has_unresolved or self.hooks.has_rules or self.snapshot is None
         if is_hidden or self._delivers_another() or self.analyzed["verb"] == "explain":
             return None
         found: list[dict[str, Any]] = []

@@ -1,0 +1,95 @@
+"""The facts of what runs with one statement although its text does not name it: triggers, rules, defaults, checks, policies. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from gateway.protocols.postgres.assigned import is_alone
+from gateway.protocols.postgres.bodies import Judged, MakeReader, describe_hook, fills_compared, judge_hook
+from gateway.protocols.postgres.catalog import CatalogSnapshot
+from gateway.protocols.postgres.catalog_objects import KeyAction, Relation
+from gateway.protocols.postgres.hooks import Hook
+from gateway.protocols.postgres.implied import find_hooked, find_hooks
+from gateway.protocols.postgres.reached import find_events, find_key_actions
+from gateway.protocols.postgres.sensitivity import Sensitivity
+
+if TYPE_CHECKING:
+    # A type of the stub only: at run time an analysis is a plain dict.
+    from sealgate_native.sql import Statement as Analyzed
+
+REWRITTEN: Final = frozenset({"default", "constraint", "index", "partition", "view"})
+"""Kinds of hooks that run where a definition reads or rewrites the rows there are."""
+
+DELETED: Final = frozenset({"trigger", "rule", "policy"})
+"""Kinds of hooks that run where rows only go."""
+
+
+class HookReader:
+    """Reads what runs with the relations of one statement.
+
+    Args:
+        analyzed: the statement.
+        snapshot: the catalogue; without one nothing is known to run.
+        sensitivity: what the connection marks.
+        make_reader: how the statements of a body are read in turn.
+
+    Attributes:
+        has_touched: what runs meets sensitive values, which its errors come with.
+        has_rules: rules make other statements of this one.
+        tables: bare names of relations that what runs uses.
+    """
+
+    def __init__(
+        self, analyzed: Analyzed, snapshot: CatalogSnapshot | None, sensitivity: Sensitivity, make_reader: MakeReader
+    ) -> None:
+        self._analyzed = analyzed
+        self._snapshot = snapshot
+        self._sensitivity = sensitivity
+        self._make_reader = make_reader
+        self.has_touched = False
+        self.has_rules = False
+        self.tables: set[str] = set()
+
+    def find_key_actions(self, relation: Relation) -> tuple[KeyAction, ...]:
+        """What foreign keys do with the rows of other tables where the statement writes to this one."""
+        return () if self._snapshot is None else find_key_actions(self._snapshot, self._analyzed, relation)
+
+    def read(self, relation: Relation, access: str) -> list[dict[str, Any]]:
+        """The facts of what runs where the statement uses a relation in this way."""
+        match self._analyzed["verb"]:
+            case "create_table" if access in {"read", "write"}:
+                return self._read(relation, "write")  # LIKE copies what runs with a table
+            case "alter_table" if access == "define":
+                return self._read(relation, "write", REWRITTEN)  # its triggers do not fire
+            case "delete" if access == "write" and is_alone(self._analyzed) and not self.find_key_actions(relation):
+                return self._read(relation, access, DELETED)  # no row is made, so no default or check runs
+        return self._read(relation, access) if access in {"read", "write"} else []
+
+    def _read(self, relation: Relation, access: str, kinds: frozenset[str] | None = None) -> list[dict[str, Any]]:
+        snapshot = self._snapshot
+        if snapshot is None:
+            return []
+        actions = self.find_key_actions(relation) if access == "write" else ()
+        hooks = [hook for hook in find_hooks(snapshot, relation, access, actions) if kinds is None or hook.kind in kinds]
+        self.has_rules |= any(hook.kind == "rule" for hook in hooks)
+        events = find_events(self._analyzed, relation, actions)
+        filled = find_hooked(snapshot, relation, actions)
+        facts = [self._describe(hook, snapshot, filled, events) for hook in hooks]
+        for function in snapshot.behind(relation.oid).functions:
+            place = {"kind": "view", "schema": function.schema, "name": function.name, "language": function.language}
+            facts.append(
+                {**place, "security_definer": function.is_definer, "opaque": True, "changes": function.volatility == "volatile"}
+            )
+        return facts
+
+    def _describe(self, hook: Hook, snapshot: CatalogSnapshot, relations: Sequence[Relation], events: str) -> dict[str, Any]:
+        """What a hook does; `relations` are those into whose rows it may put values, `events` the changes the statement makes of them."""
+        sensitivity, make_reader = self._sensitivity, self._make_reader
+        judged: Judged = snapshot.remember(
+            ("hook", hook, sensitivity.names), lambda: judge_hook(hook, snapshot, sensitivity, make_reader)
+        )
+        self.has_touched |= judged.touches
+        self.tables |= judged.names
+        is_compared = judged.guesses or fills_compared(sensitivity, relations, hook, judged.filled)
+        return describe_hook(hook, judged, is_compared=is_compared and not set(events).isdisjoint(hook.events))
