@@ -121,3 +121,6 @@ def analyze(sql: str, *, max_bytes: int = 1048576, max_depth: int = 256) -> Anal
     Bad SQL, a text over `max_bytes`, nesting over `max_depth`, NUL characters and lone surrogates give status "failed", never an
     exception. The interpreter's lock is released while the text is parsed.
     """
+
+def uses_whole_row(source: str) -> bool:
+    """Whether the body of a trigger or rule uses the row it runs for as one value, as `to_jsonb(new)` does; also where it cannot be told."""

@@ -1,12 +1,16 @@
 //! Python face of `sealgate-sql`.
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
-use sealgate_sql::{analyze as run, Analysis, Column, Copy, Limits, Name, Statement};
+use sealgate_sql::{
+    analyze as run, uses_whole_row as find_whole_row, Analysis, Column, Copy, Limits, Name,
+    Statement,
+};
 
 /// Adds the submodule `sealgate_native.sql`.
 pub fn register(py: Python<'_>, parent: &Bound<'_, PyModule>) -> PyResult<()> {
     let module = PyModule::new(py, "sql")?;
     module.add_function(wrap_pyfunction!(analyze, &module)?)?;
+    module.add_function(wrap_pyfunction!(uses_whole_row, &module)?)?;
     parent.add_submodule(&module)?;
     py.import("sys")?
         .getattr("modules")?
@@ -53,6 +57,12 @@ fn analyze<'py>(
         }
     }
     Ok(result)
+}
+
+/// Whether the body of a trigger or rule uses the row it runs for as one value.
+#[pyfunction]
+fn uses_whole_row(source: &str) -> bool {
+    find_whole_row(source)
 }
 
 fn statement<'py>(py: Python<'py>, found: &Statement) -> PyResult<Bound<'py, PyDict>> {

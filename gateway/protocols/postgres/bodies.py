@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from gateway.protocols.postgres.assigned import Assigned
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import Relation
-from gateway.protocols.postgres.hooks import Hook, read_body
+from gateway.protocols.postgres.hooks import Hook, find_row_columns, read_body, uses_others, uses_whole_row
 from gateway.protocols.postgres.implied import find_hooks, find_written_through
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
@@ -62,6 +62,8 @@ class Judged:
         names: bare names of relations it uses, which mean others where the session has temporary ones.
         guesses: it gives values to columns that the server compares with sensitive ones.
         filled: columns of the row it runs for that it gives a value; `*` for every one.
+        used: columns of that row whose values it uses; `*` where it may use any.
+        meets_others: it, or what runs with its statements, looks at rows of tables.
     """
 
     is_opaque: bool
@@ -71,16 +73,19 @@ class Judged:
     names: frozenset[str]
     guesses: bool
     filled: frozenset[str]
+    used: frozenset[str]
+    meets_others: bool
 
 
 def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, make_reader: MakeReader) -> Judged:
     """Judge a hook by its body, and by those of the hooks that its statements fire."""
     pending, seen, names, effects = [hook], {hook}, set[str](), set[str]()
-    is_opaque = reads_sensitive = touches = handles_texts = guesses = False
+    is_opaque = reads_sensitive = touches = handles_texts = guesses = meets_others = False
     while pending:
         current = pending.pop()
         body = read_body(current)
         is_opaque |= body.is_opaque
+        meets_others |= uses_others(current)
         for analyzed in body.statements:
             reader = make_reader(analyzed, snapshot, sensitivity)
             reader.read_tables_only()
@@ -89,7 +94,8 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
             is_opaque |= reader.has_unresolved or bool(reader.operators or reader.casts or analyzed["set_vars"])
             reads_sensitive |= reader.reads_sensitive()
             effects |= set(analyzed["effects"]) if current is hook else set()
-            names |= {table["name"] for table in analyzed["tables"]}
+            names |= (named := {table["name"] for table in analyzed["tables"]})
+            is_opaque |= not named.isdisjoint(current.transitions)  # rows that changed, under the name of whatever else there is
             for table in analyzed["tables"]:
                 relation = snapshot.resolve(table.get("schema"), table["name"])
                 if relation is None:
@@ -105,12 +111,16 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
                 pending += below
                 seen |= below
                 guesses |= any(fills_compared(sensitivity, reached, each, read_filled(each)) for each in below)
+                guesses |= any(
+                    uses_others(each) and uses_sensitive(sensitivity, reached, each, read_used(each)) for each in below
+                )
         handles_texts |= any(word in (current.source or "").lower() for word in ERROR_TEXTS)
     # A handler has the text of the error it caught, wherever below it that came from.
     reads_sensitive |= touches and handles_texts
     touches = sensitivity.is_configured and (touches or is_opaque)
     is_changing = bool(effects - {"read", "execute", "define"})
-    return Judged(is_opaque, reads_sensitive, is_changing, touches, frozenset(names), guesses, read_filled(hook))
+    filled, used = read_filled(hook), read_used(hook)
+    return Judged(is_opaque, reads_sensitive, is_changing, touches, frozenset(names), guesses, filled, used, meets_others)
 
 
 def describe_hook(hook: Hook, judged: Judged, *, is_compared: bool) -> dict[str, Any]:
@@ -133,11 +143,33 @@ def read_filled(hook: Hook) -> frozenset[str]:
     return frozenset(name for analyzed in read_body(hook).statements for name in analyzed["filled"])
 
 
-def fills_compared(sensitivity: Sensitivity, relations: Iterable[Relation], hook: Hook, names: Iterable[str]) -> bool:
-    """Whether any of these relations has a column of these names that is compared with sensitive ones; `*` is any name."""
+def read_used(hook: Hook) -> frozenset[str]:
+    """The columns of the row a hook runs for whose values it uses: of a function that is called with some of them, any."""
+    is_called = hook.kind not in {"trigger", "rule"}
+    return frozenset({"*"}) if is_called or uses_whole_row(hook) else find_row_columns(hook)
+
+
+def uses_sensitive(sensitivity: Sensitivity, relations: Iterable[Relation], hook: Hook, names: frozenset[str]) -> bool:
+    """Whether any of these relations has a sensitive column of these names; `*` is any name. A default is given none, and policies are others'."""
+    return hook.kind not in {"default", "policy"} and any(
+        sensitivity.holds(relation.oid, column.number)
+        for relation in relations
+        for column in relation.columns.values()
+        if column.name in names or "*" in names
+    )
+
+
+def fills_compared(
+    sensitivity: Sensitivity, relations: Iterable[Relation], hook: Hook, names: Iterable[str], *, is_adding: bool = False
+) -> bool:
+    """Whether any of these relations has a column of these names that is compared with sensitive ones; `*` is any name.
+
+    With `is_adding` rows only come, and have no values of their own yet; others that come may do so from another partition.
+    """
     named, changes = frozenset(names) if hook.kind == "trigger" else frozenset[str](), "u" in hook.events
     return bool(named) and any(
-        sensitivity.compares(relation.oid, column.number) or (changes and sensitivity.checks(relation.oid, column.number))
+        sensitivity.compares(relation.oid, column.number)
+        or (not is_adding and (changes or sensitivity.is_part(relation.oid)) and sensitivity.checks(relation.oid, column.number))
         for relation in relations
         for column in relation.columns.values()
         if column.name in named or "*" in named

@@ -143,14 +143,16 @@ def _is_harmless(function: Function) -> bool:
 
 def _index(row: Sequence[str]) -> Index:
     """Columns that are only included (INCLUDE) stand behind the keys; a key that is an expression is number 0 among them."""
-    name, relation, keys, partial, numbers, within, is_key, method = row
+    name, relation, keys, partial, numbers, within, is_key, method, refuses, condition = row
     listed = [int(number) for number in numbers.split()]
     plain, carried = listed[: int(keys)], frozenset(listed[int(keys) :])
     columns = frozenset({*filter(None, plain), *map(int, json.loads(within))})
     is_ranging = int(keys) > 1 or partial == "1"
     key = frozenset(plain) if is_key == "1" else frozenset[int]()
     mixed = frozenset(map(int, json.loads(within)))
-    return Index(name, int(relation), columns, is_ranging, key, carried, mixed, is_plural=method not in {"btree", "hash"})
+    is_plural = method not in {"btree", "hash"}
+    condition_columns = frozenset(map(int, json.loads(condition))) if refuses == "1" else frozenset[int]()
+    return Index(name, int(relation), columns, is_ranging, key, carried, mixed, is_plural, condition_columns)
 
 
 def _condition(row: Sequence[str]) -> tuple[int, Condition]:

@@ -101,6 +101,7 @@ class Index:
         carried: attnums of the columns that are only included (INCLUDE).
         mixed: attnums of the columns that stand in its expressions.
         is_plural: it may have many entries for one row, as GIN has for an array or a document.
+        condition: where it refuses rows, attnums of the columns by which its predicate tells which of them it has.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Index:
     carried: frozenset[int]
     mixed: frozenset[int]
     is_plural: bool
+    condition: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,11 +39,20 @@ _HOOKED: Final = f"""(
           union all select indrelid, 'index', 'pg_catalog.pg_class'::regclass, indexrelid, 'iud' from pg_catalog.pg_index
           union all select partrelid, 'partition', 'pg_catalog.pg_class'::regclass, partrelid, 'iud' from pg_catalog.pg_partitioned_table
           union all select polrelid, 'policy', 'pg_catalog.pg_policy'::regclass, oid, 'iud' from pg_catalog.pg_policy
-          union all select tgrelid, 'trigger', 'pg_catalog.pg_trigger'::regclass, oid, {_EVENTS} from pg_catalog.pg_trigger
+          union all select tgrelid, 'condition', 'pg_catalog.pg_trigger'::regclass, oid, {_EVENTS} from pg_catalog.pg_trigger
             where not tgisinternal and tgenabled <> 'D') as place(relation, kind, classid, objid, events)"""  # noqa: S608 - a constant of this module
 """Objects whose expressions run with statements on a relation."""
 
-_PLACES: Final = f"place.relation, place.kind, code.function, place.events from {_HOOKED}"
+_ELSEWHERE: Final = r"""
+               select from pg_catalog.pg_namespace o
+               where case o.nspname when pg_catalog.pg_get_userbyid(p.proowner) then '$user' else pg_catalog.lower(o.nspname) end = any (
+                   pg_catalog.regexp_split_to_array(pg_catalog.lower(
+                       pg_catalog.replace(pg_catalog.current_setting('search_path'), '"', '')), '\s*,\s*'))
+                 and o.nspname <> all (pg_catalog.current_schemas(true))"""
+"""Schemas where a function `p` that runs as its owner looks for names, and the session does not: one named as the owner, and those that the
+session may not use. What its body names may be there."""
+
+_PLACES: Final = "place.relation, place.kind, code.function, place.events"
 _PLACES_OF_TYPES: Final = f"place.relation, place.kind, d.refobjid from {_HOOKED}"
 
 QUERIES: Final[Mapping[str, str]] = MappingProxyType(
@@ -88,7 +97,7 @@ where d.refclassid = 'pg_catalog.pg_type'::regclass and d.refobjid >= 16384 and 
         "policies": """
 select distinct p.polrelid, d.refobjid, d.refobjsubid
 from pg_catalog.pg_policy p join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_policy'::regclass and d.objid = p.oid
-where d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid <> p.polrelid""",
+where d.refclassid = 'pg_catalog.pg_class'::regclass and (d.refobjid <> p.polrelid or d.refobjsubid <> 0)""",
         "parents": "select inhrelid, inhparent from pg_catalog.pg_inherits",
         "generated": """
 select a.adrelid, a.adnum, d.refobjsubid
@@ -124,13 +133,16 @@ select n.nspname, o.oprname, o.oprcode::oid,
 from pg_catalog.pg_operator o join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
 where o.oid >= 16384""",
         "hooks": f"""
-with {_CODE}, h(relation, kind, function, events) as (
-      select tgrelid, 'trigger', tgfoid, {_EVENTS}
+with {_CODE}, h(relation, kind, function, events, transitions) as (
+      select tgrelid, 'trigger', tgfoid, {_EVENTS}, pg_catalog.array_to_json(array[tgoldtable, tgnewtable])::text
       from pg_catalog.pg_trigger where not tgisinternal and tgenabled <> 'D'
-      union select {_PLACES} join code on code.classid = place.classid and code.objid = place.objid)
+      union select {_PLACES}, '[]' from {_HOOKED} join code on code.classid = place.classid and code.objid = place.objid
+        where place.kind <> 'condition' or not exists (
+          select from pg_catalog.pg_trigger t where t.oid = place.objid and t.tgfoid = code.function))
 select h.relation, h.kind, h.function, p.proname, n.nspname, l.lanname, p.prosecdef::int,
-       case when l.lanname in ('sql', 'plpgsql') and pg_catalog.octet_length(p.prosrc) <= 65536 and p.proconfig is null then p.prosrc end,
-       h.events
+       case when l.lanname in ('sql', 'plpgsql') and pg_catalog.octet_length(p.prosrc) <= 65536 and p.proconfig is null
+             and not (p.prosecdef and exists ({_ELSEWHERE})) then p.prosrc end,
+       h.events, h.transitions
 from h join pg_catalog.pg_proc p on p.oid = h.function and p.oid >= 16384
 join pg_catalog.pg_namespace n on n.oid = p.pronamespace join pg_catalog.pg_language l on l.oid = p.prolang""",  # noqa: S608 - constants of this module
         "type_hooks": f"""
@@ -175,7 +187,9 @@ select i.indexrelid::pg_catalog.regclass::text, i.indrelid, i.indnkeyatts, (i.in
            join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[k.at]
            join pg_catalog.pg_opclass o on o.oid = i.indclass[k.at]
            where a.attcollation <> i.indcollation[k.at] or not o.opcdefault))::int,
-       (select m.amname from pg_catalog.pg_class c join pg_catalog.pg_am m on m.oid = c.relam where c.oid = i.indexrelid)
+       (select m.amname from pg_catalog.pg_class c join pg_catalog.pg_am m on m.oid = c.relam where c.oid = i.indexrelid),
+       (i.indisunique or i.indisexclusion)::int,
+       array_to_json(array(select m[1] from pg_catalog.regexp_matches(i.indpred::text, ':varattno (-?[0-9]+)', 'g') as m))::text
 from pg_catalog.pg_index i
 where i.indrelid >= 16384""",
         "conditions": """

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.protocols.postgres.assigned import is_alone
-from gateway.protocols.postgres.bodies import Judged, MakeReader, describe_hook, fills_compared, judge_hook
+from gateway.protocols.postgres.bodies import Judged, MakeReader, describe_hook, fills_compared, judge_hook, uses_sensitive
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import KeyAction, Relation
 from gateway.protocols.postgres.hooks import Hook
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 REWRITTEN: Final = frozenset({"default", "constraint", "index", "partition", "view"})
 """Kinds of hooks that run where a definition reads or rewrites the rows there are."""
 
-DELETED: Final = frozenset({"trigger", "rule", "policy"})
+DELETED: Final = frozenset({"trigger", "condition", "rule", "policy"})
 """Kinds of hooks that run where rows only go."""
 
 
@@ -91,5 +91,8 @@ class HookReader:
         )
         self.has_touched |= judged.touches
         self.tables |= judged.names
-        is_compared = judged.guesses or fills_compared(sensitivity, relations, hook, judged.filled)
+        is_adding = events == "i"
+        is_compared = judged.guesses or fills_compared(sensitivity, relations, hook, judged.filled, is_adding=is_adding)
+        # What it holds against rows of other tables, which an agent may have written; rows that only come have the agent's values.
+        is_compared |= not is_adding and judged.meets_others and uses_sensitive(sensitivity, relations, hook, judged.used)
         return describe_hook(hook, judged, is_compared=is_compared and not set(events).isdisjoint(hook.events))

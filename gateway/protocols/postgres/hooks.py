@@ -6,23 +6,20 @@ it does not say. Such a hook is opaque: anything may happen.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sealgate_native.sql import analyze
+from sealgate_native import sql
 
 if TYPE_CHECKING:
     from sealgate_native.sql import Statement as Analyzed
 
 
-_NO_CODE: Final = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'", re.DOTALL)
-"""Comments and strings."""
-
-_RETURNS_ROW: Final = re.compile(r"\breturn\s+(?:new|old|coalesce\s*\(\s*(?:new|old)\s*,\s*(?:new|old)\s*\))\s*;")
-_WHOLE_ROW: Final = re.compile(r"(?<![\w.\"])\"?(?:new|old)\"?(?![\w\"])(?!\s*\.\s*[\w\"])")
-"""The row a trigger runs for, where no column of it is named."""
+_CHANGES: Final = re.compile(r"\b(?:update|merge|delete|conflict)\b", re.IGNORECASE)
+"""What a body says that looks at rows it writes to."""
 
 _JSON: Final = 114
 """The OID of json, to which functions that make JSON cast whatever they are given, where there is such a cast (9.16)."""
@@ -36,9 +33,10 @@ class Hook:
     """Code that runs with a statement that does not name it: a trigger, a rule, or a function in a default, constraint, index or policy.
 
     Attributes:
-        kind: "trigger", "rule", "default", "constraint", "index", "partition" or "policy".
+        kind: "trigger", "condition" (what the WHEN of one calls), "rule", "default", "constraint", "index", "partition" or "policy".
         source: what it runs, where its language is SQL or PL/pgSQL and it is short enough to be read; a rule's whole definition.
         events: with which changes of a row it runs: i insert, u update, d delete.
+        transitions: names its body has for the rows that changed (REFERENCING): no relation of such a name is meant there.
     """
 
     kind: str
@@ -48,6 +46,7 @@ class Hook:
     is_definer: bool
     source: str | None
     events: str = "iud"
+    transitions: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,7 @@ def read_body(hook: Hook) -> HookBody:
     if hook.source is None:
         return HookBody((), is_opaque=True)
     text = hook.source if hook.kind == "rule" else f"do language {hook.language} {_quote(hook.source)}"
-    analysis = analyze(text)
+    analysis = sql.analyze(text)
     statements = tuple(analysis["statements"])
     return HookBody(statements, analysis["status"] != "ok" or any("opaque_body" in each["flags"] for each in statements))
 
@@ -108,8 +107,19 @@ def find_row_columns(hook: Hook) -> frozenset[str]:
 
 def uses_whole_row(hook: Hook) -> bool:
     """Whether the body of a trigger or rule uses the row it runs for as one value, as `to_jsonb(new)` does."""
-    plain = _NO_CODE.sub(" ", (hook.source or "").lower())
-    return _WHOLE_ROW.search(_RETURNS_ROW.sub(" ", plain)) is not None
+    return hook.source is not None and sql.uses_whole_row(hook.source)
+
+
+def uses_others(hook: Hook) -> bool:
+    """Whether a body looks at rows of any table: it reads one, or changes some of its rows, which adding one does not."""
+    statements = read_body(hook).statements
+    if any(table["access"] == "read" for each in statements for table in each["tables"]):
+        return True
+    if hook.kind == "rule":  # its own text says UPDATE
+        columns = (column for each in statements for column in each["columns"])
+        return any(column.get("table", column["name"]) not in {"new", "old"} for column in columns)
+    writes = any(table["access"] == "write" for each in statements for table in each["tables"])
+    return writes and _CHANGES.search(hook.source or "") is not None
 
 
 def _quote(source: str) -> str:
@@ -122,8 +132,13 @@ def build_hooks(
 ) -> dict[int, tuple[Hook, ...]]:
     """The hooks of each relation, from the answers "hooks" and "rules", and checks of types: relation, kind of place, and check."""
     found = [
-        (int(relation), Hook(kind, schema, name, language, definer == "1", source or None, events))
-        for relation, kind, _, name, schema, language, definer, source, events in functions
+        (
+            int(relation),
+            Hook(
+                kind, schema, name, language, definer == "1", source or None, events, frozenset(json.loads(transitions)) - {None}
+            ),
+        )
+        for relation, kind, _, name, schema, language, definer, source, events, transitions in functions
     ]
     found += [
         (int(relation), Hook("rule", "", name, "rule", is_definer=False, source=source or None, events=events))

@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.protocols.postgres.catalog import FIRST_NORMAL_OID, CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import KeyAction, Relation
-from gateway.protocols.postgres.hooks import COMPILED, Cast, Hook
+from gateway.protocols.postgres.hooks import COMPILED, Cast, Hook, read_body
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
 
@@ -17,6 +17,18 @@ def find_hooks(snapshot: CatalogSnapshot, relation: Relation, access: str, actio
     reached = {each.oid for each in find_hooked(snapshot, relation, actions)}
     hooks = (hook for oid in sorted(reached) for hook in snapshot.hooks.get(oid, ()))
     return list(dict.fromkeys(hook for hook in hooks if access == "write" or hook.kind == "policy"))
+
+
+def find_missing(snapshot: CatalogSnapshot) -> frozenset[str]:
+    """The names of relations that code of tables uses and that nothing has: what gets one is what that code uses from then on."""
+
+    def derive() -> frozenset[str]:
+        hooks = dict.fromkeys(hook for each in snapshot.hooks.values() for hook in each)
+        tables = (table for hook in hooks for analyzed in read_body(hook).statements for table in analyzed["tables"])
+        return frozenset(table["name"] for table in tables if snapshot.resolve(table.get("schema"), table["name"]) is None)
+
+    found: frozenset[str] = snapshot.remember(("missing",), derive)
+    return found
 
 
 def find_hooked(snapshot: CatalogSnapshot, relation: Relation, actions: Iterable[KeyAction]) -> list[Relation]:

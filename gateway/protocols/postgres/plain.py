@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, UNJUDGED, YIELDS_ANY
-from gateway.protocols.postgres.implied import is_stored
+from gateway.protocols.postgres.implied import find_missing, is_stored
 from gateway.protocols.postgres.type_names import SERVER_TYPES
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def describe_flags(analyzed: Analyzed, snapshot: CatalogSnapshot | None, tables:
     flags = set(analyzed["flags"])
     if snapshot is None or _takes_name(analyzed, snapshot, tables):
         flags = (flags | {"takes_name"}) - {PLAIN}
-    elif not (_is_of_tables(analyzed, tables) and _spares_others(analyzed, tables)):
+    elif not (_is_of_tables(analyzed, tables) and _spares_others(analyzed, tables)) or _binds_table(analyzed, snapshot):
         flags.discard(PLAIN)
     if analyzed["verb"] == "create_view" and snapshot is not None and is_stored(snapshot, tables):
         flags.add("reshapes")  # what was stored of it keeps its values, and looks as if they came from what it is now
@@ -46,6 +46,8 @@ def _takes_name(analyzed: Analyzed, snapshot: CatalogSnapshot, tables: Sequence[
                 return True  # its row type stands before the server's
             if snapshot.find_schemas(table["name"]) - {place} or snapshot.has_function(f"_{table['name']}"):
                 return True
+            if table["name"] in find_missing(snapshot):
+                return True  # code of others would use it from now on
     if "makes_sequence" in analyzed["flags"] and _takes_sequence_name(analyzed, snapshot, tables):
         return True
     if any(snapshot.find_schemas(name) for name in analyzed["index_names"]):
@@ -77,6 +79,12 @@ def _takes_type_name(named: Name, snapshot: CatalogSnapshot) -> bool:
 def _is_of_tables(analyzed: Analyzed, tables: Sequence[Mapping[str, Any]]) -> bool:
     """Whether ALTER TABLE is about a table: of a view or a foreign table the same words change other things."""
     return analyzed["verb"] != "alter_table" or all(table.get("kind") in {None, "r", "p"} for table in tables)
+
+
+def _binds_table(analyzed: Analyzed, snapshot: CatalogSnapshot) -> bool:
+    """Whether a column is of the row type of another table, which cannot be altered from then on."""
+    names = analyzed["types"] if analyzed["verb"] in {"create_table", "alter_table"} else ()
+    return any(snapshot.resolve(each.get("schema"), each["name"].removeprefix("_")) is not None for each in names)
 
 
 def _spares_others(analyzed: Analyzed, tables: Sequence[Mapping[str, Any]]) -> bool:

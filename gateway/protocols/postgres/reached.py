@@ -34,10 +34,11 @@ def find_events(analyzed: Analyzed, relation: Relation, actions: Iterable[KeyAct
     """What a statement does to rows of a relation: i insert, u update, d delete. A row of a partitioned table can move to another part."""
     if analyzed["verb"] in {"alter_table", "create_table"}:
         return ""
-    if any(True for _ in actions) or relation.kind not in {"r", "f"} or not is_alone(analyzed):
+    if any(True for _ in actions) or relation.kind not in {"r", "f", "p"} or not is_alone(analyzed):
         return "iud"
     inserts = "iu" if "on_conflict_update" in analyzed["flags"] else "i"
-    return {"insert": inserts, "copy": "i", "update": "u", "delete": "d"}.get(analyzed["verb"], "iud")
+    updates = "iud" if relation.kind == "p" else "u"
+    return {"insert": inserts, "copy": "i", "update": updates, "delete": "d"}.get(analyzed["verb"], "iud")
 
 
 def find_reached(
@@ -85,9 +86,15 @@ def _find_merging(
 def find_used_unnamed(
     snapshot: CatalogSnapshot, sensitivity: Sensitivity, analyzed: Analyzed, relations: Iterable[Relation]
 ) -> Iterator[tuple[str, str, str]]:
-    """Schema, table and name of sensitive columns that a definition looks at, or makes another's, without naming them."""
+    """Schema, table and name of sensitive columns that a statement looks at, or makes another's, without naming them.
+
+    Policies do, and definitions of types and of parents.
+    """
     if types := _find_changed_types(analyzed):
         yield from ((each.schema, each.name, name) for each, name in find_of_domain(snapshot, sensitivity, types))
+    for relation in relations if snapshot.policies else ():
+        for behind in snapshot.behind(relation.oid).relations:
+            yield from ((each.schema, each.name, name) for each, name in sensitivity.find_asked(behind))
     if analyzed["verb"] == "alter_table":
         for relation in relations:
             for child in _find_merging(snapshot, sensitivity, relation, analyzed["added_columns"]):

@@ -12,7 +12,7 @@ from typing import Final
 from gateway.errors import ConfigError
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import BaseColumn, Column, Condition, Function, Index, Relation
-from gateway.protocols.postgres.hooks import find_row_columns, uses_whole_row
+from gateway.protocols.postgres.hooks import find_row_columns, uses_others, uses_whole_row
 
 _PLANNED: Final = frozenset(
     {
@@ -217,11 +217,15 @@ class Sensitivity:
         if snapshot is None or made is None:
             return None
         having = (index for index in snapshot.indexes if (index.columns | index.carried) & made.get(index.relation, set()))
-        return tuple(index for index in having if self._orders_sensitive(index))
+        return tuple(
+            index for index in having if self._orders_sensitive(index) or self._any_sensitive(index.relation, index.condition)
+        )
 
     def _mixes(self, index: Index, numbers: set[int]) -> bool:
         # Behind 0 and the column itself stand what is generated of it, and of others.
         is_made = any(number and self.holds(index.relation, number) for number in numbers & index.columns)
+        # Whether a row has one of the same key in its way tells of the other's sensitive value.
+        is_made |= bool(numbers & index.columns) and self._any_sensitive(index.relation, index.condition)
         return is_made or (bool(numbers & index.mixed) and self._any_sensitive(index.relation, index.mixed))
 
     def _checks(self, oid: int, attnum: int) -> bool:
@@ -242,10 +246,30 @@ class Sensitivity:
                 return True
         return False
 
+    def is_part(self, oid: int) -> bool:
+        """Whether rows of a relation can come from another partition: it is one, or has some."""
+        return self.snapshot is None or _is_part(self.snapshot, oid)
+
+    def find_asked(self, relation: Relation) -> Iterator[tuple[Relation, str]]:
+        """The sensitive columns that policies of a relation hold against rows of other tables, its own and those of others.
+
+        Which of its rows there are, and which may be written, tells of them, to whoever may write such other rows.
+        """
+        if self.snapshot is None or not relation.has_row_security or not self.is_configured:
+            return
+        asked = self.snapshot.policies.get(relation.oid, ())
+        calls = (hook for hook in self.snapshot.hooks.get(relation.oid, ()) if hook.kind == "policy")
+        meets_others = any(other != relation.oid for other, _ in asked) or any(uses_others(hook) for hook in calls)
+        for other, number in asked:
+            table = self.snapshot.relations.get(other)
+            for column in () if table is None or not meets_others else table.columns.values():
+                if number in {0, column.number} and self.holds(other, column.number) and table is not None:
+                    yield table, column.name
+
     def _asks_sensitive(self, oid: int) -> bool:
         """Whether a policy of a relation looks at sensitive columns of others."""
         asked = () if self.snapshot is None else self.snapshot.policies.get(oid, ())
-        return any(self._any_sensitive(other, (number,)) for other, number in asked)
+        return any(self._any_sensitive(other, (number,)) for other, number in asked if other != oid)
 
     def _any_sensitive(self, oid: int, numbers: Iterable[int]) -> bool:
         relation = None if self.snapshot is None else self.snapshot.relations.get(oid)
@@ -309,13 +333,20 @@ def _find_in_bodies(snapshot: CatalogSnapshot, oid: int) -> tuple[Condition, ...
 
     def derive() -> tuple[Condition, ...]:
         numbers = {column.name: column.number for column in snapshot.relations[oid].columns.values()}
-        hooks = [hook for hook in snapshot.hooks.get(oid, ()) if hook.kind in {"trigger", "rule"} and hook.events != "i"]
+        # A row that comes has no values of its own yet, unless it comes from another partition.
+        comes = set() if _is_part(snapshot, oid) else {"i"}
+        hooks = [hook for hook in snapshot.hooks.get(oid, ()) if hook.kind in {"trigger", "rule"} and hook.events not in comes]
         used = [frozenset(numbers[name] for name in find_row_columns(hook) & numbers.keys()) for hook in hooks]
         used += [frozenset(numbers.values()) for hook in hooks if uses_whole_row(hook)]
         return tuple(Condition(oid, columns, is_of_change=True) for columns in used if columns)
 
     found: tuple[Condition, ...] = snapshot.remember(("in bodies", oid), derive)
     return found
+
+
+def _is_part(snapshot: CatalogSnapshot, oid: int) -> bool:
+    above = (snapshot.relations.get(each) for each in (oid, *snapshot.parents.get(oid, ())))
+    return any(relation is not None and relation.kind == "p" for relation in above)
 
 
 def _find_keys(snapshot: CatalogSnapshot, names: Iterable[BaseColumn]) -> frozenset[tuple[int, int]]:

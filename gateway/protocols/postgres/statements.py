@@ -250,12 +250,12 @@ class _Reader:
                 facts[key] = facts.get(key, False) or is_sensitive
                 if is_sensitive and self._has_loud_operator():
                     facts[(schema, table, name, "computed")] = True
-                if name == "*" and self.analyzed["verb"] == "create_view" and (relation := self._resolve(schema, table or "")):
-                    # Each of them could be written to under the name the view gives it.
-                    for each in relation.columns.values():
-                        for place, of, named, found in self._column_of(relation, each.name):
-                            facts[(place, of, named, column["use"])] = found
+                if name == "*" and self.analyzed["verb"] == "create_view":
+                    facts |= {(*each[:3], column["use"]): each[3] for each in self._list_columns(schema, table)}
         facts |= dict.fromkeys(self._find_converted(), True)
+        if self._returns_rows():
+            # How many rows come is decided by what the function is given.
+            facts |= {(*key[:3], "predicate"): True for key, found in facts.items() if found and key[3] in {"other", "computed"}}
         if self.snapshot is not None:
             unnamed = find_used_unnamed(self.snapshot, self.sensitivity, self.analyzed, self.relations)
             facts |= {(schema, table, name, "predicate"): True for schema, table, name in unnamed}
@@ -272,6 +272,20 @@ class _Reader:
             }
             for (schema, table, name, use), found in facts.items()
         ]
+
+    def _list_columns(self, schema: str | None, table: str | None) -> Iterator[tuple[str, str, str, bool]]:
+        """Each column of a relation: any could be written to under the name a view gives it."""
+        if (relation := self._resolve(schema, table or "")) is not None:
+            for column in relation.columns.values():
+                yield from self._column_of(relation, column.name)
+
+    def _returns_rows(self) -> bool:
+        """Whether a function that is not the server's own is called which may return several rows."""
+        if self.snapshot is None:
+            return False
+        names = {name for _, name, _ in self.calls} | {*self.analyzed["attributes"]}
+        known = (self.snapshot.functions, self.snapshot.harmless_functions)
+        return any(function.returns_rows for name in names for each in known for function in each.get(name, ()))
 
     def _find_converted(self) -> Iterator[tuple[str | None, str | None, str, str]]:
         """The sensitive columns whose values may be looked up by the server, for the type of what stands beside them."""

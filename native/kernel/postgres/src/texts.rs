@@ -20,6 +20,33 @@ const CLASSES_WITHOUT_DATA: [&[u8]; 7] = [b"08", b"25", b"26", b"40", b"53", b"5
 /// name it was given at run time (`current_setting`, `::regclass`, `has_table_privilege`) does not, and quotes that name.
 const CLASSES_OF_OBJECTS: [&[u8]; 7] = [b"0A", b"28", b"34", b"3D", b"3F", b"42", b"54"];
 
+/// Routines of the server (field R) whose messages are fixed, also where they come up through a body that runs with the statement.
+const SERVER_ROUTINES: [&[u8]; 10] = [
+    b"ProcessInterrupts",
+    b"DeadLockReport",
+    b"ExecUpdate",
+    b"ExecDelete",
+    b"ExecLockRows",
+    b"ExecMergeMatched",
+    b"CheckForSerializableConflictIn",
+    b"CheckForSerializableConflictOut",
+    b"OnConflict_CheckForSerializationFailure",
+    b"PreCommit_CheckForSerializationFailure",
+];
+
+/// Those that name the constraint, table or column that stood in the way, which RAISE could give any text.
+const CONSTRAINT_ROUTINES: [&[u8]; 6] = [
+    b"_bt_check_unique",
+    b"check_exclusion_or_unique_constraint",
+    b"ExecConstraints",
+    b"ReportNotNullViolationError",
+    b"ExecPartitionCheckEmitError",
+    b"ri_ReportViolation",
+];
+
+/// The routine of RAISE, which gives any code and any text (43.9).
+const RAISE: &[u8] = b"exec_stmt_raise";
+
 /// What stands in for a message that could quote a value, such as that of a failed cast or a violated constraint.
 const HIDDEN_TEXT: &[u8] = b"text withheld by the gateway: it could quote sensitive columns";
 
@@ -57,7 +84,8 @@ impl Session {
             detected,
         } = self.mask_fields(b'N', body)?;
         // How many come, and which, can tell of the values a function was given. Nobody depends on a notice.
-        let is_silent = self.hides_texts() && !is_of_transactions(&fields);
+        let is_silent = self.hides_texts()
+            && (!is_of_transactions(&fields) || is_by_a_body(&decode::fields(body)?));
         self.tell(ServerEvent::Notice { fields, detected });
         if !is_silent {
             self.to_client.extend_from_slice(&message);
@@ -83,8 +111,12 @@ impl Session {
         let sqlstate = find_sqlstate(&given).map(<[u8]>::to_vec);
         let has = |code: u8| given.iter().any(|(given, _)| *given == code);
         let is_of_the_text = has(b'P') && !has(b'W') && !has(b'q');
-        let is_hidden =
-            self.hides_texts() && may_quote_data(kind, sqlstate.as_deref(), is_of_the_text);
+        let is_by_a_body = is_by_a_body(&given);
+        let is_foreign = is_by_a_body && !is_by(&given, &SERVER_ROUTINES);
+        let is_hidden = self.hides_texts()
+            && (is_foreign || may_quote_data(kind, sqlstate.as_deref(), is_of_the_text));
+        let has_foreign_names =
+            self.hides_texts() && is_by_a_body && !is_by(&given, &CONSTRAINT_ROUTINES);
         // The constraint of a domain, which anybody may make: which one of them a value fails tells of it.
         let has_domain = has(b'd');
         for (code, text) in given {
@@ -94,6 +126,9 @@ impl Session {
                 continue;
             }
             if is_hidden && has_domain && matches!(code, b'd' | b'n' | b's') {
+                continue;
+            }
+            if has_foreign_names && matches!(code, b'c' | b'd' | b'n' | b's' | b't') {
                 continue;
             }
             let is_fixed = matches!(code, b'S' | b'V' | b'C' | b'P' | b'p' | b'F' | b'L' | b'R');
@@ -196,6 +231,18 @@ fn find_sqlstate<'a>(fields: &[(u8, &'a [u8])]) -> Option<&'a [u8]> {
         .map(|(_, text)| *text)
 }
 
+/// Whether a body says it that runs with the statement: PL/pgSQL and its like tell where they stand, in the field W.
+fn is_by_a_body(given: &[(u8, &[u8])]) -> bool {
+    given.iter().any(|(code, _)| *code == b'W') || is_by(given, &[RAISE])
+}
+
+/// Whether one of these routines says it.
+fn is_by(given: &[(u8, &[u8])], routines: &[&[u8]]) -> bool {
+    given
+        .iter()
+        .any(|(code, text)| *code == b'R' && routines.contains(text))
+}
+
 /// Whether a notice is about BEGIN, COMMIT and the like, which no value decides.
 fn is_of_transactions(fields: &Fields) -> bool {
     fields
@@ -203,7 +250,7 @@ fn is_of_transactions(fields: &Fields) -> bool {
         .any(|(code, text)| *code == b'C' && text.starts_with("25"))
 }
 
-/// Whether the message of an error or notice can quote values of rows: any but those of the classes above.
+/// Whether the message of an error or notice can quote values of rows: any but those of the classes above, where the server says it of itself.
 fn may_quote_data(kind: u8, sqlstate: Option<&[u8]>, is_of_the_text: bool) -> bool {
     let is_one_of = |classes: &[&[u8]]| {
         sqlstate.is_some_and(|code| classes.iter().any(|class| code.starts_with(class)))

@@ -9,6 +9,7 @@ mod effects;
 mod facts;
 mod locate;
 mod parse;
+mod row;
 mod walk;
 
 pub use effects::{Effect, EffectSet};
@@ -16,3 +17,4 @@ pub use facts::{
     Access, Column, Copy, Function, Name, Output, OutputKind, Statement, Table, Usage,
 };
 pub use parse::{analyze, Analysis, Limits, MAX_STATEMENTS, MAX_WORK};
+pub use row::uses_whole_row;

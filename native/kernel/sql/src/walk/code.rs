@@ -74,7 +74,7 @@ impl Walker {
         }
         self.statement
             .filled
-            .extend(filled::columns_of_new(&tree, &without_comments(source)));
+            .extend(filled::columns_of_new(&tree, source));
         for query in parts.queries {
             self.plpgsql_query(&query);
         }

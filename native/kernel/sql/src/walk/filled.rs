@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::row::returns_a_variable;
+
 /// The row a trigger may change.
 const NEW: &str = "new";
 
@@ -89,23 +91,6 @@ fn field_of_new(datum: &Value, datums: &[Value]) -> Option<String> {
 fn is_another_row(returned: &str) -> bool {
     let plain: String = returned.to_lowercase().split_whitespace().collect();
     !RETURNED_AS_IT_IS.contains(&plain.as_str()) && plain != "old"
-}
-
-/// Whether a variable other than the rows of the trigger is returned, which the tree does not tell.
-fn returns_a_variable(source: &str) -> bool {
-    let lower = source.to_lowercase();
-    let words: Vec<&str> = lower
-        .split(|char: char| char.is_whitespace() || char == ';')
-        .filter(|word| !word.is_empty())
-        .collect();
-    words.windows(2).any(|pair| {
-        let is_name = pair[1]
-            .chars()
-            .all(|char| char.is_alphanumeric() || "_$\"".contains(char));
-        pair[0] == "return"
-            && is_name
-            && !["new", "old", "null", "query", "next"].contains(&pair[1])
-    })
 }
 
 #[cfg(test)]

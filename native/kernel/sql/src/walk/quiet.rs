@@ -151,10 +151,22 @@ pub(super) fn result_of(branch: &pb::Node) -> Option<&pb::Node> {
     }
 }
 
-/// Whether one of several values may be cast to the type of another: constants and parameters take the type of what is beside them.
+/// Whether one of several values may be cast to the type of another: a constant takes the type of what is beside it. So does a parameter,
+/// unless it was declared with one, or has it from another place of the text. Of operators in a row each is one of the values.
 pub(super) fn blends<'a>(values: impl Iterator<Item = Option<&'a pb::Node>>) -> bool {
-    let typed = values
-        .flatten()
-        .filter(|value| !matches!(value.node, Some(N::AConst(_) | N::ParamRef(_))));
-    typed.count() > 1
+    let mut pending: Vec<&pb::Node> = values.flatten().collect();
+    let mut typed = 0;
+    while let Some(value) = pending.pop() {
+        match &value.node {
+            Some(N::AConst(_)) => {}
+            Some(N::AExpr(inner)) => {
+                pending.extend([&inner.lexpr, &inner.rexpr].into_iter().filter_map(|side| side.as_deref()));
+            }
+            _ => typed += 1,
+        }
+        if typed > 1 {
+            return true;
+        }
+    }
+    false
 }
