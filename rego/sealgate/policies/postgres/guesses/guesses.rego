@@ -62,14 +62,15 @@ approve contains {
 # METADATA
 # title: Write guesses unseen
 # description: >-
-#   A trigger or rule of the table gives values to columns that the server compares with sensitive ones: how many, and
-#   which, is not in the text of the statement, so a reviewer sees it first.
+#   A trigger or rule of the table gives values to columns that the server compares with sensitive ones, or code of the
+#   table holds these against rows of another one: how many, and which, is not in the text of the statement, so a
+#   reviewer sees it first.
 # custom:
 #   id: postgres.guesses.unseen
 #   severity: high
 #   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
-#   failure_msg: A change may not fill sensitive columns of an index through a trigger without a reviewer.
-#   solution: Ask a reviewer to approve the ticket, or the owners of the table to keep such columns out of its triggers.
+#   failure_msg: Code of the table may not compare sensitive columns with what agents write without a reviewer.
+#   solution: Ask a reviewer to approve the ticket, or the owners of the table to keep such columns out of its code.
 approve contains {
 	"rule": "postgres.guesses.unseen",
 	"groups": data.site.postgres.reviewers.export,
