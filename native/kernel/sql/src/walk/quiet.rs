@@ -160,7 +160,11 @@ pub(super) fn blends<'a>(values: impl Iterator<Item = Option<&'a pb::Node>>) -> 
         match &value.node {
             Some(N::AConst(_)) => {}
             Some(N::AExpr(inner)) => {
-                pending.extend([&inner.lexpr, &inner.rexpr].into_iter().filter_map(|side| side.as_deref()));
+                pending.extend(
+                    [&inner.lexpr, &inner.rexpr]
+                        .into_iter()
+                        .filter_map(|side| side.as_deref()),
+                );
             }
             _ => typed += 1,
         }

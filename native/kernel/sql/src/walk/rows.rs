@@ -212,12 +212,21 @@ impl Pinned<'_> {
                     self.columns.insert(name);
                 }
             }
-        } else if compared.kind == pb::AExprKind::AexprIn as i32 {
-            if let (Some(name), Some(N::List(values))) = (self.column(left), &right.node) {
-                if values.items.iter().all(|value| self.is_exact(value)) {
-                    self.columns.insert(name);
-                    self.times = self.times.saturating_mul(values.items.len() as u64);
-                }
+            return;
+        }
+        let values = match &right.node {
+            Some(N::List(values)) if compared.kind == pb::AExprKind::AexprIn as i32 => {
+                &values.items
+            }
+            Some(N::AArrayExpr(array)) if compared.kind == pb::AExprKind::AexprOpAny as i32 => {
+                &array.elements
+            }
+            _ => return,
+        };
+        if let Some(name) = self.column(left) {
+            if values.iter().all(|value| self.is_exact(value)) {
+                self.columns.insert(name);
+                self.times = self.times.saturating_mul(values.len() as u64);
             }
         }
     }
