@@ -124,3 +124,6 @@ def analyze(sql: str, *, max_bytes: int = 1048576, max_depth: int = 256) -> Anal
 
 def uses_whole_row(source: str) -> bool:
     """Whether the body of a trigger or rule uses the row it runs for as one value, as `to_jsonb(new)` does; also where it cannot be told."""
+
+def find_row_fields(source: str) -> list[str]:
+    """The fields of the row it runs for that the body of a trigger or rule names."""

@@ -2,8 +2,8 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
 use sealgate_sql::{
-    analyze as run, uses_whole_row as find_whole_row, Analysis, Column, Copy, Limits, Name,
-    Statement,
+    analyze as run, find_row_fields as find_fields, uses_whole_row as find_whole_row, Analysis,
+    Column, Copy, Limits, Name, Statement,
 };
 
 /// Adds the submodule `sealgate_native.sql`.
@@ -11,6 +11,7 @@ pub fn register(py: Python<'_>, parent: &Bound<'_, PyModule>) -> PyResult<()> {
     let module = PyModule::new(py, "sql")?;
     module.add_function(wrap_pyfunction!(analyze, &module)?)?;
     module.add_function(wrap_pyfunction!(uses_whole_row, &module)?)?;
+    module.add_function(wrap_pyfunction!(find_row_fields, &module)?)?;
     parent.add_submodule(&module)?;
     py.import("sys")?
         .getattr("modules")?
@@ -57,6 +58,12 @@ fn analyze<'py>(
         }
     }
     Ok(result)
+}
+
+/// The fields of the row it runs for that the body of a trigger or rule names.
+#[pyfunction]
+fn find_row_fields(source: &str) -> Vec<String> {
+    find_fields(source)
 }
 
 /// Whether the body of a trigger or rule uses the row it runs for as one value.

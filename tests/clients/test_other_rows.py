@@ -40,6 +40,23 @@ HELD = {
         do also update guesses set most = 1 where old.code like guesses.pattern""",
     "check": """create function blocked(text) returns boolean language sql as 'select exists (select from guesses g where $1 like g.pattern)';
         alter table people add check (not blocked(code))""",
+    "what gets a copy looks": """create table log (code text);
+        create function looked() returns trigger language plpgsql as $$ begin perform 1 from guesses where new.code like pattern; return new; end $$;
+        create trigger looked before insert on log for each row execute function looked();
+        create function copied() returns trigger language plpgsql as $$ begin insert into log values (new.code); return new; end $$;
+        create trigger copied before update on people for each row execute function copied();
+        create table started (id int primary key, name text); insert into started values (1, ''); grant all on started, log to app;
+        create function passed_on() returns trigger language plpgsql as $$ begin
+            update people set name = new.name where id = new.id; return new; end $$;
+        create trigger passed_on before update on started for each row execute function passed_on()""",
+    "in RETURNING": write_trigger(
+        "update guesses g set most = 1 where g.id = 1 returning new.code like g.pattern into found;",
+        declares="declare found boolean;",
+    ),
+    "generated column": """create function looked(text) returns text language sql immutable
+            as $$ select case when exists (select from guesses g where $1 like g.pattern) then 'a' end $$;
+        alter table people add label text generated always as (looked(code)) stored;"""
+    + write_trigger("new.name := lower(new.name);"),
     "condition of a trigger": """create function blocked(text) returns boolean language sql as 'select exists (select from guesses g where $1 like g.pattern)';
         create function kept() returns trigger language plpgsql as 'begin return null; end';
         create trigger watched before update on people for each row when (blocked(new.code)) execute function kept()""",
@@ -69,7 +86,7 @@ def test_a_reviewer_sees_what_is_held_against_rows_of_other_tables(name, people,
     people.run(HELD[name])
     with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
         with pytest.raises(psycopg.Error, match=r"guesses\.unseen"):
-            session.execute("update people set name = 'other' where id = 1")
+            session.execute(f"update {'started' if 'copy' in name else 'people'} set name = 'other' where id = 1")
         assert people.run("select name from people where id = 1") == "n1"
 
 
@@ -93,6 +110,14 @@ def test_what_holds_nothing_sensitive_against_others_passes(name, people, start,
 
 POLICIES = {
     "rows of another table": "create policy p on people using (not exists (select from guesses g where code like g.pattern))",
+    "whole row": "create policy p on people using (not exists (select from guesses g where to_jsonb(people) ->> 'code' like g.pattern))",
+    "function of the whole row": """create function blocked(people) returns boolean language sql stable
+            as 'select exists (select from guesses g where $1.code like g.pattern)';
+        create policy p on people using (not blocked(people))""",
+    "setting": "create policy p on people using (code like current_setting('application_name'))",
+    "function that reads a setting": """create function mine(text) returns boolean language sql stable
+            as $$ select $1 = current_setting('application_name') $$;
+        create policy p on people using (mine(code))""",
     "function that reads": """create function blocked(text) returns boolean language sql stable
             as 'select exists (select from guesses g where $1 like g.pattern)';
         create policy p on people using (not blocked(code))""",
@@ -106,6 +131,88 @@ def test_a_policy_that_holds_sensitive_values_against_others_searches_them(name,
         for statement in ("select id from people", "update people set name = 'other'", "insert into people (id) values (100)"):
             with pytest.raises(psycopg.Error, match=r"regulated\.predicate"):
                 session.execute(statement)
+
+
+def test_policies_that_policies_read_count_as_well(people, start, connect):  # noqa: F811
+    people.run(f"""{POLICIES["rows of another table"]}; alter table people enable row level security;
+        create table topics (id int primary key, person int); insert into topics values (1, 1); grant all on topics to app;
+        create policy p on topics using (exists (select from people t where t.id = person)); alter table topics enable row level security;
+        create table events (id int primary key, person int); insert into events values (1, 1); grant all on events to app;
+        create function checked() returns trigger language plpgsql as $$ begin
+            perform 1 from people where id = new.person; return new; end $$;
+        create trigger checked before update on events for each row execute function checked()""")
+    with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
+        with pytest.raises(psycopg.Error, match=r"regulated\.predicate"):
+            session.execute("select id from topics")
+        with pytest.raises(psycopg.Error, match=r"guesses\.unseen|functions\.hook"):
+            session.execute("update events set person = 2 where id = 1")
+
+
+GOVERNED = {
+    "texts": (
+        "begin if code is not null then raise exception 'no access to %', code using errcode = '40001'; end if; return true; end",
+        "40001",
+    ),
+    "code that is not read": ("begin execute format('select %L', code); return true; end", "42501"),
+}
+
+
+@pytest.mark.parametrize("name", GOVERNED)
+@pytest.mark.parametrize("how", ["policy", "view"])
+def test_what_runs_below_a_policy_is_judged_like_what_runs_with_it(how, name, people, start, connect):  # noqa: F811
+    body, sqlstate = GOVERNED[name]
+    people.run(f"""create function may_see(code text) returns boolean language plpgsql as $$ {body} $$;
+        create table topics (id int primary key, person int); insert into topics values (1, 1); grant all on topics to app;
+        alter table topics enable row level security""")
+    if how == "policy":
+        people.run("""create policy p on people using (may_see(code)); alter table people enable row level security;
+            create policy p on topics using (exists (select from people t where t.id = person))""")
+    else:
+        people.run("""create view seen as select id from people where may_see(code); grant all on seen to app;
+            create policy p on topics using (exists (select from seen t where t.id = person))""")
+    with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
+        with pytest.raises(psycopg.Error) as caught:
+            session.execute("select id from topics")
+        assert caught.value.sqlstate in {sqlstate, "42501"}
+        assert "c1" not in str(caught.value)
+
+
+def test_policies_count_where_the_server_applies_them(people, start, connect):  # noqa: F811
+    people.run(f"""{POLICIES["rows of another table"]}; alter table people enable row level security;
+        create table everybody (id int, name text, income int, bonus int, code text); alter table people inherit everybody;
+        grant all on everybody to app""")
+    with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
+        assert len(session.execute("select id from everybody").fetchall()) == 9
+        with session.transaction():
+            session.execute("lock table people in access share mode")
+        session.execute("create temp table alike (like people)")
+
+
+def test_settings_that_have_names_of_their_own_are_no_guesses(people, start, connect):  # noqa: F811
+    people.run("""create policy p on people using (code = current_setting('app.code', true) or true);
+        alter table people enable row level security""")
+    with start(sensitive=SENSITIVE) as running, connect(running) as session:
+        assert len(session.execute("select id from people").fetchall()) == 9
+
+
+SETTINGS = {
+    "check": "alter table people add check (code not like current_setting('application_name'))",
+    "trigger": write_trigger("if old.code like current_setting('application_name') then raise exception 'no'; end if;"),
+    "condition": """create function kept() returns trigger language plpgsql as 'begin return null; end';
+        create trigger watched before update on people for each row
+        when (old.code like current_setting('application_name')) execute function kept()""",
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_that_is_held_against_a_value_is_a_guess(name, people, start, connect):  # noqa: F811
+    people.run(SETTINGS[name])
+    with (
+        start(sensitive=SENSITIVE, hold_s=0) as running,
+        connect(running) as session,
+        pytest.raises(psycopg.Error, match=r"guesses\.open_ended"),
+    ):
+        session.execute("update people set name = 'other' where id > 0")
 
 
 def test_a_policy_over_other_columns_passes(people, start, connect):  # noqa: F811
@@ -206,6 +313,71 @@ def test_what_runs_as_its_owner_looks_for_names_where_the_owner_does(people, sta
         people.run("drop schema keeper cascade")
         session.execute("create table noticed (id int)")  # the catalogue is looked at again
         session.execute("insert into asked (id) values (2)")
+
+
+FIRST = """
+create schema app; grant usage on schema app to app;
+create view app.found as select id, null::text as value from public.people; grant select on app.found to app;
+create view public.found as select id, code as value from public.people;
+create table asked (id int primary key, parent int, note text); grant all on asked to app;
+create function answered() returns trigger language plpgsql security definer as $$ begin
+    new.note := (select value from found where id = new.id); return new; end $$;
+create trigger answered before insert on asked for each row execute function answered();
+"""
+
+
+def test_what_runs_as_its_owner_finds_no_names_that_only_the_session_has(people, start, connect):  # noqa: F811
+    people.run(FIRST)
+    with (
+        start(sensitive=SENSITIVE, hold_s=0) as running,
+        connect(running) as session,
+        pytest.raises(psycopg.Error, match=r"functions\.hook"),
+    ):
+        session.execute("insert into asked (id) values (1)")
+
+
+FOLLOWED = """
+create role holder;
+create schema holder authorization holder;
+create table parents (id int primary key, slug text unique, name text); insert into parents values (1, 'a', 'A'); grant all on parents to app;
+create table asked (id int primary key, parent int references parents on delete set null, note text); insert into asked values (1, 1, '');
+create view holder.found as select id, code as value from public.people; create table public.found (id int, value text);
+create function answered() returns trigger language plpgsql as $$ begin
+    new.note := (select value from found where id = new.id); return new; end $$;
+create trigger answered before update on asked for each row execute function answered();
+alter table asked owner to holder; grant all on asked to app; grant select on public.found, people to app, holder; grant all on parents to holder;
+"""
+
+
+def test_what_a_foreign_key_runs_it_runs_as_the_owner_of_the_table(people, start, connect):  # noqa: F811
+    people.run(FOLLOWED)
+    with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
+        with pytest.raises(psycopg.Error, match=r"functions\.hook"):
+            session.execute("delete from parents where id = 1")
+        assert people.run("select note from asked") == ""
+
+
+SLUGS = """
+create table parents (slug text primary key, id int unique, name text); insert into parents values ('a', 1, 'A'); grant all on parents to app;
+create function slugged() returns trigger language plpgsql as $$ begin new.slug := lower(new.name); return new; end $$;
+create trigger slugged before update on parents for each row execute function slugged();
+alter table people add dep text references parents (slug) on update cascade; update people set dep = 'a';
+"""
+
+
+def test_a_key_that_a_trigger_fills_is_followed(people, start, connect):  # noqa: F811
+    people.run(SLUGS + write_trigger("raise exception 'code % is kept', old.code using errcode = '40001';"))
+    with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
+        with pytest.raises(psycopg.Error) as caught:
+            session.execute("update parents set name = 'Q' where id = 1")
+        assert "code c" not in str(caught.value)
+
+
+def test_a_cursor_is_not_named_by_a_value_in_the_open(people, start, connect):  # noqa: F811
+    people.run(write_trigger("c := 'rows of ' || old.code; open c for select 1;", declares="declare c refcursor;"))
+    with start(sensitive=SENSITIVE) as running, connect(running) as session, session.transaction():
+        session.execute("update people set name = 'other' where id = 1")
+        assert "c1" not in str(session.execute("select name from pg_cursors").fetchall())
 
 
 def test_a_column_of_another_tables_row_type_binds_it(people, start, connect):  # noqa: F811

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from gateway.protocols.postgres.assigned import Assigned
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import Relation
-from gateway.protocols.postgres.hooks import Hook, find_row_columns, read_body, uses_others, uses_whole_row
+from gateway.protocols.postgres.governed import find_governed
+from gateway.protocols.postgres.hooks import Hook, find_row_columns, read_body, uses_others, uses_settings, uses_whole_row
 from gateway.protocols.postgres.implied import find_hooks, find_written_through
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
@@ -80,12 +81,12 @@ class Judged:
 def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, make_reader: MakeReader) -> Judged:
     """Judge a hook by its body, and by those of the hooks that its statements fire."""
     pending, seen, names, effects = [hook], {hook}, set[str](), set[str]()
-    is_opaque = reads_sensitive = touches = handles_texts = guesses = meets_others = False
+    is_opaque = reads_sensitive = touches = handles_texts = guesses = meets_others = has_values = False
     while pending:
         current = pending.pop()
         body = read_body(current)
         is_opaque |= body.is_opaque
-        meets_others |= uses_others(current)
+        meets_others |= uses_others(current) or (current.kind not in {"trigger", "rule"} and uses_settings(current))
         for analyzed in body.statements:
             reader = make_reader(analyzed, snapshot, sensitivity)
             reader.read_tables_only()
@@ -111,10 +112,10 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
                 pending += below
                 seen |= below
                 guesses |= any(fills_compared(sensitivity, reached, each, read_filled(each)) for each in below)
-                guesses |= any(
-                    uses_others(each) and uses_sensitive(sensitivity, reached, each, read_used(each)) for each in below
-                )
+                has_values |= any(uses_sensitive(sensitivity, reached, each, read_used(each)) for each in below)
+                guesses |= any(True for each in find_governed(snapshot, relation) for _ in sensitivity.find_asked(each))
         handles_texts |= any(word in (current.source or "").lower() for word in ERROR_TEXTS)
+    guesses |= has_values and meets_others  # which of them meets others does not matter: one can hand on what another has
     # A handler has the text of the error it caught, wherever below it that came from.
     reads_sensitive |= touches and handles_texts
     touches = sensitivity.is_configured and (touches or is_opaque)

@@ -156,8 +156,9 @@ def _index(row: Sequence[str]) -> Index:
 
 
 def _condition(row: Sequence[str]) -> tuple[int, Condition]:
-    relation, of_change, numbers = row
-    return int(relation), Condition(int(relation), frozenset(json.loads(numbers)), is_of_change=of_change == "1")
+    relation, of_change, numbers, opened = row
+    columns = frozenset(map(int, json.loads(numbers)))
+    return int(relation), Condition(int(relation), columns, is_of_change=of_change == "1", is_open=opened == "1")
 
 
 def _key_action(row: Sequence[str]) -> tuple[int, KeyAction]:

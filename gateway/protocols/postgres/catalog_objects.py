@@ -122,11 +122,13 @@ class Condition:
     Attributes:
         columns: attnums of the columns it is made of; 0 stands for the whole row.
         is_of_change: it has the row as it was before, too.
+        is_open: it has a setting that an agent may give any value, beside the row.
     """
 
     relation: int
     columns: frozenset[int]
     is_of_change: bool
+    is_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)

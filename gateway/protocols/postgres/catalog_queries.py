@@ -33,7 +33,8 @@ _EVENTS: Final = (
 """With which changes of a row a trigger runs, as `hooks.Hook.events` has it."""
 
 _HOOKED: Final = f"""(
-          select adrelid, 'default', 'pg_catalog.pg_attrdef'::regclass, oid, 'iud' from pg_catalog.pg_attrdef
+          select d.adrelid, case a.attgenerated when '' then 'default' else 'generated' end, 'pg_catalog.pg_attrdef'::regclass, d.oid, 'iud'
+            from pg_catalog.pg_attrdef d join pg_catalog.pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum
           union all select conrelid, 'constraint', 'pg_catalog.pg_constraint'::regclass, oid, 'iud'
             from pg_catalog.pg_constraint where conrelid <> 0
           union all select indrelid, 'index', 'pg_catalog.pg_class'::regclass, indexrelid, 'iud' from pg_catalog.pg_index
@@ -43,17 +44,32 @@ _HOOKED: Final = f"""(
             where not tgisinternal and tgenabled <> 'D') as place(relation, kind, classid, objid, events)"""  # noqa: S608 - a constant of this module
 """Objects whose expressions run with statements on a relation."""
 
-_ELSEWHERE: Final = r"""
-               select from pg_catalog.pg_namespace o
-               where case o.nspname when pg_catalog.pg_get_userbyid(p.proowner) then '$user' else pg_catalog.lower(o.nspname) end = any (
-                   pg_catalog.regexp_split_to_array(pg_catalog.lower(
-                       pg_catalog.replace(pg_catalog.current_setting('search_path'), '"', '')), '\s*,\s*'))
-                 and o.nspname <> all (pg_catalog.current_schemas(true))"""
-"""Schemas where a function `p` that runs as its owner looks for names, and the session does not: one named as the owner, and those that the
-session may not use. What its body names may be there."""
+_ALIKE: Final = r"""
+alike as materialized (
+    select r.oid from pg_catalog.pg_roles r
+    where r.oid in (select proowner from pg_catalog.pg_proc union select relowner from pg_catalog.pg_class)
+      and array(
+        select o.nspname::text
+        from pg_catalog.unnest(pg_catalog.regexp_split_to_array(pg_catalog.current_setting('search_path'), '\s*,\s*'))
+             with ordinality as part(name, place)
+        join pg_catalog.pg_namespace o on o.nspname = case
+            when part.name in ('$user', '"$user"') then r.rolname
+            when part.name ~ '^"' then pg_catalog.replace(part.name, '"', '') else pg_catalog.lower(part.name) end
+        where pg_catalog.has_schema_privilege(r.oid, o.oid, 'usage') order by part.place)
+      = pg_catalog.current_schemas(false)::text[])"""
+"""Owners who look for names in the very schemas the session does: `$user` and what they may use can lead them elsewhere."""
 
 _PLACES: Final = "place.relation, place.kind, code.function, place.events"
 _PLACES_OF_TYPES: Final = f"place.relation, place.kind, d.refobjid from {_HOOKED}"
+
+
+def _is_open(tree: str) -> str:
+    """Whether an expression reads a setting of the server's own names, or the text of the statement: custom ones have a dot (46) in theirs."""
+    found = f"(select count(*) from pg_catalog.regexp_matches({tree}, '%s', 'g'))"  # noqa: S608 - constants of this module
+    any_of_them = found % ":funcid (2077|3294|817) "
+    custom = found % r":funcid (?:2077|3294) [^{]*[{]CONST [^}]* \[ (?:-?[0-9]+ )*46 (?:-?[0-9]+ )*\]"
+    return f"({any_of_them} > {custom})::int"
+
 
 QUERIES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -94,10 +110,13 @@ select r.ev_class, 'type', d.refobjid, 0
 from pg_catalog.pg_rewrite r
 join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
 where d.refclassid = 'pg_catalog.pg_type'::regclass and d.refobjid >= 16384 and r.ev_type = '1' and r.ev_class >= 16384""",
-        "policies": """
+        "policies": f"""
 select distinct p.polrelid, d.refobjid, d.refobjsubid
 from pg_catalog.pg_policy p join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_policy'::regclass and d.objid = p.oid
-where d.refclassid = 'pg_catalog.pg_class'::regclass and (d.refobjid <> p.polrelid or d.refobjsubid <> 0)""",
+where d.refclassid = 'pg_catalog.pg_class'::regclass and (
+  d.refobjid <> p.polrelid or d.refobjsubid <> 0 or concat(p.polqual::text, p.polwithcheck::text) ~ ':varattno 0 ')
+union
+select polrelid, 0, 0 from pg_catalog.pg_policy where {_is_open("concat(polqual::text, polwithcheck::text)")} = 1""",  # noqa: S608 - constants of this module
         "parents": "select inhrelid, inhparent from pg_catalog.pg_inherits",
         "generated": """
 select a.adrelid, a.adnum, d.refobjsubid
@@ -133,7 +152,7 @@ select n.nspname, o.oprname, o.oprcode::oid,
 from pg_catalog.pg_operator o join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
 where o.oid >= 16384""",
         "hooks": f"""
-with {_CODE}, h(relation, kind, function, events, transitions) as (
+with {_CODE}, {_ALIKE}, h(relation, kind, function, events, transitions) as (
       select tgrelid, 'trigger', tgfoid, {_EVENTS}, pg_catalog.array_to_json(array[tgoldtable, tgnewtable])::text
       from pg_catalog.pg_trigger where not tgisinternal and tgenabled <> 'D'
       union select {_PLACES}, '[]' from {_HOOKED} join code on code.classid = place.classid and code.objid = place.objid
@@ -141,9 +160,9 @@ with {_CODE}, h(relation, kind, function, events, transitions) as (
           select from pg_catalog.pg_trigger t where t.oid = place.objid and t.tgfoid = code.function))
 select h.relation, h.kind, h.function, p.proname, n.nspname, l.lanname, p.prosecdef::int,
        case when l.lanname in ('sql', 'plpgsql') and pg_catalog.octet_length(p.prosrc) <= 65536 and p.proconfig is null
-             and not (p.prosecdef and exists ({_ELSEWHERE})) then p.prosrc end,
-       h.events, h.transitions
-from h join pg_catalog.pg_proc p on p.oid = h.function and p.oid >= 16384
+             and not (p.prosecdef and p.proowner not in (select oid from alike)) then p.prosrc end,
+       h.events, h.transitions, (c.relowner in (select oid from alike))::int
+from h join pg_catalog.pg_class c on c.oid = h.relation join pg_catalog.pg_proc p on p.oid = h.function and p.oid >= 16384
 join pg_catalog.pg_namespace n on n.oid = p.pronamespace join pg_catalog.pg_language l on l.oid = p.prolang""",  # noqa: S608 - constants of this module
         "type_hooks": f"""
 select {_PLACES_OF_TYPES} join pg_catalog.pg_depend d on d.classid = place.classid and d.objid = place.objid
@@ -192,23 +211,25 @@ select i.indexrelid::pg_catalog.regclass::text, i.indrelid, i.indnkeyatts, (i.in
        array_to_json(array(select m[1] from pg_catalog.regexp_matches(i.indpred::text, ':varattno (-?[0-9]+)', 'g') as m))::text
 from pg_catalog.pg_index i
 where i.indrelid >= 16384""",
-        "conditions": """
-select conrelid, 0, pg_catalog.array_to_json(conkey)::text
+        "conditions": f"""
+select conrelid, 0, pg_catalog.array_to_json(conkey)::text, {_is_open("conbin::text")}
 from pg_catalog.pg_constraint where (contype = 'c' or contype = 'f' and cardinality(conkey) > 1) and conrelid >= 16384 and conkey is not null
 union all
-select tgrelid, 1, pg_catalog.array_to_json(array(select m[1]::int from pg_catalog.regexp_matches(tgqual::text, ':varattno (-?[0-9]+)', 'g') as m))::text
+select tgrelid, 1, pg_catalog.array_to_json(array(select m[1]::int from pg_catalog.regexp_matches(tgqual::text, ':varattno (-?[0-9]+)', 'g') as m))::text,
+       {_is_open("tgqual::text")}
 from pg_catalog.pg_trigger where tgqual is not null and not tgisinternal and tgenabled <> 'D'
 union all
-select t.tgrelid, 1, '[0]' from pg_catalog.pg_trigger t
+select t.tgrelid, 1, '[0]', 0 from pg_catalog.pg_trigger t
 join pg_catalog.pg_proc p on p.oid = t.tgfoid and p.oid < 16384 and p.proname = 'suppress_redundant_updates_trigger'
 where not t.tgisinternal and t.tgenabled <> 'D'
 union all
 select polrelid, 0, pg_catalog.array_to_json(array(
-           select m[1]::int from pg_catalog.regexp_matches(concat(polqual::text, polwithcheck::text), ':varattno (-?[0-9]+)', 'g') as m))::text
+           select m[1]::int from pg_catalog.regexp_matches(concat(polqual::text, polwithcheck::text), ':varattno (-?[0-9]+)', 'g') as m))::text,
+       {_is_open("concat(polqual::text, polwithcheck::text)")}
 from pg_catalog.pg_policy
 union all
-select indrelid, 0, pg_catalog.array_to_json(array(select m[1]::int from pg_catalog.regexp_matches(indpred::text, ':varattno (-?[0-9]+)', 'g') as m))::text
-from pg_catalog.pg_index where indpred is not null and indrelid >= 16384""",
+select indrelid, 0, pg_catalog.array_to_json(array(select m[1]::int from pg_catalog.regexp_matches(indpred::text, ':varattno (-?[0-9]+)', 'g') as m))::text, 0
+from pg_catalog.pg_index where indpred is not null and indrelid >= 16384""",  # noqa: S608 - constants of this module
         "costs": """
 select name, setting from pg_catalog.pg_settings
 where name in ('seq_page_cost', 'random_page_cost', 'cpu_tuple_cost', 'cpu_index_tuple_cost', 'cpu_operator_cost',

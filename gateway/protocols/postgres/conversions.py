@@ -44,6 +44,48 @@ LOOKING_UP: Final = frozenset(
 )
 """Functions of the server whose results are of such types."""
 
+TAKING: Final = frozenset(
+    [
+        "brin_desummarize_range",
+        "brin_summarize_new_values",
+        "brin_summarize_range",
+        "currval",
+        "gin_clean_pending_list",
+        "json_to_tsvector",
+        "jsonb_to_tsvector",
+        "nextval",
+        "pg_basetype",
+        "pg_column_is_updatable",
+        "pg_extension_config_dump",
+        "pg_get_sequence_data",
+        "pg_import_system_collations",
+        "pg_index_column_has_property",
+        "pg_index_has_property",
+        "pg_indexes_size",
+        "pg_nextoid",
+        "pg_relation_filenode",
+        "pg_relation_filepath",
+        "pg_relation_is_publishable",
+        "pg_relation_is_updatable",
+        "pg_relation_size",
+        "pg_sequence_last_value",
+        "pg_table_size",
+        "pg_total_relation_size",
+        "phraseto_tsquery",
+        "plainto_tsquery",
+        "setval",
+        "table_to_xml",
+        "table_to_xml_and_xmlschema",
+        "table_to_xmlschema",
+        "to_tsquery",
+        "to_tsvector",
+        "ts_headline",
+        "ts_lexize",
+        "websearch_to_tsquery",
+    ]
+)
+"""Functions of the server that take values of such types: a parameter they are given has the type wherever else it stands."""
+
 _PLAIN: Final = frozenset(
     {16, 18, 19, 25, 114, 700, 701, 790, 829, 869, 1042, 1043, 1082, 1083, 1114, 1184, 1186, 1266, 1700, 2950, 3802}
 )
@@ -76,7 +118,7 @@ class Conversions:
         reached = frozenset[int]() if snapshot is None else _reach(analyzed, snapshot, relations)
         is_open = snapshot is None or not is_certain or _may_check(analyzed, snapshot, reached)
         text = analyzed["text"].lower()
-        self._may = is_open or bool(plain & (LOOKING_UP | {"oid"})) or not reached.isdisjoint(LOOKED_UP_OIDS | {_OID})
+        self._may = is_open or bool(plain & (LOOKING_UP | TAKING | {"oid"})) or not reached.isdisjoint(LOOKED_UP_OIDS | {_OID})
         has_arrays = "[" in text or "array" in text or plain != names or not reached.isdisjoint(_LOOKED_UP_ARRAYS)
         self._has_arrays = is_open or has_arrays
 

@@ -9,6 +9,7 @@ from gateway.protocols.postgres.assigned import is_alone
 from gateway.protocols.postgres.bodies import Judged, MakeReader, describe_hook, fills_compared, judge_hook, uses_sensitive
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import KeyAction, Relation
+from gateway.protocols.postgres.governed import find_governed
 from gateway.protocols.postgres.hooks import Hook
 from gateway.protocols.postgres.implied import find_hooked, find_hooks
 from gateway.protocols.postgres.reached import find_events, find_key_actions
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     # A type of the stub only: at run time an analysis is a plain dict.
     from sealgate_native.sql import Statement as Analyzed
 
-REWRITTEN: Final = frozenset({"default", "constraint", "index", "partition", "view"})
+REWRITTEN: Final = frozenset({"default", "generated", "constraint", "index", "partition", "view"})
 """Kinds of hooks that run where a definition reads or rewrites the rows there are."""
 
 DELETED: Final = frozenset({"trigger", "condition", "rule", "policy"})
@@ -76,7 +77,9 @@ class HookReader:
         events = find_events(self._analyzed, relation, actions)
         filled = find_hooked(snapshot, relation, actions)
         facts = [self._describe(hook, snapshot, filled, events) for hook in hooks]
-        for function in snapshot.behind(relation.oid).functions:
+        views = (each for each in find_governed(snapshot, relation) if each.oid in snapshot.views or each is relation)
+        called = dict.fromkeys(function for each in views for function in snapshot.behind(each.oid).functions)
+        for function in called:
             place = {"kind": "view", "schema": function.schema, "name": function.name, "language": function.language}
             facts.append(
                 {**place, "security_definer": function.is_definer, "opaque": True, "changes": function.volatility == "volatile"}

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _CHANGES: Final = re.compile(r"\b(?:update|merge|delete|conflict)\b", re.IGNORECASE)
 """What a body says that looks at rows it writes to."""
 
+_SETTINGS: Final = re.compile(r"\bcurrent_(?:setting|query)\s*\(", re.IGNORECASE)
+_CUSTOM_SETTING: Final = re.compile(r"\bcurrent_setting\s*\(\s*'[^'.]*\.[^']*'", re.IGNORECASE)
+
 _JSON: Final = 114
 """The OID of json, to which functions that make JSON cast whatever they are given, where there is such a cast (9.16)."""
 
@@ -33,10 +36,12 @@ class Hook:
     """Code that runs with a statement that does not name it: a trigger, a rule, or a function in a default, constraint, index or policy.
 
     Attributes:
-        kind: "trigger", "condition" (what the WHEN of one calls), "rule", "default", "constraint", "index", "partition" or "policy".
+        kind: "trigger", "condition" (what the WHEN of one calls), "rule", "default", "generated", "constraint",
+            "index", "partition" or "policy".
         source: what it runs, where its language is SQL or PL/pgSQL and it is short enough to be read; a rule's whole definition.
         events: with which changes of a row it runs: i insert, u update, d delete.
         transitions: names its body has for the rows that changed (REFERENCING): no relation of such a name is meant there.
+        follows_path: its names mean the same where a foreign key runs it, as the owner of its table.
     """
 
     kind: str
@@ -47,6 +52,7 @@ class Hook:
     source: str | None
     events: str = "iud"
     transitions: frozenset[str] = frozenset()
+    follows_path: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +108,9 @@ def read_body(hook: Hook) -> HookBody:
 def find_row_columns(hook: Hook) -> frozenset[str]:
     """The columns of the row it runs for that the body of a trigger or rule uses, as it was or as it will be."""
     used = (column for analyzed in read_body(hook).statements for column in analyzed["columns"])
-    return frozenset(column["name"] for column in used if column.get("table") in {"new", "old"})
+    named = frozenset(column["name"] for column in used if column.get("table") in {"new", "old"})
+    # In RETURNING the grammar of today takes both for rows of the table that is written to.
+    return named | frozenset(sql.find_row_fields(hook.source or ""))
 
 
 def uses_whole_row(hook: Hook) -> bool:
@@ -122,6 +130,12 @@ def uses_others(hook: Hook) -> bool:
     return writes and _CHANGES.search(hook.source or "") is not None
 
 
+def uses_settings(hook: Hook) -> bool:
+    """Whether a body reads settings of the server's own names, some of which an agent may set, or the text of the statement."""
+    source = hook.source or ""
+    return len(_SETTINGS.findall(source)) > len(_CUSTOM_SETTING.findall(source))
+
+
 def _quote(source: str) -> str:
     tag = next(tag for number in range(len(source) + 1) if (tag := f"$hook{number}$") not in source)
     return f"{tag}{source}{tag}"
@@ -131,15 +145,7 @@ def build_hooks(
     functions: Iterable[Sequence[str]], rules: Iterable[Sequence[str]], checks: Iterable[tuple[int, str, Cast]]
 ) -> dict[int, tuple[Hook, ...]]:
     """The hooks of each relation, from the answers "hooks" and "rules", and checks of types: relation, kind of place, and check."""
-    found = [
-        (
-            int(relation),
-            Hook(
-                kind, schema, name, language, definer == "1", source or None, events, frozenset(json.loads(transitions)) - {None}
-            ),
-        )
-        for relation, kind, _, name, schema, language, definer, source, events, transitions in functions
-    ]
+    found = [(int(row[0]), _build_hook(row)) for row in functions]
     found += [
         (int(relation), Hook("rule", "", name, "rule", is_definer=False, source=source or None, events=events))
         for relation, name, source, events in rules
@@ -152,6 +158,13 @@ def build_hooks(
     for relation, hook in found:
         grouped.setdefault(relation, []).append(hook)
     return {relation: tuple(hooks) for relation, hooks in grouped.items()}
+
+
+def _build_hook(row: Sequence[str]) -> Hook:
+    """One row of the answer "hooks"."""
+    _, kind, _, name, schema, language, definer, source, events, transitions, follows = row
+    names = frozenset(filter(None, json.loads(transitions)))
+    return Hook(kind, schema, name, language, definer == "1", source or None, events, names, follows == "1")
 
 
 def build_cast(row: Sequence[str]) -> Cast:

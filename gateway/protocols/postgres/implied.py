@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from gateway.protocols.postgres.catalog import FIRST_NORMAL_OID, CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import KeyAction, Relation
+from gateway.protocols.postgres.governed import find_governed
 from gateway.protocols.postgres.hooks import COMPILED, Cast, Hook, read_body
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
 
 def find_hooks(snapshot: CatalogSnapshot, relation: Relation, access: str, actions: Iterable[KeyAction]) -> list[Hook]:
     """Code that runs with an access: the relation's own, and that of what lies behind it or is changed by foreign keys (`actions`)."""
-    reached = {each.oid for each in find_hooked(snapshot, relation, actions)}
-    hooks = (hook for oid in sorted(reached) for hook in snapshot.hooks.get(oid, ()))
+    own = {each.oid for each in find_hooked(snapshot, relation, ())}
+    followed = {each.oid for each in find_hooked(snapshot, relation, actions)} - own
+    hooks = [hook for oid in sorted(own) for hook in snapshot.hooks.get(oid, ())]
+    # What a foreign key runs, it runs as the owner of the table.
+    hooks += [_run_by_key(hook) for oid in sorted(followed) for hook in snapshot.hooks.get(oid, ())]
+    hooks += [
+        hook
+        for each in find_governed(snapshot, relation)[1:]
+        for hook in snapshot.hooks.get(each.oid, ())
+        if hook.kind == "policy"
+    ]
     return list(dict.fromkeys(hook for hook in hooks if access == "write" or hook.kind == "policy"))
+
+
+def _run_by_key(hook: Hook) -> Hook:
+    return hook if hook.follows_path else replace(hook, source=None)
 
 
 def find_missing(snapshot: CatalogSnapshot) -> frozenset[str]:

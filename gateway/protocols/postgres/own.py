@@ -14,7 +14,7 @@ MAX_OWN_TABLES: Final = 1_000
 
 _ANY: Final = "*"
 
-COPIED: Final = frozenset({"default", "constraint", "index"})
+COPIED: Final = frozenset({"default", "generated", "constraint", "index"})
 """Kinds of hooks that LIKE can take along into a new table."""
 
 

@@ -6,8 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from gateway.protocols.postgres.assigned import adds_only, is_alone
+from gateway.protocols.postgres.bodies import read_filled
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import KeyAction, Relation
+from gateway.protocols.postgres.governed import find_governed
+from gateway.protocols.postgres.hooks import read_body
 from gateway.protocols.postgres.implied import find_of_domain, find_written_through
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
@@ -19,15 +22,32 @@ _RECURSING_VERBS: Final = frozenset({"alter_table", "rename", "drop"})
 """Definitions of a parent that define its children as well."""
 
 
+_UNGOVERNED_VERBS: Final = frozenset({"create_table", "analyze", "vacuum", "lock", "comment"})
+"""What no policy runs with, whatever relations it names."""
+
+
 def find_key_actions(snapshot: CatalogSnapshot, analyzed: Analyzed, relation: Relation) -> tuple[KeyAction, ...]:
     """What foreign keys do with a statement; new rows alone move nothing."""
     if adds_only(analyzed):
         return ()
     verb, is_single = analyzed["verb"], is_alone(analyzed)
     if verb == "update" and is_single and relation.kind != "v":
-        updates = frozenset(column["name"] for column in analyzed["assigned"])
+        updates = frozenset(column["name"] for column in analyzed["assigned"]) | _find_filled(snapshot, relation)
         return snapshot.changed_by_keys(relation.oid, deletes=False, updates=None if "*" in updates else updates)
     return snapshot.changed_by_keys(relation.oid, updates=frozenset() if verb == "delete" and is_single else None)
+
+
+def _find_filled(snapshot: CatalogSnapshot, relation: Relation) -> frozenset[str]:
+    """The columns that triggers may give a value before a row is stored; `*` for any."""
+
+    def derive() -> frozenset[str]:
+        behind = snapshot.behind(relation.oid).relations
+        hooks = [hook for each in behind for hook in snapshot.hooks.get(each.oid, ()) if hook.kind == "trigger"]
+        filled = (frozenset({"*"}) if read_body(hook).is_opaque else read_filled(hook) for hook in hooks)
+        return frozenset[str]().union(*filled)
+
+    found: frozenset[str] = snapshot.remember(("filled", relation.oid), derive) if snapshot.key_actions else frozenset[str]()
+    return found
 
 
 def find_events(analyzed: Analyzed, relation: Relation, actions: Iterable[KeyAction]) -> str:
@@ -92,9 +112,11 @@ def find_used_unnamed(
     """
     if types := _find_changed_types(analyzed):
         yield from ((each.schema, each.name, name) for each, name in find_of_domain(snapshot, sensitivity, types))
-    for relation in relations if snapshot.policies else ():
-        for behind in snapshot.behind(relation.oid).relations:
-            yield from ((each.schema, each.name, name) for each, name in sensitivity.find_asked(behind))
+    if snapshot.policies and analyzed["verb"] not in _UNGOVERNED_VERBS:
+        used = (table for table in analyzed["tables"] if table["access"] in {"read", "write"})
+        named = (snapshot.resolve(table.get("schema"), table["name"]) for table in used)
+        governed = (each for relation in named if relation is not None for each in find_governed(snapshot, relation))
+        yield from ((asked.schema, asked.name, name) for each in governed for asked, name in sensitivity.find_asked(each))
     if analyzed["verb"] == "alter_table":
         for relation in relations:
             for child in _find_merging(snapshot, sensitivity, relation, analyzed["added_columns"]):

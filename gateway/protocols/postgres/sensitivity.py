@@ -12,7 +12,8 @@ from typing import Final
 from gateway.errors import ConfigError
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import BaseColumn, Column, Condition, Function, Index, Relation
-from gateway.protocols.postgres.hooks import find_row_columns, uses_others, uses_whole_row
+from gateway.protocols.postgres.governed import find_governed
+from gateway.protocols.postgres.hooks import find_row_columns, uses_others, uses_settings, uses_whole_row
 
 _PLANNED: Final = frozenset(
     {
@@ -98,7 +99,7 @@ STATISTICS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         },
         "pg_locks": frozenset({"page", "tuple"}),
         "pg_prepared_statements": frozenset({"statement", "parameter_values"}),
-        "pg_cursors": frozenset({"statement"}),
+        "pg_cursors": frozenset({"name", "statement"}),
         "pg_backend_memory_contexts": frozenset(
             {"ident", "total_bytes", "total_nblocks", "free_bytes", "free_chunks", "used_bytes"}
         ),
@@ -235,6 +236,8 @@ class Sensitivity:
         for place, numbers in made.items():
             for each in (*snapshot.conditions.get(place, ()), *_find_in_bodies(snapshot, place)):
                 others: AbstractSet[int] = each.columns - (numbers - {0})
+                if each.is_open and self._any_sensitive(place, each.columns):
+                    return True  # whatever changes, it is looked at anew
                 if each.is_of_change:  # that a row is another one tells of the column that was changed
                     others = numbers - {0} if 0 in each.columns else each.columns
                 if each.columns & numbers and (self._any_sensitive(place, others) or self._asks_sensitive(place)):
@@ -259,7 +262,9 @@ class Sensitivity:
             return
         asked = self.snapshot.policies.get(relation.oid, ())
         calls = (hook for hook in self.snapshot.hooks.get(relation.oid, ()) if hook.kind == "policy")
-        meets_others = any(other != relation.oid for other, _ in asked) or any(uses_others(hook) for hook in calls)
+        meets_others = any(other != relation.oid for other, _ in asked) or any(
+            uses_others(hook) or uses_settings(hook) for hook in calls
+        )
         for other, number in asked:
             table = self.snapshot.relations.get(other)
             for column in () if table is None or not meets_others else table.columns.values():
@@ -306,7 +311,7 @@ class Sensitivity:
     def _touches(self, snapshot: CatalogSnapshot, relation: Relation) -> bool:
         if self.holds_any(relation):
             return True
-        behind = snapshot.behind(relation.oid).relations
+        behind = (*snapshot.behind(relation.oid).relations, *find_governed(snapshot, relation))
         used = {source for each in behind if each.oid in snapshot.views for source in snapshot.views[each.oid].columns}
         used |= {source for each in behind for source in snapshot.policies.get(each.oid, ())}
         whole = (snapshot.relations[oid] for oid, number in used if not number and oid in snapshot.relations)
@@ -338,7 +343,8 @@ def _find_in_bodies(snapshot: CatalogSnapshot, oid: int) -> tuple[Condition, ...
         hooks = [hook for hook in snapshot.hooks.get(oid, ()) if hook.kind in {"trigger", "rule"} and hook.events not in comes]
         used = [frozenset(numbers[name] for name in find_row_columns(hook) & numbers.keys()) for hook in hooks]
         used += [frozenset(numbers.values()) for hook in hooks if uses_whole_row(hook)]
-        return tuple(Condition(oid, columns, is_of_change=True) for columns in used if columns)
+        is_open = any(map(uses_settings, hooks))
+        return tuple(Condition(oid, columns, is_of_change=True, is_open=is_open) for columns in used if columns)
 
     found: tuple[Condition, ...] = snapshot.remember(("in bodies", oid), derive)
     return found

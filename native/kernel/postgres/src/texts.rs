@@ -128,6 +128,10 @@ impl Session {
             if is_hidden && has_domain && matches!(code, b'd' | b'n' | b's') {
                 continue;
             }
+            // Where a body stood, and what it ran, tells which way it went.
+            if self.hides_texts() && is_by_a_body && matches!(code, b'D' | b'W' | b'q' | b'p') {
+                continue;
+            }
             if has_foreign_names && matches!(code, b'c' | b'd' | b'n' | b's' | b't') {
                 continue;
             }

@@ -17,4 +17,4 @@ pub use facts::{
     Access, Column, Copy, Function, Name, Output, OutputKind, Statement, Table, Usage,
 };
 pub use parse::{analyze, Analysis, Limits, MAX_STATEMENTS, MAX_WORK};
-pub use row::uses_whole_row;
+pub use row::{find_row_fields, uses_whole_row};

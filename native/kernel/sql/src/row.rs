@@ -33,6 +33,18 @@ pub fn uses_whole_row(source: &str) -> bool {
     })
 }
 
+/// The fields of the row that a body names.
+pub fn find_row_fields(source: &str) -> Vec<String> {
+    let words = read_words(source).unwrap_or_default();
+    words
+        .windows(3)
+        .filter_map(|part| match part {
+            [row, Word::Mark('.'), Word::Name(field)] if is_row(row) => Some(field.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
 /// Whether a body returns a variable other than the rows of the trigger, which its tree does not tell; also where its words cannot be told.
 pub(crate) fn returns_a_variable(source: &str) -> bool {
     let Some(words) = read_words(source) else {
@@ -151,6 +163,13 @@ mod tests {
         ] {
             assert!(!uses_whole_row(body), "{body}");
         }
+    }
+
+    #[test]
+    fn fields_of_the_row_are_found_wherever_they_stand() {
+        let body =
+            "insert into t values ('new.x') returning NEW . a, f.old.\"B\", renew.c, new.* into q;";
+        assert_eq!(find_row_fields(body), ["a", "B"]);
     }
 
     #[test]
