@@ -64,6 +64,10 @@ HELD = {
 
 HARMLESS = {
     "another column": write_trigger("if new.bonus > (select max(most) from guesses) then raise exception 'too much'; end if;"),
+    "type of a column": write_trigger(
+        "n := upper(new.name); if new.code is null then raise exception 'no code'; end if;",
+        declares="declare n guesses.pattern%type;",
+    ),
     "rows that are only added": """create table log (at timestamptz default now(), income int); grant all on log to app;
         """
     + write_trigger("insert into log (income) values (old.income);"),

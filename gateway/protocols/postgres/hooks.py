@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from sealgate_native.sql import Statement as Analyzed
 
 
+_READS: Final = re.compile(r"\b(?:select|perform|from|table)\b", re.IGNORECASE)
+"""Words without which no row is read: a variable `%type` names a table, too."""
+
 _CHANGES: Final = re.compile(r"\b(?:update|merge|delete|conflict)\b", re.IGNORECASE)
 """What a body says that looks at rows it writes to."""
 
@@ -121,7 +124,8 @@ def uses_whole_row(hook: Hook) -> bool:
 def uses_others(hook: Hook) -> bool:
     """Whether a body looks at rows of any table: it reads one, or changes some of its rows, which adding one does not."""
     statements = read_body(hook).statements
-    if any(table["access"] == "read" for each in statements for table in each["tables"]):
+    reads = any(table["access"] == "read" for each in statements for table in each["tables"])
+    if reads and (hook.kind == "rule" or _READS.search(hook.source or "") is not None):
         return True
     if hook.kind == "rule":  # its own text says UPDATE
         columns = (column for each in statements for column in each["columns"])
