@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
+
+
+class Signal(Protocol):
+    """What happens once and can be waited for: an `asyncio.Event`, or a `gateway.serve.latch.Latch`."""
+
+    def is_set(self) -> bool:
+        """Whether it has happened."""
+
+    async def wait(self) -> bool:
+        """Wait until it has; true."""
+
 
 RefusalKind = Literal["denied", "approval", "evidence", "identity", "target", "protocol", "limit", "cancelled"]
 

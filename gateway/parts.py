@@ -12,7 +12,7 @@ from sealgate_native.record import Chain
 from evidence.drafts import Drafts
 from gateway.action import Action, Lookup, Resource, Subject
 from gateway.decision import Decision, Enforceable
-from gateway.messages import Refusal
+from gateway.messages import Refusal, Signal
 from gateway.refusal import Ticket
 
 
@@ -99,16 +99,6 @@ class Grant(Protocol):
     @property
     def break_glass(self) -> bool:
         """Whether it was taken in an emergency, without a review."""
-
-
-class Signal(Protocol):
-    """What happens once and can be waited for: an `asyncio.Event`, or a `gateway.serve.latch.Latch`."""
-
-    def is_set(self) -> bool:
-        """Whether it has happened."""
-
-    async def wait(self) -> bool:
-        """Wait until it has; true."""
 
 
 class ApprovalDesk(Protocol):

@@ -39,7 +39,7 @@ from gateway.action import (
 from gateway.decision import Decision, Enforceable, Obligation
 from gateway.errors import EvidenceUnavailableError, IdentityError, LimitExceededError
 from gateway.lessons import Recorded
-from gateway.messages import Outcome, Refusal
+from gateway.messages import Outcome, Refusal, Signal
 from gateway.parts import (
     ApprovalDesk,
     DecisionPoint,
@@ -49,7 +49,6 @@ from gateway.parts import (
     HoldingDoor,
     Receipt,
     SessionRecorder,
-    Signal,
     TranscriptWriter,
 )
 from gateway.recording import (

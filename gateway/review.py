@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 from gateway.action import Action, Resource, Subject, compute_action_digest, cover
 from gateway.decision import Decision, fail_closed
-from gateway.messages import Refusal
-from gateway.parts import ApprovalDesk, DecisionPoint, Door, Grant, Held, HoldingDoor, PreviewingDoor, Signal
+from gateway.messages import Refusal, Signal
+from gateway.parts import ApprovalDesk, DecisionPoint, Door, Grant, Held, HoldingDoor, PreviewingDoor
 from gateway.refusal import Ticket, name_action, refuse_abandoned, refuse_decision, refuse_ticket
 
 

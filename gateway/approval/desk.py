@@ -24,7 +24,7 @@ from gateway.action import Action, Resource, Subject, commit_digest, format_time
 from gateway.approval.store import ApprovalStore, Request, State, Vote
 from gateway.decision import Decision, Requirement
 from gateway.errors import ApprovalError
-from gateway.parts import Signal
+from gateway.messages import Signal
 
 logger = logging.getLogger(__name__)
 
