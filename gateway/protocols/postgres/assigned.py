@@ -84,16 +84,13 @@ class Assigned:
         if snapshot is None or "open_ended" in analyzed["flags"]:
             return None
         names = (*(call["name"] for call in analyzed["functions"]), *analyzed["attributes"])
-        called = [
-            each for name in names for known in (snapshot.functions, snapshot.harmless_functions) for each in known.get(name, ())
-        ]
         rows = analyzed["stated_rows"]
         for keyed in analyzed["keyed_rows"]:
             relation = snapshot.resolve(keyed.get("schema"), keyed["name"])
             if relation is None or not snapshot.has_key(relation, keyed["columns"]):
                 return None
             rows += keyed["times"]
-        return None if any(function.returns_rows for function in called) else rows
+        return None if snapshot.returns_rows(names) else rows
 
     def describe(self, actions: Iterable[KeyAction], *, is_adding: bool = False) -> list[dict[str, Any]]:
         """The facts of all of them; `actions` is what foreign keys do with the statement, `is_adding` that it only adds rows, which some tell."""

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     # A type of the stub only: at run time an analysis is a plain dict.
     from sealgate_native.sql import Statement as Analyzed
 
-ROW_VARIABLES: Final = frozenset({"new", "old"})
-"""What a trigger calls the row it runs for."""
-
 ERROR_TEXTS: Final = ("sqlerrm", "message_text", "pg_exception", 'u&"')
 """Words by which a handler of PL/pgSQL gets the text of an error (43.6.8.1), and what any of them can be spelled with."""
 

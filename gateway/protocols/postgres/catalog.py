@@ -201,6 +201,11 @@ class CatalogSnapshot:
         """Whether functions of these names are PostgreSQL's own harmless ones, or of known extensions."""
         return all(name in HARMLESS or name in self.harmless_functions for name in names)
 
+    def returns_rows(self, names: Iterable[str]) -> bool:
+        """Whether a function that is not the server's own, of one of these names, may return several rows."""
+        known = (self.functions, self.harmless_functions)
+        return any(function.returns_rows for name in names for each in known for function in each.get(name, ()))
+
     def has_function(self, name: str) -> bool:
         """Whether a function in any schema, but for PostgreSQL's own, has this name."""
         return name in self.functions or name in self.harmless_functions

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from sealgate_native.sql import Statement as Analyzed
 
 
+ROW_VARIABLES: Final = frozenset({"new", "old"})
+"""What a trigger calls the row it runs for."""
+
 _READS: Final = re.compile(r"\b(?:select|perform|from|table)\b", re.IGNORECASE)
 """Words without which no row is read: a variable `%type` names a table, too."""
 
-_CHANGES: Final = re.compile(r"\b(?:update|merge|delete|conflict)\b", re.IGNORECASE)
+_LOOKS: Final = re.compile(r"\b(?:update|merge|delete|conflict)\b", re.IGNORECASE)
 """What a body says that looks at rows it writes to."""
 
 _SETTINGS: Final = re.compile(r"\bcurrent_(?:setting|query)\s*\(", re.IGNORECASE)
@@ -111,7 +114,7 @@ def read_body(hook: Hook) -> HookBody:
 def find_row_columns(hook: Hook) -> frozenset[str]:
     """The columns of the row it runs for that the body of a trigger or rule uses, as it was or as it will be."""
     used = (column for analyzed in read_body(hook).statements for column in analyzed["columns"])
-    named = frozenset(column["name"] for column in used if column.get("table") in {"new", "old"})
+    named = frozenset(column["name"] for column in used if column.get("table") in ROW_VARIABLES)
     # In RETURNING the grammar of today takes both for rows of the table that is written to.
     return named | frozenset(sql.find_row_fields(hook.source or ""))
 
@@ -129,9 +132,9 @@ def uses_others(hook: Hook) -> bool:
         return True
     if hook.kind == "rule":  # its own text says UPDATE
         columns = (column for each in statements for column in each["columns"])
-        return any(column.get("table", column["name"]) not in {"new", "old"} for column in columns)
+        return any(column.get("table", column["name"]) not in ROW_VARIABLES for column in columns)
     writes = any(table["access"] == "write" for each in statements for table in each["tables"])
-    return writes and _CHANGES.search(hook.source or "") is not None
+    return writes and _LOOKS.search(hook.source or "") is not None
 
 
 def uses_settings(hook: Hook) -> bool:

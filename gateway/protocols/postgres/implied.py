@@ -17,7 +17,7 @@ from gateway.protocols.postgres.sensitivity import Sensitivity
 def find_hooks(snapshot: CatalogSnapshot, relation: Relation, access: str, actions: Iterable[KeyAction]) -> list[Hook]:
     """Code that runs with an access: the relation's own, and that of what lies behind it or is changed by foreign keys (`actions`)."""
     own = {each.oid for each in find_hooked(snapshot, relation, ())}
-    followed = {each.oid for each in find_hooked(snapshot, relation, actions)} - own
+    followed = {each.oid for action in actions for each in snapshot.behind(action.relation).relations} - own
     hooks = [hook for oid in sorted(own) for hook in snapshot.hooks.get(oid, ())]
     # What a foreign key runs, it runs as the owner of the table.
     hooks += [_run_by_key(hook) for oid in sorted(followed) for hook in snapshot.hooks.get(oid, ())]

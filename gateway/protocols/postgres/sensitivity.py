@@ -265,10 +265,12 @@ class Sensitivity:
         meets_others = any(other != relation.oid for other, _ in asked) or any(
             uses_others(hook) or uses_settings(hook) for hook in calls
         )
-        for other, number in asked:
+        for other, number in asked if meets_others else ():
             table = self.snapshot.relations.get(other)
-            for column in () if table is None or not meets_others else table.columns.values():
-                if number in {0, column.number} and self.holds(other, column.number) and table is not None:
+            if table is None:
+                continue
+            for column in table.columns.values():
+                if number in {0, column.number} and self.holds(other, column.number):
                     yield table, column.name
 
     def _asks_sensitive(self, oid: int) -> bool:

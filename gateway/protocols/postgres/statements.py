@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.protocols.postgres.assigned import Assigned
-from gateway.protocols.postgres.bodies import ROW_VARIABLES
 from gateway.protocols.postgres.calls import find_calls
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import KeyAction, Relation
@@ -20,7 +19,7 @@ from gateway.protocols.postgres.conversions import Conversions
 from gateway.protocols.postgres.copying import describe_copy
 from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, UNJUDGED, YIELDS_ANY
 from gateway.protocols.postgres.hooked import HookReader
-from gateway.protocols.postgres.hooks import COMPILED
+from gateway.protocols.postgres.hooks import COMPILED, ROW_VARIABLES
 from gateway.protocols.postgres.implied import describe_cast, find_cast_code
 from gateway.protocols.postgres.own import NONE_OWN, OwnTables
 from gateway.protocols.postgres.plain import describe_flags
@@ -78,9 +77,8 @@ def describe_statement(
     columns = reader.read_columns()
     functions = reader.read_functions()
     effects = frozenset(analyzed["effects"]) | reader.effects
-    if analyzed["has_new_numbers"] and (snapshot is None or snapshot.splits_numbers):
-        effects |= {"unknown"}
-        analyzed["flags"] = [*analyzed["flags"], SPLIT_NUMBER]
+    is_split = analyzed["has_new_numbers"] and (snapshot is None or snapshot.splits_numbers)
+    effects |= {"unknown"} if is_split else set()
     actions = reader.changed_by_keys()
     assigned = reader.assigned.describe(actions)
     if reader.hooks.has_touched and analyzed["verb"] != "alter_table":
@@ -107,7 +105,8 @@ def describe_statement(
     outputs = reader.read_outputs()
     if outputs is not None:
         facts["outputs"] = outputs
-    facts["flags"] = describe_flags(analyzed, snapshot, tables)
+    flags = describe_flags(analyzed, snapshot, tables)
+    facts["flags"] = sorted([*flags, SPLIT_NUMBER]) if is_split else flags
     facts |= {name: found for name, found in (("operators", reader.operators), ("casts", reader.casts)) if found}
     return Described(facts, effects, effects == {"read"} and reader.is_harmless)
 
@@ -253,7 +252,9 @@ class _Reader:
                 if name == "*" and self.analyzed["verb"] == "create_view":
                     facts |= {(*each[:3], column["use"]): each[3] for each in self._list_columns(schema, table)}
         facts |= dict.fromkeys(self._find_converted(), True)
-        if self._returns_rows():
+        if self.snapshot is not None and self.snapshot.returns_rows(
+            {*self.analyzed["attributes"], *(call[1] for call in self.calls)}
+        ):
             # How many rows come is decided by what the function is given.
             facts |= {(*key[:3], "predicate"): True for key, found in facts.items() if found and key[3] in {"other", "computed"}}
         if self.snapshot is not None:
@@ -278,14 +279,6 @@ class _Reader:
         if (relation := self._resolve(schema, table or "")) is not None:
             for column in relation.columns.values():
                 yield from self._column_of(relation, column.name)
-
-    def _returns_rows(self) -> bool:
-        """Whether a function that is not the server's own is called which may return several rows."""
-        if self.snapshot is None:
-            return False
-        names = {name for _, name, _ in self.calls} | {*self.analyzed["attributes"]}
-        known = (self.snapshot.functions, self.snapshot.harmless_functions)
-        return any(function.returns_rows for name in names for each in known for function in each.get(name, ()))
 
     def _find_converted(self) -> Iterator[tuple[str | None, str | None, str, str]]:
         """The sensitive columns whose values may be looked up by the server, for the type of what stands beside them."""
