@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import socket
 import struct
 import threading
@@ -70,7 +71,7 @@ def test_every_decision_is_on_record_with_its_outcome(make_gateway, options, tmp
     masked = [record for record in by_status["completed"] if record.get("masked")]
     assert [(record["rows"], record["masked"]) for record in masked] == [(10, {"test.pii": 10})]
     assert [record["error_code"] for record in by_status["failed"]] == ["22012"]
-    assert "-12-0" not in json.dumps(records)
+    assert not re.search(r"\d{3}-12-0\d{3}", json.dumps(records))
     assert records[types.index("session.close")]["counters"]["refused"] == 1
     positions = {record["decision_id"]: index for index, record in enumerate(records) if record["type"] == "decision"}
     assert all(positions[identifier] < records.index(record) for identifier, record in ended.items())

@@ -35,7 +35,7 @@ def environment(gateway, mint, tmp_path_factory):
 def check(status, body, refused_status, refused):
     assert status == 200
     assert "Ann Archer" in body
-    assert "6789" not in body
+    assert "45-6789" not in body
     assert refused_status == 403
     assert json.loads(refused)["rule"] == "http.destructive.operation"
 
