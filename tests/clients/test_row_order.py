@@ -1,11 +1,14 @@
 """Rows come in no order that tells of a sensitive value, whatever indexes the owner made and wherever the server stands."""
 
+import json
+import shutil
 from pathlib import Path
 
 import psycopg
 import pytest
 from sealgate_native.postgres import encode_message
 
+from gateway.policy.bundle import write_manifest
 from gateway.protocols.postgres.login import choose_heap_order, choose_unordered
 from gateway.testing.gateway import start_gateway, write_config
 from gateway.testing.pgbouncer import start_pgbouncer
@@ -44,9 +47,9 @@ def server():
 
 @pytest.fixture
 def start(server, issuer, mint, tmp_path):
-    """Sessions of a gateway under the policy as shipped, and of one before a pooler where a port is named."""
+    """Sessions of a gateway under the policy as shipped, and of one before a pooler where a port is named; `listed` is code the site trusts."""
 
-    def make(port=None, limits=None, **changes):
+    def make(port=None, limits=None, listed=(), **changes):
         password = tmp_path / "password"
         password.touch(mode=0o600)
         password.write_text("app")
@@ -60,9 +63,8 @@ def start(server, issuer, mint, tmp_path):
             "allow_groups": ["agents"],
             "sensitive": ["public.illnesses.illness"],
         } | changes
-        config = write_config(
-            tmp_path / "gateway", issuer=issuer, bundle=ROOT / "rego", connections=[connection], limits=limits or {}
-        )
+        bundle = list_functions(tmp_path / "policy", listed) if listed else ROOT / "rego"
+        config = write_config(tmp_path / "gateway", issuer=issuer, bundle=bundle, connections=[connection], limits=limits or {})
         return start_gateway(config)
 
     return make
@@ -75,6 +77,17 @@ def connect(mint):
         return psycopg.connect(password=mint(), autocommit=True, **options)
 
     return make
+
+
+def list_functions(bundle, names):
+    """The policy as shipped, of a site that lists these functions."""
+    shutil.copytree(ROOT / "rego", bundle, ignore=shutil.ignore_patterns("*_test.rego"))
+    site = bundle / "site/data.json"
+    data = json.loads(site.read_bytes())
+    data["postgres"]["allowed_functions"] += names
+    site.write_text(json.dumps(data))
+    write_manifest(bundle)
+    return bundle
 
 
 def ask(session, sql):

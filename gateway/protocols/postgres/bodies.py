@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from gateway.protocols.postgres.assigned import Assigned
 from gateway.protocols.postgres.catalog import CatalogSnapshot
-from gateway.protocols.postgres.catalog_objects import Relation
+from gateway.protocols.postgres.catalog_objects import Column, Relation
 from gateway.protocols.postgres.governed import find_governed
-from gateway.protocols.postgres.hooks import Hook, find_row_columns, read_body, uses_others, uses_settings, uses_whole_row
+from gateway.protocols.postgres.hooks import Hook, find_row_columns, read_body, uses_whole_row
 from gateway.protocols.postgres.implied import find_hooks, find_written_through
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
@@ -54,14 +54,13 @@ class Judged:
 
     Attributes:
         is_opaque: part of it cannot be read, or calls what is not harmless.
-        reads_sensitive: it uses a sensitive column.
+        reads_sensitive: it uses a sensitive column of a table, or what runs with its statements does, also one of the rows they change.
         changes: it changes anything itself.
         touches: it meets sensitive values, which an error or notice of it can quote.
         names: bare names of relations it uses, which mean others where the session has temporary ones.
         guesses: it gives values to columns that the server compares with sensitive ones.
         filled: columns of the row it runs for that it gives a value; `*` for every one.
         used: columns of that row whose values it uses; `*` where it may use any.
-        meets_others: it, or what runs with its statements, looks at rows of tables.
     """
 
     is_opaque: bool
@@ -72,18 +71,16 @@ class Judged:
     guesses: bool
     filled: frozenset[str]
     used: frozenset[str]
-    meets_others: bool
 
 
 def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, make_reader: MakeReader) -> Judged:
     """Judge a hook by its body, and by those of the hooks that its statements fire."""
     pending, seen, names, effects = [hook], {hook}, set[str](), set[str]()
-    is_opaque = reads_sensitive = touches = handles_texts = guesses = meets_others = has_values = False
+    is_opaque = reads_sensitive = touches = handles_texts = guesses = False
     while pending:
         current = pending.pop()
         body = read_body(current)
         is_opaque |= body.is_opaque
-        meets_others |= uses_others(current) or (current.kind not in {"trigger", "rule"} and uses_settings(current))
         for analyzed in body.statements:
             reader = make_reader(analyzed, snapshot, sensitivity)
             reader.read_tables_only()
@@ -99,7 +96,8 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
                 if relation is None:
                     continue
                 actions = snapshot.changed_by_keys(relation.oid) if table["access"] == "write" else ()
-                assigned = reader.assigned.describe(actions, is_adding=not _CHANGES.search((current.source or "").lower()))
+                is_adding = not _CHANGES.search((current.source or "").lower())
+                assigned = reader.assigned.describe(actions, is_adding=is_adding)
                 guesses |= any(fact.get("compared", False) for fact in assigned)
                 behind = snapshot.behind(relation.oid)
                 is_opaque |= bool(behind.functions)
@@ -109,20 +107,28 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
                 pending += below
                 seen |= below
                 guesses |= any(fills_compared(sensitivity, reached, each, read_filled(each)) for each in below)
-                has_values |= any(uses_sensitive(sensitivity, reached, each, read_used(each)) for each in below)
-                guesses |= any(True for each in find_governed(snapshot, relation) for _ in sensitivity.find_asked(each))
+                reads_sensitive |= any(
+                    uses_sensitive(snapshot, sensitivity, reached, each, read_used(each), is_adding=is_adding) for each in below
+                )
+                reads_sensitive |= any(map(sensitivity.governs_by_sensitive, find_governed(snapshot, relation)))
         handles_texts |= any(word in (current.source or "").lower() for word in ERROR_TEXTS)
-    guesses |= has_values and meets_others  # which of them meets others does not matter: one can hand on what another has
     # A handler has the text of the error it caught, wherever below it that came from.
     reads_sensitive |= touches and handles_texts
     touches = sensitivity.is_configured and (touches or is_opaque)
     is_changing = bool(effects - {"read", "execute", "define"})
     filled, used = read_filled(hook), read_used(hook)
-    return Judged(is_opaque, reads_sensitive, is_changing, touches, frozenset(names), guesses, filled, used, meets_others)
+    return Judged(is_opaque, reads_sensitive, is_changing, touches, frozenset(names), guesses, filled, used)
 
 
-def describe_hook(hook: Hook, judged: Judged, *, is_compared: bool) -> dict[str, Any]:
-    """The fact of a hook that runs with a statement; `is_compared` tells that it may write what is compared with sensitive values."""
+def describe_hook(hook: Hook, judged: Judged, *, meets_sensitive: bool, is_compared: bool) -> dict[str, Any]:
+    """The fact of a hook that runs with a statement.
+
+    Args:
+        hook: the code.
+        judged: what it does.
+        meets_sensitive: it uses sensitive columns of the row it runs for.
+        is_compared: it may write what is compared with sensitive values.
+    """
     return {
         "kind": hook.kind,
         **({"schema": hook.schema} if hook.schema else {}),
@@ -130,7 +136,7 @@ def describe_hook(hook: Hook, judged: Judged, *, is_compared: bool) -> dict[str,
         "language": hook.language,
         "security_definer": hook.is_definer,
         "opaque": judged.is_opaque,
-        "reads_sensitive": judged.reads_sensitive,
+        "reads_sensitive": judged.reads_sensitive or meets_sensitive,
         "changes": judged.changes,
         **({"compared": True} if is_compared else {}),
     }
@@ -147,14 +153,44 @@ def read_used(hook: Hook) -> frozenset[str]:
     return frozenset({"*"}) if is_called or uses_whole_row(hook) else find_row_columns(hook)
 
 
-def uses_sensitive(sensitivity: Sensitivity, relations: Iterable[Relation], hook: Hook, names: frozenset[str]) -> bool:
-    """Whether any of these relations has a sensitive column of these names; `*` is any name. A default is given none, and policies are others'."""
+def uses_sensitive(
+    snapshot: CatalogSnapshot,
+    sensitivity: Sensitivity,
+    relations: Iterable[Relation],
+    hook: Hook,
+    names: frozenset[str],
+    *,
+    is_adding: bool,
+) -> bool:
+    """Whether a hook meets a sensitive value in a column of these names of any of these relations; `*` is any name.
+
+    A default is given none, and policies are others'. With `is_adding` rows only come, and what nobody but their sender chose in them
+    is no news.
+    """
     return hook.kind not in {"default", "policy"} and any(
         sensitivity.holds(relation.oid, column.number)
         for relation in relations
         for column in relation.columns.values()
-        if column.name in names or "*" in names
+        if (column.name in names or "*" in names) and not (is_adding and _is_given(snapshot, relation, column))
     )
+
+
+def _is_given(snapshot: CatalogSnapshot, relation: Relation, column: Column) -> bool:
+    """Whether a new row has in a column what it was sent with, or a constant."""
+    return not column.is_computed and find_filled(snapshot, relation).isdisjoint({column.name, "*"})
+
+
+def find_filled(snapshot: CatalogSnapshot, relation: Relation) -> frozenset[str]:
+    """The columns that triggers may give a value before a row is stored; `*` for any."""
+
+    def derive() -> frozenset[str]:
+        behind = snapshot.behind(relation.oid).relations
+        hooks = [hook for each in behind for hook in snapshot.hooks.get(each.oid, ()) if hook.kind == "trigger"]
+        filled = (frozenset({"*"}) if read_body(hook).is_opaque else read_filled(hook) for hook in hooks)
+        return frozenset[str]().union(*filled)
+
+    found: frozenset[str] = snapshot.remember(("filled", relation.oid), derive)
+    return found
 
 
 def fills_compared(

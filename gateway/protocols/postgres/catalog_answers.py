@@ -92,8 +92,9 @@ def _text(value: str | int | bool | None) -> str:
 
 def _relations(relations: Iterable[Sequence[str]], columns: Iterable[Sequence[str]]) -> dict[int, Relation]:
     by_relation: dict[int, dict[int, Column]] = {}
-    for oid, number, name, type_oid, generated in columns:
-        by_relation.setdefault(int(oid), {})[int(number)] = Column(int(number), name, int(type_oid), generated == "1")
+    for oid, number, name, type_oid, generated, computed in columns:
+        column = Column(int(number), name, int(type_oid), is_generated=generated == "1", is_computed=computed == "1")
+        by_relation.setdefault(int(oid), {})[column.number] = column
     return {
         int(oid): Relation(
             int(oid),

@@ -18,12 +18,19 @@ class BaseColumn:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a relation; `number` is its attnum, `is_generated` leaves it out of a plain COPY."""
+    """A column of a relation.
+
+    Attributes:
+        number: its attnum.
+        is_generated: it is made of other columns, and left out of a plain COPY.
+        is_computed: the server chooses its value where a new row has none: by a default that is no constant, or as an identity.
+    """
 
     number: int
     name: str
     type_oid: int
     is_generated: bool = False
+    is_computed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,9 @@ _EVENTS: Final = (
 )
 """With which changes of a row a trigger runs, as `hooks.Hook.events` has it."""
 
+_OWN_TRIGGER: Final = "not (tgisinternal and tgconstraint <> 0 and tgfoid < 16384)"
+"""The triggers that somebody made, also where they are those of a parent: before version 15 a partition has them as internal ones."""
+
 _HOOKED: Final = f"""(
           select d.adrelid, case a.attgenerated when '' then 'default' else 'generated' end, 'pg_catalog.pg_attrdef'::regclass, d.oid, 'iud'
             from pg_catalog.pg_attrdef d join pg_catalog.pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum
@@ -41,7 +44,7 @@ _HOOKED: Final = f"""(
           union all select partrelid, 'partition', 'pg_catalog.pg_class'::regclass, partrelid, 'iud' from pg_catalog.pg_partitioned_table
           union all select polrelid, 'policy', 'pg_catalog.pg_policy'::regclass, oid, 'iud' from pg_catalog.pg_policy
           union all select tgrelid, 'condition', 'pg_catalog.pg_trigger'::regclass, oid, {_EVENTS} from pg_catalog.pg_trigger
-            where not tgisinternal and tgenabled <> 'D') as place(relation, kind, classid, objid, events)"""  # noqa: S608 - a constant of this module
+            where {_OWN_TRIGGER} and tgenabled <> 'D') as place(relation, kind, classid, objid, events)"""  # noqa: S608 - a constant of this module
 """Objects whose expressions run with statements on a relation."""
 
 _ALIKE: Final = r"""
@@ -82,8 +85,11 @@ select c.oid, n.nspname, c.relname, c.relkind, c.relrowsecurity::int,
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and n.nspname !~ '^pg_(toast|temp)'""",
         "columns": """
-select a.attrelid, a.attnum, a.attname, a.atttypid, (a.attgenerated <> '')::int
+select a.attrelid, a.attnum, a.attname, a.atttypid, (a.attgenerated <> '')::int,
+       (a.attidentity <> '' or coalesce(d.adbin::text, t.typdefaultbin::text, '{CONST') !~ '^[{]CONST')::int
 from pg_catalog.pg_attribute a
+join pg_catalog.pg_type t on t.oid = a.atttypid
+left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum and a.attgenerated = ''
 join pg_catalog.pg_class c on c.oid = a.attrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where a.attnum > 0 and not a.attisdropped and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and n.nspname !~ '^pg_(toast|temp)'""",
         "views": f"""
@@ -118,7 +124,7 @@ where d.refclassid = 'pg_catalog.pg_class'::regclass and (
 union
 select polrelid, 0, 0 from pg_catalog.pg_policy where {_is_open("concat(polqual::text, polwithcheck::text)")} = 1""",  # noqa: S608 - constants of this module
         "parents": "select inhrelid, inhparent from pg_catalog.pg_inherits",
-        "generated": """
+        "generated": f"""
 select a.adrelid, a.adnum, d.refobjsubid
 from pg_catalog.pg_attrdef a
 join pg_catalog.pg_attribute t on t.attrelid = a.adrelid and t.attnum = a.adnum and t.attgenerated <> ''
@@ -136,7 +142,7 @@ from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid and p
 cross join lateral (select pg_catalog.string_to_array(pg_catalog.encode(t.tgargs, 'escape'), '\\000') as args) as a
 join pg_catalog.pg_attribute v on v.attrelid = t.tgrelid and v.attname = a.args[1]
 join pg_catalog.pg_attribute s on s.attrelid = t.tgrelid and s.attname = any(a.args[3:])
-where not t.tgisinternal and t.tgenabled <> 'D'""",
+where {_OWN_TRIGGER} and tgenabled <> 'D'""",  # noqa: S608 - a constant of this module
         "functions": """
 select p.oid, n.nspname, p.proname, l.lanname, p.provolatile, p.prosecdef::int, p.pronargs, (p.provariadic <> 0)::int, p.pronargdefaults,
        p.proretset::int,
@@ -154,7 +160,7 @@ where o.oid >= 16384""",
         "hooks": f"""
 with {_CODE}, {_ALIKE}, h(relation, kind, function, events, transitions) as (
       select tgrelid, 'trigger', tgfoid, {_EVENTS}, pg_catalog.array_to_json(array[tgoldtable, tgnewtable])::text
-      from pg_catalog.pg_trigger where not tgisinternal and tgenabled <> 'D'
+      from pg_catalog.pg_trigger where {_OWN_TRIGGER} and tgenabled <> 'D'
       union select {_PLACES}, '[]' from {_HOOKED} join code on code.classid = place.classid and code.objid = place.objid
         where place.kind <> 'condition' or not exists (
           select from pg_catalog.pg_trigger t where t.oid = place.objid and t.tgfoid = code.function))
@@ -217,11 +223,11 @@ from pg_catalog.pg_constraint where (contype = 'c' or contype = 'f' and cardinal
 union all
 select tgrelid, 1, pg_catalog.array_to_json(array(select m[1]::int from pg_catalog.regexp_matches(tgqual::text, ':varattno (-?[0-9]+)', 'g') as m))::text,
        {_is_open("tgqual::text")}
-from pg_catalog.pg_trigger where tgqual is not null and not tgisinternal and tgenabled <> 'D'
+from pg_catalog.pg_trigger where tgqual is not null and {_OWN_TRIGGER} and tgenabled <> 'D'
 union all
 select t.tgrelid, 1, '[0]', 0 from pg_catalog.pg_trigger t
 join pg_catalog.pg_proc p on p.oid = t.tgfoid and p.oid < 16384 and p.proname = 'suppress_redundant_updates_trigger'
-where not t.tgisinternal and t.tgenabled <> 'D'
+where {_OWN_TRIGGER} and tgenabled <> 'D'
 union all
 select polrelid, 0, pg_catalog.array_to_json(array(
            select m[1]::int from pg_catalog.regexp_matches(concat(polqual::text, polwithcheck::text), ':varattno (-?[0-9]+)', 'g') as m))::text,

@@ -76,8 +76,9 @@ class HookReader:
         self.has_rules |= any(hook.kind == "rule" for hook in hooks)
         events = find_events(self._analyzed, relation, actions)
         filled = find_hooked(snapshot, relation, actions)
-        facts = [self._describe(hook, snapshot, filled, events) for hook in hooks]
-        views = (each for each in find_governed(snapshot, relation) if each.oid in snapshot.views or each is relation)
+        governed = find_governed(snapshot, relation)
+        facts = [self._describe(hook, snapshot, filled, governed, events) for hook in hooks]
+        views = (each for each in governed if each.oid in snapshot.views or each is relation)
         called = dict.fromkeys(function for each in views for function in snapshot.behind(each.oid).functions)
         for function in called:
             place = {"kind": "view", "schema": function.schema, "name": function.name, "language": function.language}
@@ -86,16 +87,27 @@ class HookReader:
             )
         return facts
 
-    def _describe(self, hook: Hook, snapshot: CatalogSnapshot, relations: Sequence[Relation], events: str) -> dict[str, Any]:
-        """What a hook does; `relations` are those into whose rows it may put values, `events` the changes the statement makes of them."""
+    def _describe(
+        self, hook: Hook, snapshot: CatalogSnapshot, relations: Sequence[Relation], governed: Sequence[Relation], events: str
+    ) -> dict[str, Any]:
+        """What a hook does.
+
+        Args:
+            hook: the code.
+            snapshot: the catalogue.
+            relations: those for whose rows it may run.
+            governed: those whose policies may run.
+            events: the changes that the statement makes of these rows.
+        """
         sensitivity, make_reader = self._sensitivity, self._make_reader
         judged: Judged = snapshot.remember(
             ("hook", hook, sensitivity.names), lambda: judge_hook(hook, snapshot, sensitivity, make_reader)
         )
         self.has_touched |= judged.touches
         self.tables |= judged.names
-        is_adding = events == "i"
+        is_adding, runs = events == "i", not set(events).isdisjoint(hook.events)
         is_compared = judged.guesses or fills_compared(sensitivity, relations, hook, judged.filled, is_adding=is_adding)
-        # What it holds against rows of other tables, which an agent may have written; rows that only come have the agent's values.
-        is_compared |= not is_adding and judged.meets_others and uses_sensitive(sensitivity, relations, hook, judged.used)
-        return describe_hook(hook, judged, is_compared=is_compared and not set(events).isdisjoint(hook.events))
+        # Rows that only come have the agent's values.
+        meets_sensitive = runs and uses_sensitive(snapshot, sensitivity, relations, hook, judged.used, is_adding=is_adding)
+        meets_sensitive |= hook.kind == "policy" and any(map(sensitivity.governs_by_sensitive, governed))
+        return describe_hook(hook, judged, meets_sensitive=meets_sensitive, is_compared=is_compared and runs)

@@ -7,7 +7,6 @@ it does not say. Such a hook is opaque: anything may happen.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -20,15 +19,6 @@ if TYPE_CHECKING:
 
 ROW_VARIABLES: Final = frozenset({"new", "old"})
 """What a trigger calls the row it runs for."""
-
-_READS: Final = re.compile(r"\b(?:select|perform|from|table)\b", re.IGNORECASE)
-"""Words without which no row is read: a variable `%type` names a table, too."""
-
-_LOOKS: Final = re.compile(r"\b(?:update|merge|delete|conflict)\b", re.IGNORECASE)
-"""What a body says that looks at rows it writes to."""
-
-_SETTINGS: Final = re.compile(r"\bcurrent_(?:setting|query)\s*\(", re.IGNORECASE)
-_CUSTOM_SETTING: Final = re.compile(r"\bcurrent_setting\s*\(\s*'[^'.]*\.[^']*'", re.IGNORECASE)
 
 _JSON: Final = 114
 """The OID of json, to which functions that make JSON cast whatever they are given, where there is such a cast (9.16)."""
@@ -122,25 +112,6 @@ def find_row_columns(hook: Hook) -> frozenset[str]:
 def uses_whole_row(hook: Hook) -> bool:
     """Whether the body of a trigger or rule uses the row it runs for as one value, as `to_jsonb(new)` does."""
     return hook.source is not None and sql.uses_whole_row(hook.source)
-
-
-def uses_others(hook: Hook) -> bool:
-    """Whether a body looks at rows of any table: it reads one, or changes some of its rows, which adding one does not."""
-    statements = read_body(hook).statements
-    reads = any(table["access"] == "read" for each in statements for table in each["tables"])
-    if reads and (hook.kind == "rule" or _READS.search(hook.source or "") is not None):
-        return True
-    if hook.kind == "rule":  # its own text says UPDATE
-        columns = (column for each in statements for column in each["columns"])
-        return any(column.get("table", column["name"]) not in ROW_VARIABLES for column in columns)
-    writes = any(table["access"] == "write" for each in statements for table in each["tables"])
-    return writes and _LOOKS.search(hook.source or "") is not None
-
-
-def uses_settings(hook: Hook) -> bool:
-    """Whether a body reads settings of the server's own names, some of which an agent may set, or the text of the statement."""
-    source = hook.source or ""
-    return len(_SETTINGS.findall(source)) > len(_CUSTOM_SETTING.findall(source))
 
 
 def _quote(source: str) -> str:

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from gateway.protocols.postgres.assigned import adds_only, is_alone
-from gateway.protocols.postgres.bodies import read_filled
+from gateway.protocols.postgres.bodies import find_filled
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import KeyAction, Relation
 from gateway.protocols.postgres.governed import find_governed
-from gateway.protocols.postgres.hooks import read_body
 from gateway.protocols.postgres.implied import find_of_domain, find_written_through
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
@@ -32,22 +31,10 @@ def find_key_actions(snapshot: CatalogSnapshot, analyzed: Analyzed, relation: Re
         return ()
     verb, is_single = analyzed["verb"], is_alone(analyzed)
     if verb == "update" and is_single and relation.kind != "v":
-        updates = frozenset(column["name"] for column in analyzed["assigned"]) | _find_filled(snapshot, relation)
+        filled = find_filled(snapshot, relation) if snapshot.key_actions else frozenset[str]()
+        updates = frozenset(column["name"] for column in analyzed["assigned"]) | filled
         return snapshot.changed_by_keys(relation.oid, deletes=False, updates=None if "*" in updates else updates)
     return snapshot.changed_by_keys(relation.oid, updates=frozenset() if verb == "delete" and is_single else None)
-
-
-def _find_filled(snapshot: CatalogSnapshot, relation: Relation) -> frozenset[str]:
-    """The columns that triggers may give a value before a row is stored; `*` for any."""
-
-    def derive() -> frozenset[str]:
-        behind = snapshot.behind(relation.oid).relations
-        hooks = [hook for each in behind for hook in snapshot.hooks.get(each.oid, ()) if hook.kind == "trigger"]
-        filled = (frozenset({"*"}) if read_body(hook).is_opaque else read_filled(hook) for hook in hooks)
-        return frozenset[str]().union(*filled)
-
-    found: frozenset[str] = snapshot.remember(("filled", relation.oid), derive) if snapshot.key_actions else frozenset[str]()
-    return found
 
 
 def find_events(analyzed: Analyzed, relation: Relation, actions: Iterable[KeyAction]) -> str:

@@ -13,7 +13,7 @@ from gateway.errors import ConfigError
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import BaseColumn, Column, Condition, Function, Index, Relation
 from gateway.protocols.postgres.governed import find_governed
-from gateway.protocols.postgres.hooks import find_row_columns, uses_others, uses_settings, uses_whole_row
+from gateway.protocols.postgres.hooks import find_row_columns, uses_whole_row
 
 _PLANNED: Final = frozenset(
     {
@@ -253,25 +253,24 @@ class Sensitivity:
         """Whether rows of a relation can come from another partition: it is one, or has some."""
         return self.snapshot is None or _is_part(self.snapshot, oid)
 
+    def governs_by_sensitive(self, relation: Relation) -> bool:
+        """Whether policies of a relation use sensitive columns, its own or those of others."""
+        asked = () if self.snapshot is None else self.snapshot.policies.get(relation.oid, ())
+        return relation.has_row_security and any(self._any_sensitive(other, (number,)) for other, number in asked)
+
     def find_asked(self, relation: Relation) -> Iterator[tuple[Relation, str]]:
         """The sensitive columns that policies of a relation hold against rows of other tables, its own and those of others.
 
-        Which of its rows there are, and which may be written, tells of them, to whoever may write such other rows.
+        Which of its rows there are, and which may be written, tells of them, to whoever may write such other rows. What a function does
+        with those that it is given is judged with its body.
         """
         if self.snapshot is None or not relation.has_row_security or not self.is_configured:
             return
         asked = self.snapshot.policies.get(relation.oid, ())
-        calls = (hook for hook in self.snapshot.hooks.get(relation.oid, ()) if hook.kind == "policy")
-        meets_others = any(other != relation.oid for other, _ in asked) or any(
-            uses_others(hook) or uses_settings(hook) for hook in calls
-        )
-        for other, number in asked if meets_others else ():
-            table = self.snapshot.relations.get(other)
-            if table is None:
-                continue
-            for column in table.columns.values():
-                if number in {0, column.number} and self.holds(other, column.number):
-                    yield table, column.name
+        for other, number in asked if any(other != relation.oid for other, _ in asked) else ():
+            if (table := self.snapshot.relations.get(other)) is not None:
+                columns = (column for column in table.columns.values() if number in {0, column.number})
+                yield from ((table, column.name) for column in columns if self.holds(other, column.number))
 
     def _asks_sensitive(self, oid: int) -> bool:
         """Whether a policy of a relation looks at sensitive columns of others."""
@@ -345,8 +344,7 @@ def _find_in_bodies(snapshot: CatalogSnapshot, oid: int) -> tuple[Condition, ...
         hooks = [hook for hook in snapshot.hooks.get(oid, ()) if hook.kind in {"trigger", "rule"} and hook.events not in comes]
         used = [frozenset(numbers[name] for name in find_row_columns(hook) & numbers.keys()) for hook in hooks]
         used += [frozenset(numbers.values()) for hook in hooks if uses_whole_row(hook)]
-        is_open = any(map(uses_settings, hooks))
-        return tuple(Condition(oid, columns, is_of_change=True, is_open=is_open) for columns in used if columns)
+        return tuple(Condition(oid, columns, is_of_change=True) for columns in used if columns)
 
     found: tuple[Condition, ...] = snapshot.remember(("in bodies", oid), derive)
     return found

@@ -205,3 +205,14 @@ transaction_verbs := {
 #   failure_msg: Not a rule of its own.
 #   solution: See postgres.sessions.untracked.
 name_verbs := {"declare_cursor", "fetch", "move", "prepare"}
+
+# METADATA
+# title: Name of code that runs with a table
+# description: As a site lists it, schema.function; a rule is listed as rule.name.
+# custom:
+#   id: lib.postgres.hook_name
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.functions.hook.
+hook_name(hook) := sprintf("%v.%v", [object.get(hook, "schema", hook.kind), hook.name])

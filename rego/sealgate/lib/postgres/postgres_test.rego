@@ -123,3 +123,8 @@ test_in_groups if {
 	not lib.in_groups(["x"], ["agents"])
 	not lib.in_groups([], ["agents"])
 }
+
+test_hook_name if {
+	lib.hook_name({"schema": "public", "name": "stamp", "kind": "trigger"}) == "public.stamp"
+	lib.hook_name({"name": "watched", "kind": "rule"}) == "rule.watched"
+}

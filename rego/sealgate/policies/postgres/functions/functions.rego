@@ -146,13 +146,14 @@ deny contains {
 # title: Set off code of a table
 # description: |
 #   Triggers, rules, defaults, checks, policies and functions of views run with statements that do not name them.
-#   They pass where their body can be read, calls nothing unknown and touches no sensitive column.
+#   They pass where their body can be read, calls nothing unknown and uses no sensitive column. What else it does with
+#   one (a message, a copy, a comparison with rows of others) is for whoever lists it to judge.
 # custom:
 #   id: postgres.functions.hook
 #   severity: high
 #   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-CM-5]
 #   failure_msg: The table runs code that cannot be judged.
-#   solution: Ask for the trigger function to be reviewed and added to data.site.postgres.allowed_functions.
+#   solution: "Ask for the function (of a rule: rule.name) to be added to data.site.postgres.allowed_functions."
 deny contains {
 	"rule": "postgres.functions.hook",
 	"message": message,
@@ -164,13 +165,9 @@ deny contains {
 	some table in statement.tables
 	some hook in table.hooks
 	_is_unsafe_hook(hook)
-	name := sprintf("%v.%v", [object.get(hook, "schema", hook.kind), hook.name])
+	name := lib.hook_name(hook)
 	not name in data.site.postgres.allowed_functions
-	message := sprintf("%v %v of table %v runs code that cannot be judged, or uses sensitive columns", [
-		hook.kind,
-		name,
-		table.name,
-	])
+	message := sprintf("%v %v of table %v %v", [hook.kind, name, table.name, _hazard(hook)])
 }
 
 # METADATA
@@ -308,6 +305,27 @@ _is_unsafe_hook(hook) if hook.reads_sensitive
 _is_unsafe_hook(hook) if {
 	hook.changes
 	hook.kind in ["policy", "view"]
+}
+
+# METADATA
+# title: Hazard of a hook
+# description: What keeps code of a table from running unasked, in words.
+# custom:
+#   id: postgres.functions.hazard
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.functions.hook.
+_hazard(hook) := "runs code that cannot be judged" if hook.opaque
+
+_hazard(hook) := "uses sensitive columns" if {
+	not hook.opaque
+	hook.reads_sensitive
+}
+
+_hazard(hook) := "changes something where rows are read" if {
+	not hook.opaque
+	not hook.reads_sensitive
 }
 
 # METADATA

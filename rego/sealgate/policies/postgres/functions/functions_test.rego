@@ -97,6 +97,22 @@ test_unsafe_hooks_are_denied if {
 	}
 }
 
+test_unsafe_hooks_are_denied_in_words if {
+	told := {hazard: denied.message |
+		some hazard, hook in {
+			"judged": {"opaque": true, "reads_sensitive": true},
+			"sensitive": {"reads_sensitive": true},
+			"changes": {"kind": "policy", "reads_sensitive": false},
+		}
+		some denied in functions.deny with input as hooked(hook)
+	}
+	told == {
+		"judged": "trigger trigger.f of table t runs code that cannot be judged",
+		"sensitive": "trigger trigger.f of table t uses sensitive columns",
+		"changes": "policy policy.f of table t changes something where rows are read",
+	}
+}
+
 test_listed_hooks_pass if {
 	doc := hooked({"schema": "public", "opaque": true})
 	count(functions.deny) == 0 with input as doc with data.site.postgres.allowed_functions as ["public.f"]
