@@ -72,9 +72,10 @@ class HookReader:
         if snapshot is None:
             return []
         actions = self.find_key_actions(relation) if access == "write" else ()
+        events = find_events(self._analyzed, relation, actions)
         hooks = [hook for hook in find_hooks(snapshot, relation, access, actions) if kinds is None or hook.kind in kinds]
         self.has_rules |= any(hook.kind == "rule" for hook in hooks)
-        events = find_events(self._analyzed, relation, actions)
+        hooks = [hook for hook in hooks if not hook.events or not events or not set(events).isdisjoint(hook.events)]
         filled = find_hooked(snapshot, relation, actions)
         governed = find_governed(snapshot, relation)
         facts = [self._describe(hook, snapshot, filled, governed, events) for hook in hooks]
@@ -105,9 +106,11 @@ class HookReader:
         )
         self.has_touched |= judged.touches
         self.tables |= judged.names
-        is_adding, runs = events == "i", not set(events).isdisjoint(hook.events)
+        is_adding, changes_rows = events == "i", bool(events)
         is_compared = judged.guesses or fills_compared(sensitivity, relations, hook, judged.filled, is_adding=is_adding)
         # Rows that only come have the agent's values.
-        meets_sensitive = runs and uses_sensitive(snapshot, sensitivity, relations, hook, judged.used, is_adding=is_adding)
+        meets_sensitive = changes_rows and uses_sensitive(
+            snapshot, sensitivity, relations, hook, judged.used, is_adding=is_adding
+        )
         meets_sensitive |= hook.kind == "policy" and any(map(sensitivity.governs_by_sensitive, governed))
-        return describe_hook(hook, judged, meets_sensitive=meets_sensitive, is_compared=is_compared and runs)
+        return describe_hook(hook, judged, meets_sensitive=meets_sensitive, is_compared=is_compared and changes_rows)
