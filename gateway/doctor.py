@@ -14,7 +14,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -219,9 +219,20 @@ def _try_postgres(config: Config, connection: PostgresConnectionConfig) -> Itera
     except ImportError:
         return  # said of the machine already
     secrets = SecretResolver(age_identity=config.gateway.age_identity)
-    for step in asyncio.run(try_connection(connection, config.limits, secrets)):
+    for step in asyncio.run(try_connection(connection, config.limits, secrets, _read_listed(config))):
         name = f"target {connection.name}" if step.name == "address" else f"target {connection.name} {step.name}"
-        yield Finding(name, "fail" if step.fix else "ok", step.detail, step.fix)
+        status: Status = "warn" if step.is_refusing else "fail" if step.fix else "ok"
+        yield Finding(name, status, step.detail, step.fix)
+
+
+def _read_listed(config: Config) -> Collection[str] | None:
+    """The code of databases that the policy lets run; None where that is not the library as shipped, or cannot be read."""
+    try:
+        data = load_bundle(config.policy.bundle, detectors=config.masking.known_detectors).data
+    except PolicyError:
+        return None  # said of the bundle already
+    listed = data.get("site", {}).get("postgres", {}).get("allowed_functions")
+    return listed if isinstance(listed, list) else None
 
 
 def _examine_target(connection: str, address: tuple[str, int]) -> Finding:

@@ -20,8 +20,9 @@ def command(context: click.Context, config_path: Path | None, as_json: bool) -> 
     """Check this machine and, with -c, whether a configuration works on it.
 
     With -c it reads the secrets, asks every issuer for its keys, tries every port, and connects to every target. A PostgreSQL target
-    is tried as a session begins: TLS, login, sensitive columns in the catalogue, settings; nothing is changed there. Exit codes: 0
-    nothing failed, 1 something did, 2 problems in the file.
+    is tried as a session begins: TLS, login, sensitive columns in the catalogue, settings; nothing is changed there. Code of its tables
+    that keeps statements from running until the site lists it is named, with the tables. Exit codes: 0 nothing failed, 1 something
+    did, 2 problems in the file.
     """
     findings = list(examine_machine())
     if config_path is not None:

@@ -1,16 +1,20 @@
 """`sealgate doctor` against a real PostgreSQL server: it goes as far as a session does, and says at which step it stopped."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from gateway.cli import main
+from gateway.policy.bundle import write_manifest
 from gateway.testing.certificates import make_authority
 from gateway.testing.gateway import write_config
 from gateway.testing.oidc import DevelopmentIssuer
 from gateway.testing.postgres import find_free_port, start_postgres
 
+ROOT = Path(__file__).parents[2]
 PASSWORD = "first-of-many"
 
 
@@ -112,6 +116,51 @@ def test_the_first_step_that_fails_is_the_last(examine, tmp_path, step, changes,
     assert [name for name, item in found.items() if item["status"] == "fail"] == [step]
     assert says in found[step]["detail"]
     assert fix in found[step]["fix"]
+
+
+CODE = """
+set role owner;
+create table "Odd ""names" ("a b" int, code text); create table plain (id int); create table copies (id int);
+create function stamped() returns trigger language plpgsql as $$ begin new.id := 1; return new; end $$;
+create function audited() returns trigger language plpgsql as $$ begin raise notice '%', old; return null; end $$;
+create function run_text() returns trigger language plpgsql as $$ begin execute 'select 1'; return new; end $$;
+create trigger stamped before insert or update on plain for each row execute function stamped();
+create trigger audited after delete on people for each row execute function audited();
+create trigger run_text before update on "Odd ""names" for each row execute function run_text();
+create trigger run_text before update on plain for each row execute function run_text();
+create rule copied as on update to people do also insert into copies select 1 where old.ssn > '';
+"""
+
+
+def test_code_that_the_site_has_to_list_is_named(server, issuer, tmp_path, monkeypatch):
+    monkeypatch.setenv("TARGET_PASSWORD", PASSWORD)
+    server.run("create database coded owner owner")
+    server.run("set role owner; create table people (name text, ssn text)", database="coded")
+    server.run(CODE, database="coded")
+
+    def examine(listed):
+        bundle = tmp_path / f"policy{len(listed)}"
+        shutil.copytree(ROOT / "rego", bundle)
+        site = bundle / "site/data.json"
+        data = json.loads(site.read_bytes())
+        data["postgres"]["allowed_functions"] += listed
+        site.write_text(json.dumps(data))
+        write_manifest(bundle)
+        connection = connect_by_socket(server, "env:TARGET_PASSWORD")
+        connection["target"]["database"] = "coded"
+        path = write_config(
+            tmp_path / bundle.name, issuer=issuer, bundle=bundle, connections=[connection | {"sensitive": ["public.people.ssn"]}]
+        )
+        answer = CliRunner().invoke(main, ["doctor", "-c", str(path), "--json"])
+        found = json.loads(answer.stdout)["findings"]
+        return [(item["status"], item["detail"]) for item in found if item["check"] == "target shop code"]
+
+    assert examine([]) == [
+        ("warn", "public.audited uses sensitive columns: statements on public.people are refused"),
+        ("warn", 'public.run_text cannot be judged: statements on public.Odd "names, public.plain are refused'),
+        ("warn", "rule.copied uses sensitive columns: statements on public.people are refused"),
+    ]
+    assert examine(["public.audited", "public.run_text", "rule.copied"]) == []
 
 
 def test_every_database_of_a_connection_is_tried(examine):
