@@ -231,6 +231,50 @@ def test_a_setting_that_is_held_against_a_value_is_a_guess(name, people, start, 
         session.execute("update people set name = 'other' where id > 0")
 
 
+ZONED = {
+    "hour": "extract(hour from seen) between 8 and 18",
+    "day": "seen::date > '2020-01-01'",
+    "day beside it": "seen > date '2020-01-01'",
+    "days beside it": "(seen, id) > (date '2020-01-01', 0)",
+    "text": "seen::text like '2020%'",
+    "digits": "score::text like '1.2%'",
+    "today": "seen::text < current_date::text",
+}
+
+
+@pytest.mark.parametrize("name", ZONED)
+def test_what_follows_a_setting_is_a_guess_at_sensitive_values(name, people, start, connect):  # noqa: F811
+    people.run(f"""alter table people add seen timestamptz default '2020-05-05 12:00+00', add score float default 1.25;
+        create policy p on people using ({ZONED[name]}); create policy q on people using (true);
+        alter table people enable row level security;
+        create table noted (id int primary key, note text, seen timestamptz default '2020-05-05 12:00+00', score float default 1.25,
+            check ({ZONED[name]})); grant all on noted to app; insert into noted values (1, '')""")
+    sensitive = [f"public.{table}.{column}" for table in ("people", "noted") for column in ("seen", "score")]
+    with start(sensitive=sensitive, hold_s=0) as running, connect(running) as session:
+        with pytest.raises(psycopg.Error, match=r"regulated\.predicate"):
+            session.execute("select id from people")
+        session.execute("update noted set note = 'x' where id = 1")
+        with pytest.raises(psycopg.Error, match=r"guesses\.open_ended"):
+            session.execute("update noted set note = 'x' where id > 0")
+
+
+STEADY = (
+    "seen > '2020-01-01 00:00+00'",
+    "seen < now()",
+    "income > 3 and code ~ '^z' and name = current_user",
+    "upper(code) = code",
+)
+
+
+@pytest.mark.parametrize("expression", STEADY)
+def test_what_follows_no_setting_passes(expression, people, start, connect):  # noqa: F811
+    people.run(f"""alter table people add seen timestamptz default '2020-05-05 12:00+00', add check (({expression}) or true);
+        create policy p on people using (({expression}) or true); alter table people enable row level security""")
+    with start(sensitive=[*SENSITIVE, "public.people.seen"], hold_s=0) as running, connect(running) as session:
+        assert len(session.execute("select id from people").fetchall()) == 9
+        session.execute("update people set bonus = 1 where id > 0")
+
+
 def test_a_policy_over_other_columns_passes(people, start, connect):  # noqa: F811
     people.run("""create policy p on people using (exists (select from guesses g where g.most >= people.bonus));
         alter table people enable row level security; update guesses set most = 1000""")

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from sealgate_native import sql
+
 from gateway.protocols.postgres.assigned import Assigned
-from gateway.protocols.postgres.catalog import CatalogSnapshot
+from gateway.protocols.postgres.catalog import MAX_VIEW_BYTES, CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import Column, Relation
 from gateway.protocols.postgres.governed import find_governed
 from gateway.protocols.postgres.hooks import Hook, find_row_columns, read_body, uses_whole_row
@@ -43,6 +45,9 @@ class BodyReader(Protocol):
 
     def reads_sensitive(self) -> bool:
         """Whether it uses a sensitive column."""
+
+    def searches_sensitive(self) -> bool:
+        """Whether it chooses, sorts or groups rows by a sensitive column."""
 
 
 MakeReader = Callable[["Analyzed", CatalogSnapshot, Sensitivity], BodyReader]
@@ -96,21 +101,23 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
                 if relation is None:
                     continue
                 actions = snapshot.changed_by_keys(relation.oid) if table["access"] == "write" else ()
-                is_adding = not _CHANGES.search((current.source or "").lower())
-                assigned = reader.assigned.describe(actions, is_adding=is_adding)
+                assigned = reader.assigned.describe(actions, is_adding=not _CHANGES.search((current.source or "").lower()))
                 guesses |= any(fact.get("compared", False) for fact in assigned)
                 behind = snapshot.behind(relation.oid)
                 is_opaque |= bool(behind.functions)
                 reached = (*behind.relations, *find_written_through(snapshot, relation, actions))
                 touches |= any(sensitivity.touches(each) for each in reached)
-                below = set(find_hooks(snapshot, relation, table["access"], actions)) - seen
-                pending += below
-                seen |= below
-                guesses |= any(fills_compared(sensitivity, reached, each, read_filled(each)) for each in below)
+                found = set(find_hooks(snapshot, relation, table["access"], actions))
+                pending += found - seen
+                seen |= found
+                # One function may run for several tables, which differ in what is sensitive.
+                guesses |= any(fills_compared(sensitivity, reached, each, read_filled(each)) for each in found)
                 reads_sensitive |= any(
-                    uses_sensitive(snapshot, sensitivity, reached, each, read_used(each), is_adding=is_adding) for each in below
+                    uses_sensitive(snapshot, sensitivity, reached, each, read_used(each), is_adding=False) for each in found
                 )
-                reads_sensitive |= any(map(sensitivity.governs_by_sensitive, find_governed(snapshot, relation)))
+                governed = find_governed(snapshot, relation)
+                reads_sensitive |= any(map(sensitivity.governs_by_sensitive, governed))
+                reads_sensitive |= any(searches_sensitive(snapshot, sensitivity, each, make_reader) for each in governed)
         handles_texts |= any(word in (current.source or "").lower() for word in ERROR_TEXTS)
     # A handler has the text of the error it caught, wherever below it that came from.
     reads_sensitive |= touches and handles_texts
@@ -177,7 +184,24 @@ def uses_sensitive(
 
 def _is_given(snapshot: CatalogSnapshot, relation: Relation, column: Column) -> bool:
     """Whether a new row has in a column what it was sent with, or a constant."""
-    return not column.is_computed and find_filled(snapshot, relation).isdisjoint({column.name, "*"})
+    is_made = any(column.number in snapshot.find_generated(relation.oid, number) for number in relation.columns)
+    return not (column.is_computed or is_made) and find_filled(snapshot, relation).isdisjoint({column.name, "*"})
+
+
+def searches_sensitive(snapshot: CatalogSnapshot, sensitivity: Sensitivity, view: Relation, make_reader: MakeReader) -> bool:
+    """Whether a view chooses, sorts, joins or groups its rows by sensitive columns, and not only shows them."""
+
+    def read() -> bool:
+        definition = snapshot.views[view.oid].definition
+        analysis = None if definition is None else sql.analyze(definition, max_bytes=MAX_VIEW_BYTES)
+        if analysis is None or analysis["status"] != "ok":
+            return sensitivity.touches(view)
+        readers = [make_reader(analyzed, snapshot, sensitivity) for analyzed in analysis["statements"]]
+        for reader in readers:
+            reader.read_tables_only()
+        return any(reader.searches_sensitive() for reader in readers)
+
+    return view.oid in snapshot.views and snapshot.remember(("searches", view.oid, sensitivity.names), read)
 
 
 def find_filled(snapshot: CatalogSnapshot, relation: Relation) -> frozenset[str]:

@@ -20,11 +20,15 @@ held as materialized (
 who holds or wants one of these alone (a transaction that altered it, LOCK TABLE, VACUUM FULL). It is taken as opaque meanwhile."""
 
 _CODE: Final = """
-code(classid, objid, function) as (
+calls(classid, objid, function) as materialized (
     select classid, objid, refobjid from pg_catalog.pg_depend where refclassid = 'pg_catalog.pg_proc'::regclass
     union select d.classid, d.objid, o.oprcode::oid from pg_catalog.pg_depend d
-    join pg_catalog.pg_operator o on d.refclassid = 'pg_catalog.pg_operator'::regclass and o.oid = d.refobjid)"""
-"""The functions that the expressions of an object call, by their names or behind operators."""
+    join pg_catalog.pg_operator o on d.refclassid = 'pg_catalog.pg_operator'::regclass and o.oid = d.refobjid),
+code(classid, objid, function) as (
+    select classid, objid, function from calls where classid <> 'pg_catalog.pg_proc'::regclass
+    union select code.classid, code.objid, calls.function from code
+    join calls on calls.classid = 'pg_catalog.pg_proc'::regclass and calls.objid = code.function)"""
+"""The functions that the expressions of an object call, by their names or behind operators, and what defaults of their arguments call."""
 
 _EVENTS: Final = (
     "pg_catalog.concat(case when tgtype & 4 <> 0 then 'i' end, case when tgtype & 16 <> 0 then 'u' end, "
@@ -66,12 +70,33 @@ _PLACES: Final = "place.relation, place.kind, code.function, place.events"
 _PLACES_OF_TYPES: Final = f"place.relation, place.kind, d.refobjid from {_HOOKED}"
 
 
+_STEADY: Final = "1299, 2647, 2648, 861, 745, 710, 2705, 2706, 2707, 2708, 2709, 2710, 2077, 3294"
+"""Functions that are STABLE and follow no setting: the time of the transaction or statement, who is logged in, `pg_has_role`.
+`current_setting` (the last two) is looked at by the name it is given."""
+
+
 def _is_open(tree: str) -> str:
-    """Whether an expression reads a setting of the server's own names, or the text of the statement: custom ones have a dot (46) in theirs."""
+    """Whether the result of an expression follows a setting that an agent may give a value, or the text of the statement.
+
+    So do `current_setting` of a name of the server's own (custom ones have a dot, 46, in theirs), what is STABLE (a part of a time follows
+    TimeZone), values that are printed or read in the course of a cast, and CURRENT_DATE and its like.
+    """
     found = f"(select count(*) from pg_catalog.regexp_matches({tree}, '%s', 'g'))"  # noqa: S608 - constants of this module
-    any_of_them = found % ":funcid (2077|3294|817) "
+    any_of_them = found % ":funcid (2077|3294) "
     custom = found % r":funcid (?:2077|3294) [^{]*[{]CONST [^}]* \[ (?:-?[0-9]+ )*46 (?:-?[0-9]+ )*\]"
-    return f"({any_of_them} > {custom})::int"
+    follows = f"""exists (
+        select from pg_catalog.regexp_matches({tree}, ':(funcid|aggfnoid|winfnoid|opnos?) (?:[(]o )?([0-9 ]+)', 'g') as called
+        cross join pg_catalog.unnest(pg_catalog.string_to_array(pg_catalog.btrim(called[2]), ' ')) as number
+        left join pg_catalog.pg_operator o on called[1] ~ '^op' and o.oid = number::oid
+        join pg_catalog.pg_proc f on f.oid = case when called[1] ~ '^op' then o.oprcode::oid else number::oid end
+        where f.oid < 16384 and f.provolatile <> 'i' and f.oid not in ({_STEADY}))"""
+    converts = f"coalesce({tree} ~ '[{{](COERCEVIAIO|XMLEXPR|JSON|SQLVALUEFUNCTION :op ([0-8]|14) )', false)"
+    return f"({any_of_them} > {custom} or {follows} or {converts})::int"
+
+
+def _as_argument(name: str) -> str:
+    """A column of names as `encode(tgargs, 'escape')` writes them: bytes beyond ASCII, and backslashes, have numbers there."""
+    return f"pg_catalog.encode(pg_catalog.convert_to({name}::text, pg_catalog.getdatabaseencoding()), 'escape')"
 
 
 QUERIES: Final[Mapping[str, str]] = MappingProxyType(
@@ -122,7 +147,9 @@ from pg_catalog.pg_policy p join pg_catalog.pg_depend d on d.classid = 'pg_catal
 where d.refclassid = 'pg_catalog.pg_class'::regclass and (
   d.refobjid <> p.polrelid or d.refobjsubid <> 0 or concat(p.polqual::text, p.polwithcheck::text) ~ ':varattno 0 ')
 union
-select polrelid, 0, 0 from pg_catalog.pg_policy where {_is_open("concat(polqual::text, polwithcheck::text)")} = 1""",  # noqa: S608 - constants of this module
+select polrelid, 0, 0 from pg_catalog.pg_policy where {_is_open("concat(polqual::text, polwithcheck::text)")} = 1
+  or exists (select from pg_catalog.regexp_matches(concat(polqual::text, polwithcheck::text), ':relid ([1-9][0-9]*)', 'g') as named
+             where named[1]::oid <> polrelid)""",  # noqa: S608 - constants of this module
         "parents": "select inhrelid, inhparent from pg_catalog.pg_inherits",
         "generated": f"""
 select a.adrelid, a.adnum, d.refobjsubid
@@ -140,8 +167,8 @@ union
 select t.tgrelid, v.attnum, s.attnum
 from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid and p.oid < 16384 and p.proname ~ '^tsvector_update_trigger'
 cross join lateral (select pg_catalog.string_to_array(pg_catalog.encode(t.tgargs, 'escape'), '\\000') as args) as a
-join pg_catalog.pg_attribute v on v.attrelid = t.tgrelid and v.attname = a.args[1]
-join pg_catalog.pg_attribute s on s.attrelid = t.tgrelid and s.attname = any(a.args[3:])
+join pg_catalog.pg_attribute v on v.attrelid = t.tgrelid and {_as_argument("v.attname")} = a.args[1]
+join pg_catalog.pg_attribute s on s.attrelid = t.tgrelid and {_as_argument("s.attname")} = any(a.args[3:])
 where {_OWN_TRIGGER} and tgenabled <> 'D'""",  # noqa: S608 - a constant of this module
         "functions": """
 select p.oid, n.nspname, p.proname, l.lanname, p.provolatile, p.prosecdef::int, p.pronargs, (p.provariadic <> 0)::int, p.pronargdefaults,
@@ -158,7 +185,7 @@ select n.nspname, o.oprname, o.oprcode::oid,
 from pg_catalog.pg_operator o join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
 where o.oid >= 16384""",
         "hooks": f"""
-with {_CODE}, {_ALIKE}, h(relation, kind, function, events, transitions) as (
+with recursive {_CODE}, {_ALIKE}, h(relation, kind, function, events, transitions) as (
       select tgrelid, 'trigger', tgfoid, {_EVENTS}, pg_catalog.array_to_json(array[tgoldtable, tgnewtable])::text
       from pg_catalog.pg_trigger where {_OWN_TRIGGER} and tgenabled <> 'D'
       union select {_PLACES}, '[]' from {_HOOKED} join code on code.classid = place.classid and code.objid = place.objid
@@ -171,8 +198,13 @@ select h.relation, h.kind, h.function, p.proname, n.nspname, l.lanname, p.prosec
 from h join pg_catalog.pg_class c on c.oid = h.relation join pg_catalog.pg_proc p on p.oid = h.function and p.oid >= 16384
 join pg_catalog.pg_namespace n on n.oid = p.pronamespace join pg_catalog.pg_language l on l.oid = p.prolang""",  # noqa: S608 - constants of this module
         "type_hooks": f"""
+with recursive {_CODE}
 select {_PLACES_OF_TYPES} join pg_catalog.pg_depend d on d.classid = place.classid and d.objid = place.objid
-where d.refclassid = 'pg_catalog.pg_type'::regclass and d.refobjid >= 16384""",
+where d.refclassid = 'pg_catalog.pg_type'::regclass and d.refobjid >= 16384
+union
+select {_PLACES_OF_TYPES} join code on code.classid = place.classid and code.objid = place.objid
+join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_proc'::regclass and d.objid = code.function
+where d.refclassid = 'pg_catalog.pg_type'::regclass and d.refobjid >= 16384""",  # noqa: S608 - constants of this module
         "rules": f"""
 with {_HELD}
 select r.ev_class, r.rulename, case when pg_catalog.octet_length(d.definition) <= 524288 then d.definition end,
@@ -181,7 +213,7 @@ from pg_catalog.pg_rewrite r cross join lateral (
     select case when r.ev_class not in (select relation from held) then pg_catalog.pg_get_ruledef(r.oid) end as definition) d
 where r.ev_type <> '1' and r.ev_enabled <> 'D'""",  # noqa: S608 - a constant of this module
         "casts": f"""
-with {_CODE}
+with recursive {_CODE}
 select n.nspname, t.typname, t.oid, c.castsource, c.castcontext, f.proname, l.lanname
 from pg_catalog.pg_cast c join pg_catalog.pg_type t on t.oid = c.casttarget join pg_catalog.pg_namespace n on n.oid = t.typnamespace
 join pg_catalog.pg_proc f on f.oid = c.castfunc join pg_catalog.pg_language l on l.oid = f.prolang

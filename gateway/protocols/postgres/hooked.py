@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.protocols.postgres.assigned import is_alone
-from gateway.protocols.postgres.bodies import Judged, MakeReader, describe_hook, fills_compared, judge_hook, uses_sensitive
+from gateway.protocols.postgres.bodies import (
+    Judged,
+    MakeReader,
+    describe_hook,
+    fills_compared,
+    judge_hook,
+    searches_sensitive,
+    uses_sensitive,
+)
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import KeyAction, Relation
 from gateway.protocols.postgres.governed import find_governed
@@ -79,14 +87,19 @@ class HookReader:
         filled = find_hooked(snapshot, relation, actions)
         governed = find_governed(snapshot, relation)
         facts = [self._describe(hook, snapshot, filled, governed, events) for hook in hooks]
-        views = (each for each in governed if each.oid in snapshot.views or each is relation)
-        called = dict.fromkeys(function for each in views for function in snapshot.behind(each.oid).functions)
-        for function in called:
-            place = {"kind": "view", "schema": function.schema, "name": function.name, "language": function.language}
-            facts.append(
-                {**place, "security_definer": function.is_definer, "opaque": True, "changes": function.volatility == "volatile"}
-            )
+        for each in governed:
+            facts += self._describe_view(each, snapshot) if each.oid in snapshot.views or each is relation else ()
         return facts
+
+    def _describe_view(self, view: Relation, snapshot: CatalogSnapshot) -> Iterator[dict[str, Any]]:
+        """The functions of a view's definition, and the view itself where it uses sensitive columns otherwise than to show them."""
+        for function in snapshot.behind(view.oid).functions:
+            place = {"kind": "view", "schema": function.schema, "name": function.name, "language": function.language}
+            changes = function.volatility == "volatile"
+            yield {**place, "security_definer": function.is_definer, "opaque": True, "changes": changes}
+        if searches_sensitive(snapshot, self._sensitivity, view, self._make_reader):
+            place = {"kind": "view", "schema": view.schema, "name": view.name, "language": "sql"}
+            yield {**place, "security_definer": False, "opaque": False, "reads_sensitive": True, "changes": False}
 
     def _describe(
         self, hook: Hook, snapshot: CatalogSnapshot, relations: Sequence[Relation], governed: Sequence[Relation], events: str

@@ -18,9 +18,9 @@ def find_hooks(snapshot: CatalogSnapshot, relation: Relation, access: str, actio
     """Code that runs with an access: the relation's own, and that of what lies behind it or is changed by foreign keys (`actions`)."""
     own = {each.oid for each in find_hooked(snapshot, relation, ())}
     followed = {each.oid for action in actions for each in snapshot.behind(action.relation).relations} - own
-    hooks = [hook for oid in sorted(own) for hook in snapshot.hooks.get(oid, ())]
+    hooks = [hook for oid in sorted(own) for hook in _list_hooks(snapshot, oid)]
     # What a foreign key runs, it runs as the owner of the table.
-    hooks += [_run_by_key(hook) for oid in sorted(followed) for hook in snapshot.hooks.get(oid, ())]
+    hooks += [_run_by_key(hook) for oid in sorted(followed) for hook in _list_hooks(snapshot, oid)]
     hooks += [
         hook
         for each in find_governed(snapshot, relation)[1:]
@@ -28,6 +28,13 @@ def find_hooks(snapshot: CatalogSnapshot, relation: Relation, access: str, actio
         if hook.kind == "policy"
     ]
     return list(dict.fromkeys(hook for hook in hooks if access == "write" or hook.kind == "policy"))
+
+
+def _list_hooks(snapshot: CatalogSnapshot, oid: int) -> Iterator[Hook]:
+    """The code of a relation. A row of a partition is held against the keys of all it belongs to, also where it is written to by name."""
+    yield from snapshot.hooks.get(oid, ())
+    above = (hook for each in snapshot.above(oid) for hook in snapshot.hooks.get(each.oid, ()))
+    yield from (hook for hook in above if hook.kind == "partition")
 
 
 def _run_by_key(hook: Hook) -> Hook:

@@ -205,6 +205,11 @@ class _Reader:
         compares = "compares_assigned" in self.analyzed["flags"] and any(fact["sensitive"] for fact in self.assigned.describe(()))
         return compares or any(is_sensitive for column in known for *_, is_sensitive in self._find_column(column))
 
+    def searches_sensitive(self) -> bool:
+        """Whether rows are chosen, sorted or grouped by a sensitive column."""
+        used = (column for column in self.analyzed["columns"] if column["use"] == "predicate")
+        return any(is_sensitive for column in used for *_, is_sensitive in self._find_column(column))
+
     def _is_known(self, column: Mapping[str, Any]) -> bool:
         relation = self._resolve(column.get("schema"), column["table"])  # `new.name` in a trigger looks like a field of a column
         return relation is not None and (column["name"] not in ROW_VARIABLES or relation.find(column["name"]) is not None)
@@ -420,8 +425,8 @@ class _Reader:
 
     def _read_casts(self) -> None:
         """Casts, checks and defaults of types that call functions of somebody's own."""
-        if self.snapshot is None:
-            return
+        if self.snapshot is None or self.analyzed["verb"] == "lock":
+            return  # a lock makes no value
         named = [(name.get("schema"), name["name"]) for name in self.analyzed["types"]]
         named += [(None, name) for name in sorted(self.attributes)]
         columns = (relation.find(name) for *_, name, relation in self.assigned.find_columns() if relation is not None)

@@ -57,6 +57,17 @@ impl Outs {
         columns
     }
 
+    /// Adds columns that whatever is computed here depends on.
+    pub fn compute_from(&mut self, columns: &[Column]) {
+        for entry in &mut self.entries {
+            if matches!(entry.kind, OutputKind::Expression | OutputKind::Unknown) {
+                entry.columns.extend_from_slice(columns);
+                entry.columns.sort_unstable();
+                entry.columns.dedup();
+            }
+        }
+    }
+
     /// The same, under the column names an alias gives.
     pub fn renamed(mut self, names: &[String]) -> Outs {
         if names.is_empty() {

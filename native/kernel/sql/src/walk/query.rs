@@ -58,7 +58,7 @@ impl Walker {
             bare
         };
         self.sources(&select.from_clause);
-        let outs = if select.values_lists.is_empty() {
+        let mut outs = if select.values_lists.is_empty() {
             self.targets(&select.target_list, bare)
         } else {
             self.multiply(super::SET_DIGITS);
@@ -70,7 +70,9 @@ impl Walker {
         self.optional(select.where_clause.as_deref(), Usage::Predicate);
         self.grouping(&select.group_clause, &outs, select);
         self.optional(select.having_clause.as_deref(), Usage::Predicate);
-        self.list(&select.window_clause, Usage::Predicate);
+        // A call names its window (WINDOW w AS ...), whichever it is: any output that is computed may be by one.
+        let windows = self.tapped(|walker| walker.list(&select.window_clause, Usage::Predicate));
+        outs.compute_from(&windows);
         if !select.distinct_clause.is_empty() {
             // Plain DISTINCT compares every output; DISTINCT ON its own list.
             self.grouping(&select.distinct_clause, &outs, select);

@@ -137,10 +137,26 @@ fn is_constant(node: &pb::Node) -> bool {
         Some(N::AConst(_) | N::ParamRef(_)) => true,
         Some(N::TypeCast(cast)) => {
             cast.arg.as_deref().is_some_and(is_constant)
-                && of_cast(cast, Usage::Other) == Usage::Other
+                && (of_cast(cast, Usage::Other) == Usage::Other || is_document(cast))
         }
         _ => false,
     }
+}
+
+/// Whether a text is written as a document (`'[]'::json`): it is read when the statement is, whatever comes of it.
+fn is_document(cast: &pb::TypeCast) -> bool {
+    let is_text = matches!(
+        cast.arg.as_deref().and_then(|value| value.node.as_ref()),
+        Some(N::AConst(pb::AConst {
+            val: Some(pb::a_const::Val::Sval(_)),
+            ..
+        }))
+    );
+    is_text
+        && cast.type_name.as_ref().is_some_and(|of_type| {
+            let parts = names::strings(&of_type.names);
+            of_type.array_bounds.is_empty() && matches!(own_name(&parts), Some("json" | "jsonb"))
+        })
 }
 
 /// What a branch of a CASE results in.
