@@ -8,6 +8,17 @@ import pytest
 from tests.clients.test_other_rows import SENSITIVE, people, write_trigger  # noqa: F401 - fixtures
 from tests.clients.test_row_order import connect, server, start  # noqa: F401 - fixtures
 
+CLOSINGS = """create table closings (id int primary key, person int, note text); grant all on closings to app;
+    create function closed() returns trigger language plpgsql as 'begin return new; end';
+    create trigger closed before insert on closings for each row execute function closed();
+    """
+
+KINDS = """create type kind as enum ('low', 'high');
+    create function kind_of(t text) returns kind language sql as $$ select case when exists (select from people where code = t) then 'high'::kind else 'low' end $$;
+    create cast (text as kind) with function kind_of(text) as assignment; create table kinds (kind kind); grant all on kinds to app;
+    create table closings (id int primary key, person int, note text, kind kind); grant all on closings to app;
+    create function closed() returns trigger language plpgsql as 'begin return new; end';
+    create trigger closed before insert on closings for each row execute function closed(); """
 
 BELOW = {
     "rows that a body takes away": """create table closings (id int primary key, person int); grant all on closings to app;
@@ -39,6 +50,41 @@ BELOW = {
         create domain reference as text check (known(value));
         create function refer(a text) returns reference language plpgsql as $$ begin return a; end $$;
         create table closings (id int, person int, check (refer(person::text) is not null)); grant all on closings to app""",
+    "tables that are emptied along": CLOSINGS
+    + """create table groups (name text primary key); create table members (person int, name text references groups, code text);
+        grant all on groups, members to app; create table archive (body text); grant all on archive to app;
+        create function kept() returns trigger language plpgsql as $$ begin insert into archive select code from members; return null; end $$;
+        create trigger kept before truncate on members for each statement execute function kept();
+        create or replace function closed() returns trigger language plpgsql as $$ begin truncate groups cascade; return null; end $$""",
+    "assignment that casts": KINDS
+    + "create or replace function closed() returns trigger language plpgsql as $$ begin new.kind := new.note; return new; end $$",
+    "variable that casts": KINDS
+    + """create or replace function closed() returns trigger language plpgsql as $$ declare k kinds.kind%type; begin
+        k := new.note; new.note := k; return new; end $$""",
+    "field of a row that casts": KINDS
+    + """create or replace function closed() returns trigger language plpgsql as $$ declare r record; begin
+        for r in select * from kinds loop r.kind := new.note; new.note := r.kind; end loop; return new; end $$""",
+    "field that is a function": CLOSINGS
+    + """create table accounts (id int); grant all on accounts to app;
+        create function summary(accounts) returns text language sql stable as $$ select string_agg(code, ',') from people $$;
+        create or replace function closed() returns trigger language plpgsql as $$ declare v text; begin
+            select a.summary into v from accounts a where a.id = new.person; new.note := v; return new; end $$""",
+    **{
+        f"{verb} in a body": CLOSINGS
+        + f"""create function norm(v text) returns text language plpgsql immutable as $$ begin
+                if exists (select from guesses where v like pattern) then raise 'no'; end if; return v; end $$;
+            create index on people (norm(code)); create or replace function closed() returns trigger language plpgsql as $$ begin {verb} people; return null; end $$"""
+        for verb in ("analyze", "reindex table", "vacuum")
+    },
+    "function of a view that a policy reads": CLOSINGS
+    + """create function shown() returns text language sql stable as $$ select string_agg(code, ',') from people $$;
+        create view seen as select id, shown() as said from guesses; create table topics (id int); grant all on topics, seen to app;
+        create policy p on topics using (exists (select from seen s where s.id = topics.id)); alter table topics enable row level security;
+        create or replace function closed() returns trigger language plpgsql as $$ begin
+            new.note := (select count(*) from topics); return new; end $$""",
+    "function that the grammar renames": CLOSINGS
+    + """create function json_object(person int) returns json language sql stable as $$ select row_to_json(p) from people p where id = person $$;
+        create or replace function closed() returns trigger language plpgsql as $$ begin new.note := json_object(new.person); return new; end $$""",
 }
 
 
@@ -125,3 +171,83 @@ def test_a_lock_makes_no_value_of_a_domain(people, start, connect):  # noqa: F81
         create table accounts (id int, number iban); grant all on accounts to app""")
     with start(sensitive=SENSITIVE) as running, connect(running) as session, session.transaction():
         session.execute("lock table accounts in access share mode")
+
+
+def test_a_function_that_the_grammar_renames_is_the_owners(people, start, connect):  # noqa: F811
+    people.run("""create function json_object(person int) returns json language sql stable
+        as $$ select row_to_json(p) from people p where id = person $$""")
+    with start(sensitive=SENSITIVE) as running, connect(running) as session:
+        with pytest.raises(psycopg.Error, match=r"functions\.unknown"):
+            session.execute("select json_object(1)")
+        with pytest.raises(psycopg.Error, match=r"functions\.unknown"):
+            session.execute("select json_object(person => 1)")
+
+
+def test_an_ordered_aggregate_of_the_owner_is_not_the_servers(people, start, connect):  # noqa: F811
+    people.run("""create function st(s text, v text) returns text language sql stable as $$ select coalesce(s, v) $$;
+        create function fin(s text, f float8) returns text language sql stable as $$ select string_agg(code, ',') from people $$;
+        create aggregate percentile_cont(float8 order by text) (sfunc = st, stype = text, finalfunc = fin)""")
+    with start(sensitive=SENSITIVE) as running, connect(running) as session:
+        with pytest.raises(psycopg.Error, match=r"functions\.unknown"):
+            session.execute("select percentile_cont(0.5) within group (order by pattern) from guesses")
+        session.execute("select mode() within group (order by pattern) from guesses")
+
+
+def test_keys_of_locks_are_masked(people, start, connect):  # noqa: F811
+    with psycopg.connect(
+        host=people.host, port=people.port, user="postgres", password=people.password, dbname="postgres"
+    ) as other:
+        other.execute("select pg_advisory_lock(income) from people where id = 9")
+        with start(sensitive=SENSITIVE) as running, connect(running) as session:
+            keys = session.execute("select classid, objid from pg_locks where locktype = 'advisory'").fetchall()
+            assert keys == [(None, None)]
+            with pytest.raises(psycopg.Error, match=r"regulated\.predicate"):
+                session.execute("select from pg_locks where objid = 9000")
+
+
+ORDINARY = {
+    "check of another column": """create function named(t text) returns boolean language plpgsql immutable as $$ begin return t <> ''; end $$;
+        alter table people add check (named(name))""",
+    "index of another column": """create function norm(t text) returns text language plpgsql immutable as $$ begin return lower(t); end $$;
+        create index on people (norm(name)); alter table people add low text generated always as (norm(name)) stored""",
+    "policy that does not run": """create function may(int) returns boolean language plpgsql as $$ begin execute 'select 1'; return true; end $$;
+        create policy p on people using (may(id))""",
+    "guard against recursion": write_trigger("if pg_trigger_depth() > 1 then return null; end if; new.bonus := 1;"),
+    "numbers": "create sequence numbers; grant all on sequence numbers to app;"
+    + write_trigger("new.bonus := nextval('numbers');"),
+    "trigger that runs with TRUNCATE": """create function emptied() returns trigger language plpgsql as $$ begin execute 'select 1'; return null; end $$;
+        create trigger emptied before truncate on people for each statement execute function emptied()""",
+    "schemas of the session": write_trigger("new.bonus := 1;") + "; alter function watched() set search_path = public, pg_temp",
+}
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_ordinary_code_over_other_columns_passes(name, people, start, connect):  # noqa: F811
+    people.run(ORDINARY[name])
+    with start(sensitive=SENSITIVE) as running, connect(running) as session:
+        session.execute("insert into people (id, name) values (100, 'new')")
+        session.execute("update people set name = 'other' where id = 1")
+
+
+def test_rows_of_a_parent_run_no_code_of_its_children(people, start, connect):  # noqa: F811
+    people.run("""create table staff () inherits (people); create function opaque() returns trigger language plpgsql as $$ begin
+            execute 'select 1'; return new; end $$;
+        create trigger opaque before insert or update on staff for each row execute function opaque(); grant all on staff to app""")
+    with start(sensitive=SENSITIVE) as running, connect(running) as session:
+        session.execute("insert into people (id, name) values (100, 'new')")
+        with pytest.raises(psycopg.Error, match=r"functions\.hook"):
+            session.execute("update people set name = 'other' where id = 1")
+
+
+def test_other_schemas_than_the_sessions_keep_a_body_from_being_read(people, start, connect):  # noqa: F811
+    people.run(
+        "create schema elsewhere;"
+        + write_trigger("new.bonus := 1;")
+        + "; alter function watched() set search_path = elsewhere, public"
+    )
+    with (
+        start(sensitive=SENSITIVE) as running,
+        connect(running) as session,
+        pytest.raises(psycopg.Error, match=r"functions\.hook.*cannot be judged"),
+    ):
+        session.execute("update people set name = 'other' where id = 1")

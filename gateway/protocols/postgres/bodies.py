@@ -14,7 +14,7 @@ from gateway.protocols.postgres.catalog import MAX_VIEW_BYTES, CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import Column, Relation
 from gateway.protocols.postgres.governed import find_governed
 from gateway.protocols.postgres.hooks import Hook, find_row_columns, read_body, uses_whole_row
-from gateway.protocols.postgres.implied import find_hooks, find_written_through
+from gateway.protocols.postgres.implied import find_cast_code, find_hooks, find_written_through
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
@@ -25,8 +25,15 @@ ERROR_TEXTS: Final = ("sqlerrm", "message_text", "pg_exception", 'u&"')
 """Words by which a handler of PL/pgSQL gets the text of an error (43.6.8.1), and what any of them can be spelled with."""
 
 
+NUMBERING: Final = frozenset({"nextval", "txid_current", "pg_current_xact_id"})
+"""Functions with an effect that bodies may have: they number rows and transactions."""
+
 _CHANGES: Final = re.compile(r"\b(?:update|merge)\b")
 """What a body says that changes rows which are there; one without these words only adds some, or takes them away."""
+
+
+_EMPTIES: Final = re.compile(r"\btruncate\b.*\bcascade\b", re.IGNORECASE | re.DOTALL)
+"""What empties tables that it does not name, whatever their foreign keys do otherwise."""
 
 
 class BodyReader(Protocol):
@@ -85,17 +92,22 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
     while pending:
         current = pending.pop()
         body = read_body(current)
-        is_opaque |= body.is_opaque
+        is_opaque |= body.is_opaque or _EMPTIES.search(current.source or "") is not None
         for analyzed in body.statements:
             reader = make_reader(analyzed, snapshot, sensitivity)
             reader.read_tables_only()
-            is_opaque |= any(not fact["harmless"] for fact in reader.read_functions())
+            reads_sensitive |= (
+                reader.reads_sensitive()
+            )  # first: a field of a row can be a function, which is among those read then
+            called = reader.read_functions()
+            is_opaque |= any(not fact["harmless"] and fact["name"] not in NUMBERING for fact in called)
             is_opaque |= bool(analyzed["new_names"])  # a temporary relation of it would take the names of others
             is_opaque |= reader.has_unresolved or bool(reader.operators or reader.casts or analyzed["set_vars"])
-            reads_sensitive |= reader.reads_sensitive()
             effects |= set(analyzed["effects"]) if current is hook else set()
             names |= (named := {table["name"] for table in analyzed["tables"]})
             is_opaque |= not named.isdisjoint(current.transitions)  # rows that changed, under the name of whatever else there is
+            # ANALYZE, REINDEX and the like run the code of indexes; definitions do anything.
+            is_opaque |= any(table["access"] == "define" for table in analyzed["tables"])
             for table in analyzed["tables"]:
                 relation = snapshot.resolve(table.get("schema"), table["name"])
                 if relation is None:
@@ -103,19 +115,20 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
                 actions = snapshot.changed_by_keys(relation.oid) if table["access"] == "write" else ()
                 assigned = reader.assigned.describe(actions, is_adding=not _CHANGES.search((current.source or "").lower()))
                 guesses |= any(fact.get("compared", False) for fact in assigned)
-                behind = snapshot.behind(relation.oid)
-                is_opaque |= bool(behind.functions)
-                reached = (*behind.relations, *find_written_through(snapshot, relation, actions))
+                governed = find_governed(snapshot, relation)
+                is_opaque |= any(snapshot.behind(each.oid).functions for each in (relation, *governed))
+                reached = (*snapshot.behind(relation.oid).relations, *find_written_through(snapshot, relation, actions))
                 touches |= any(sensitivity.touches(each) for each in reached)
                 found = set(find_hooks(snapshot, relation, table["access"], actions))
                 pending += found - seen
                 seen |= found
                 # One function may run for several tables, which differ in what is sensitive.
                 guesses |= any(fills_compared(sensitivity, reached, each, read_filled(each)) for each in found)
+                is_opaque |= current.kind != "rule" and converts_unnamed(snapshot, relation.columns.values())
+                is_opaque |= any(fills_converted(snapshot, reached, each, read_filled(each)) for each in found)
                 reads_sensitive |= any(
                     uses_sensitive(snapshot, sensitivity, reached, each, read_used(each), is_adding=False) for each in found
                 )
-                governed = find_governed(snapshot, relation)
                 reads_sensitive |= any(map(sensitivity.governs_by_sensitive, governed))
                 reads_sensitive |= any(searches_sensitive(snapshot, sensitivity, each, make_reader) for each in governed)
         handles_texts |= any(word in (current.source or "").lower() for word in ERROR_TEXTS)
@@ -127,15 +140,8 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
     return Judged(is_opaque, reads_sensitive, is_changing, touches, frozenset(names), guesses, filled, used)
 
 
-def describe_hook(hook: Hook, judged: Judged, *, meets_sensitive: bool, is_compared: bool) -> dict[str, Any]:
-    """The fact of a hook that runs with a statement.
-
-    Args:
-        hook: the code.
-        judged: what it does.
-        meets_sensitive: it uses sensitive columns of the row it runs for.
-        is_compared: it may write what is compared with sensitive values.
-    """
+def describe_hook(hook: Hook, judged: Judged, *, is_compared: bool) -> dict[str, Any]:
+    """The fact of a hook that runs with a statement; `is_compared` tells that it may write what is compared with sensitive values."""
     return {
         "kind": hook.kind,
         **({"schema": hook.schema} if hook.schema else {}),
@@ -143,7 +149,7 @@ def describe_hook(hook: Hook, judged: Judged, *, meets_sensitive: bool, is_compa
         "language": hook.language,
         "security_definer": hook.is_definer,
         "opaque": judged.is_opaque,
-        "reads_sensitive": judged.reads_sensitive or meets_sensitive,
+        "reads_sensitive": judged.reads_sensitive,
         "changes": judged.changes,
         **({"compared": True} if is_compared else {}),
     }
@@ -155,9 +161,10 @@ def read_filled(hook: Hook) -> frozenset[str]:
 
 
 def read_used(hook: Hook) -> frozenset[str]:
-    """The columns of the row a hook runs for whose values it uses: of a function that is called with some of them, any."""
-    is_called = hook.kind not in {"trigger", "rule"}
-    return frozenset({"*"}) if is_called or uses_whole_row(hook) else find_row_columns(hook)
+    """The columns of the row a hook runs for whose values it uses; `*` for any. A function may use those its expression has."""
+    if hook.kind not in {"trigger", "rule"}:
+        return hook.columns
+    return frozenset({"*"}) if uses_whole_row(hook) else find_row_columns(hook)
 
 
 def uses_sensitive(
@@ -215,6 +222,19 @@ def find_filled(snapshot: CatalogSnapshot, relation: Relation) -> frozenset[str]
 
     found: frozenset[str] = snapshot.remember(("filled", relation.oid), derive)
     return found
+
+
+def converts_unnamed(snapshot: CatalogSnapshot, columns: Iterable[Column]) -> bool:
+    """Whether PL/pgSQL runs code of a cast or domain where it puts a value into a variable of the type of one of these (43.3, 43.5.1)."""
+    types = [column.type_oid for column in columns]
+    return bool(find_cast_code(snapshot, named=(), assigned=types, relations=()))
+
+
+def fills_converted(snapshot: CatalogSnapshot, relations: Iterable[Relation], hook: Hook, names: Iterable[str]) -> bool:
+    """Whether a trigger may give a column of these names a value that a cast or domain with code makes; `*` is any name."""
+    named = frozenset(names) if hook.kind == "trigger" else frozenset[str]()
+    columns = (column for relation in relations if named for column in relation.columns.values())
+    return converts_unnamed(snapshot, [column for column in columns if column.name in named or "*" in named])
 
 
 def fills_compared(

@@ -40,15 +40,21 @@ _OWN_TRIGGER: Final = "not (tgisinternal and tgconstraint <> 0 and tgfoid < 1638
 """The triggers that somebody made, also where they are those of a parent: before version 15 a partition has them as internal ones."""
 
 _HOOKED: Final = f"""(
-          select d.adrelid, case a.attgenerated when '' then 'default' else 'generated' end, 'pg_catalog.pg_attrdef'::regclass, d.oid, 'iud'
+          select d.adrelid, case a.attgenerated when '' then 'default' else 'generated' end, 'pg_catalog.pg_attrdef'::regclass, d.oid, 'iud',
+                 d.adbin::text
             from pg_catalog.pg_attrdef d join pg_catalog.pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum
-          union all select conrelid, 'constraint', 'pg_catalog.pg_constraint'::regclass, oid, 'iud'
+          union all select conrelid, 'constraint', 'pg_catalog.pg_constraint'::regclass, oid, 'iud', conbin::text
             from pg_catalog.pg_constraint where conrelid <> 0
-          union all select indrelid, 'index', 'pg_catalog.pg_class'::regclass, indexrelid, 'iud' from pg_catalog.pg_index
-          union all select partrelid, 'partition', 'pg_catalog.pg_class'::regclass, partrelid, 'iud' from pg_catalog.pg_partitioned_table
-          union all select polrelid, 'policy', 'pg_catalog.pg_policy'::regclass, oid, 'iud' from pg_catalog.pg_policy
-          union all select tgrelid, 'condition', 'pg_catalog.pg_trigger'::regclass, oid, {_EVENTS} from pg_catalog.pg_trigger
-            where {_OWN_TRIGGER} and tgenabled <> 'D') as place(relation, kind, classid, objid, events)"""  # noqa: S608 - a constant of this module
+          union all select indrelid, 'index', 'pg_catalog.pg_class'::regclass, indexrelid, 'iud',
+                 concat(indexprs::text, indpred::text,
+                        (select string_agg(' :varattno ' || k, ' ') from pg_catalog.unnest(indkey::int2[]) as k where k <> 0))
+            from pg_catalog.pg_index
+          union all select partrelid, 'partition', 'pg_catalog.pg_class'::regclass, partrelid, 'iud',
+                 concat(partexprs::text, (select string_agg(' :varattno ' || k, ' ') from pg_catalog.unnest(partattrs::int2[]) as k where k <> 0))
+            from pg_catalog.pg_partitioned_table
+          union all select polrelid, 'policy', 'pg_catalog.pg_policy'::regclass, oid, 'iud', ':varattno 0' from pg_catalog.pg_policy
+          union all select tgrelid, 'condition', 'pg_catalog.pg_trigger'::regclass, oid, {_EVENTS}, tgqual::text from pg_catalog.pg_trigger
+            where {_OWN_TRIGGER} and tgenabled <> 'D') as place(relation, kind, classid, objid, events, tree)"""  # noqa: S608 - a constant of this module
 """Objects whose expressions run with statements on a relation."""
 
 _ALIKE: Final = r"""
@@ -66,7 +72,20 @@ alike as materialized (
       = pg_catalog.current_schemas(false)::text[])"""
 """Owners who look for names in the very schemas the session does: `$user` and what they may use can lead them elsewhere."""
 
-_PLACES: Final = "place.relation, place.kind, code.function, place.events"
+_SAME_PATH: Final = r"""(p.proconfig is null or cardinality(p.proconfig) = 1 and array(
+        select pg_catalog.btrim(part.name, ' "') from pg_catalog.unnest(pg_catalog.string_to_array(
+            pg_catalog.substr(p.proconfig[1], 13), ',')) with ordinality as part(name, place)
+        where p.proconfig[1] ~ '^search_path=[a-z0-9_, "]+$' and pg_catalog.btrim(part.name, ' "') not in ('pg_catalog', 'pg_temp')
+        order by part.place) = pg_catalog.current_schemas(false)::text[])"""
+"""A function has no settings of its own, or only the schemas that the session looks into anyway."""
+
+_USED: Final = r"""pg_catalog.array_to_json(array(
+    select case found[1] when '0' then '*' else (
+        select attname from pg_catalog.pg_attribute where attrelid = place.relation and attnum = found[1]::int2) end
+    from pg_catalog.regexp_matches(place.tree, ':varattno (-?[0-9]+)', 'g') as found where found[1] !~ '-' order by 1))::text"""
+"""Names of the columns that stand in the tree of an expression; `*` for the whole row."""
+
+_PLACES: Final = f"place.relation, place.kind, code.function, place.events, '[]', {_USED}"
 _PLACES_OF_TYPES: Final = f"place.relation, place.kind, d.refobjid from {_HOOKED}"
 
 
@@ -185,16 +204,16 @@ select n.nspname, o.oprname, o.oprcode::oid,
 from pg_catalog.pg_operator o join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
 where o.oid >= 16384""",
         "hooks": f"""
-with recursive {_CODE}, {_ALIKE}, h(relation, kind, function, events, transitions) as (
-      select tgrelid, 'trigger', tgfoid, {_EVENTS}, pg_catalog.array_to_json(array[tgoldtable, tgnewtable])::text
+with recursive {_CODE}, {_ALIKE}, h(relation, kind, function, events, transitions, columns) as (
+      select tgrelid, 'trigger', tgfoid, {_EVENTS}, pg_catalog.array_to_json(array[tgoldtable, tgnewtable])::text, '["*"]'
       from pg_catalog.pg_trigger where {_OWN_TRIGGER} and tgenabled <> 'D'
-      union select {_PLACES}, '[]' from {_HOOKED} join code on code.classid = place.classid and code.objid = place.objid
+      union select {_PLACES} from {_HOOKED} join code on code.classid = place.classid and code.objid = place.objid
         where place.kind <> 'condition' or not exists (
           select from pg_catalog.pg_trigger t where t.oid = place.objid and t.tgfoid = code.function))
 select h.relation, h.kind, h.function, p.proname, n.nspname, l.lanname, p.prosecdef::int,
-       case when l.lanname in ('sql', 'plpgsql') and pg_catalog.octet_length(p.prosrc) <= 65536 and p.proconfig is null
+       case when l.lanname in ('sql', 'plpgsql') and pg_catalog.octet_length(p.prosrc) <= 65536 and {_SAME_PATH}
              and not (p.prosecdef and p.proowner not in (select oid from alike)) then p.prosrc end,
-       h.events, h.transitions, (c.relowner in (select oid from alike))::int
+       h.events, h.transitions, (c.relowner in (select oid from alike))::int, h.columns
 from h join pg_catalog.pg_class c on c.oid = h.relation join pg_catalog.pg_proc p on p.oid = h.function and p.oid >= 16384
 join pg_catalog.pg_namespace n on n.oid = p.pronamespace join pg_catalog.pg_language l on l.oid = p.prolang""",  # noqa: S608 - constants of this module
         "type_hooks": f"""
@@ -204,7 +223,7 @@ where d.refclassid = 'pg_catalog.pg_type'::regclass and d.refobjid >= 16384
 union
 select {_PLACES_OF_TYPES} join code on code.classid = place.classid and code.objid = place.objid
 join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_proc'::regclass and d.objid = code.function
-where d.refclassid = 'pg_catalog.pg_type'::regclass and d.refobjid >= 16384""",  # noqa: S608 - constants of this module
+where d.refclassid = 'pg_catalog.pg_type'::regclass and d.refobjid >= 16384""",
         "rules": f"""
 with {_HELD}
 select r.ev_class, r.rulename, case when pg_catalog.octet_length(d.definition) <= 524288 then d.definition end,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.protocols.postgres.assigned import is_alone
@@ -11,6 +12,7 @@ from gateway.protocols.postgres.bodies import (
     MakeReader,
     describe_hook,
     fills_compared,
+    fills_converted,
     judge_hook,
     searches_sensitive,
     uses_sensitive,
@@ -32,6 +34,10 @@ REWRITTEN: Final = frozenset({"default", "generated", "constraint", "index", "pa
 
 DELETED: Final = frozenset({"trigger", "condition", "rule", "policy"})
 """Kinds of hooks that run where rows only go."""
+
+
+ROW_VERBS: Final = frozenset({"insert", "update", "delete", "merge", "copy"})
+"""Statements that change rows, and empty no table."""
 
 
 class HookReader:
@@ -81,15 +87,22 @@ class HookReader:
             return []
         actions = self.find_key_actions(relation) if access == "write" else ()
         events = find_events(self._analyzed, relation, actions)
-        hooks = [hook for hook in find_hooks(snapshot, relation, access, actions) if kinds is None or hook.kind in kinds]
+        hooks = find_hooks(snapshot, relation, access, actions, adds_only=events == "i")
+        hooks = [hook for hook in hooks if kinds is None or hook.kind in kinds]
         self.has_rules |= any(hook.kind == "rule" for hook in hooks)
-        hooks = [hook for hook in hooks if not hook.events or not events or not set(events).isdisjoint(hook.events)]
-        filled = find_hooked(snapshot, relation, actions)
+        hooks = [hook for hook in hooks if self._sets_off(hook, events)]
+        filled = find_hooked(snapshot, relation, actions, adds_only=events == "i")
         governed = find_governed(snapshot, relation)
         facts = [self._describe(hook, snapshot, filled, governed, events) for hook in hooks]
         for each in governed:
             facts += self._describe_view(each, snapshot) if each.oid in snapshot.views or each is relation else ()
         return facts
+
+    def _sets_off(self, hook: Hook, events: str) -> bool:
+        """Whether a hook can run with these changes of rows; one that runs with none of them runs with TRUNCATE."""
+        if not hook.events:
+            return self._analyzed["verb"] not in ROW_VERBS
+        return not events or not set(events).isdisjoint(hook.events)
 
     def _describe_view(self, view: Relation, snapshot: CatalogSnapshot) -> Iterator[dict[str, Any]]:
         """The functions of a view's definition, and the view itself where it uses sensitive columns otherwise than to show them."""
@@ -120,10 +133,12 @@ class HookReader:
         self.has_touched |= judged.touches
         self.tables |= judged.names
         is_adding, changes_rows = events == "i", bool(events)
+        is_opaque = judged.is_opaque or fills_converted(snapshot, relations, hook, judged.filled)
         is_compared = judged.guesses or fills_compared(sensitivity, relations, hook, judged.filled, is_adding=is_adding)
         # Rows that only come have the agent's values.
         meets_sensitive = changes_rows and uses_sensitive(
             snapshot, sensitivity, relations, hook, judged.used, is_adding=is_adding
         )
         meets_sensitive |= hook.kind == "policy" and any(map(sensitivity.governs_by_sensitive, governed))
-        return describe_hook(hook, judged, meets_sensitive=meets_sensitive, is_compared=is_compared and changes_rows)
+        judged = replace(judged, is_opaque=is_opaque, reads_sensitive=judged.reads_sensitive or meets_sensitive)
+        return describe_hook(hook, judged, is_compared=is_compared and changes_rows)

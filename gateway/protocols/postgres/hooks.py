@@ -37,6 +37,7 @@ class Hook:
         source: what it runs, where its language is SQL or PL/pgSQL and it is short enough to be read; a rule's whole definition.
         events: with which changes of a row it runs: i insert, u update, d delete.
         transitions: names its body has for the rows that changed (REFERENCING): no relation of such a name is meant there.
+        columns: of the row it runs for, those that stand in the expression which calls it; `*` where that has the row as a whole.
         follows_path: its names mean the same where a foreign key runs it, as the owner of its table.
     """
 
@@ -49,6 +50,7 @@ class Hook:
     events: str = "iud"
     transitions: frozenset[str] = frozenset()
     follows_path: bool = True
+    columns: frozenset[str] = frozenset({"*"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +142,10 @@ def build_hooks(
 
 def _build_hook(row: Sequence[str]) -> Hook:
     """One row of the answer "hooks"."""
-    _, kind, _, name, schema, language, definer, source, events, transitions, follows = row
+    _, kind, _, name, schema, language, definer, source, events, transitions, follows, columns = row
     names = frozenset(filter(None, json.loads(transitions)))
-    return Hook(kind, schema, name, language, definer == "1", source or None, events, names, follows == "1")
+    used = frozenset(json.loads(columns))
+    return Hook(kind, schema, name, language, definer == "1", source or None, events, names, follows == "1", used)
 
 
 def build_cast(row: Sequence[str]) -> Cast:

@@ -14,9 +14,11 @@ from gateway.protocols.postgres.hooks import COMPILED, Cast, Hook, read_body
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
 
-def find_hooks(snapshot: CatalogSnapshot, relation: Relation, access: str, actions: Iterable[KeyAction]) -> list[Hook]:
+def find_hooks(
+    snapshot: CatalogSnapshot, relation: Relation, access: str, actions: Iterable[KeyAction], *, adds_only: bool = False
+) -> list[Hook]:
     """Code that runs with an access: the relation's own, and that of what lies behind it or is changed by foreign keys (`actions`)."""
-    own = {each.oid for each in find_hooked(snapshot, relation, ())}
+    own = {each.oid for each in find_hooked(snapshot, relation, (), adds_only=adds_only)}
     followed = {each.oid for action in actions for each in snapshot.behind(action.relation).relations} - own
     hooks = [hook for oid in sorted(own) for hook in _list_hooks(snapshot, oid)]
     # What a foreign key runs, it runs as the owner of the table.
@@ -32,7 +34,8 @@ def find_hooks(snapshot: CatalogSnapshot, relation: Relation, access: str, actio
 
 def _list_hooks(snapshot: CatalogSnapshot, oid: int) -> Iterator[Hook]:
     """The code of a relation. A row of a partition is held against the keys of all it belongs to, also where it is written to by name."""
-    yield from snapshot.hooks.get(oid, ())
+    governs = (relation := snapshot.relations.get(oid)) is not None and relation.has_row_security
+    yield from (hook for hook in snapshot.hooks.get(oid, ()) if governs or hook.kind != "policy")
     above = (hook for each in snapshot.above(oid) for hook in snapshot.hooks.get(each.oid, ()))
     yield from (hook for hook in above if hook.kind == "partition")
 
@@ -53,8 +56,15 @@ def find_missing(snapshot: CatalogSnapshot) -> frozenset[str]:
     return found
 
 
-def find_hooked(snapshot: CatalogSnapshot, relation: Relation, actions: Iterable[KeyAction]) -> list[Relation]:
-    """The relations whose code runs with an access: those behind it, and those behind what foreign keys change."""
+def find_hooked(
+    snapshot: CatalogSnapshot, relation: Relation, actions: Iterable[KeyAction], *, adds_only: bool = False
+) -> list[Relation]:
+    """The relations whose code runs with an access: those behind it, and those behind what foreign keys change.
+
+    With `adds_only` rows are added, which go into a parent itself and not into its children (5.10).
+    """
+    if adds_only and relation.kind == "r":
+        return [relation]
     return [each for oid in (relation.oid, *(action.relation for action in actions)) for each in snapshot.behind(oid).relations]
 
 

@@ -97,7 +97,7 @@ STATISTICS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
             for which in ("all", "sys", "user")
             for kind in ("tables", "indexes")
         },
-        "pg_locks": frozenset({"page", "tuple"}),
+        "pg_locks": frozenset({"page", "tuple", "classid", "objid"}),
         "pg_prepared_statements": frozenset({"statement", "parameter_values"}),
         "pg_cursors": frozenset({"name", "statement"}),
         "pg_backend_memory_contexts": frozenset(
@@ -106,7 +106,8 @@ STATISTICS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     }
 )
 """Columns of PostgreSQL's own relations that hold values of user tables, texts of statements with such values in them, or their sizes;
-what the planner knows of their order and equality; and counters of bytes and pages, from which sizes and equality of values follow."""
+what the planner knows of their order and equality; and counters of bytes and pages, from which sizes and equality of values follow.
+The key of an advisory lock (`classid`, `objid`) is what an application made it of."""
 
 type _Step = Callable[[int], Iterable[int]]
 

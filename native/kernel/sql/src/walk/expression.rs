@@ -94,12 +94,22 @@ impl Walker {
         match names::qualified(&parts) {
             // `SYSTEM_USER` without parentheses is a name like any other before PostgreSQL 16: it may stand for a column there.
             Some(Name { name, .. }) if has_syntax && name == "system_user" => self.unknown(),
-            Some(Name { schema, name }) => {
+            Some(Name { mut schema, name }) => {
+                // The grammar writes the schema of JSON_OBJECT, which has none for servers before PostgreSQL 16.
+                if name == "json_object" && schema.as_deref() == Some("pg_catalog") {
+                    schema = None;
+                }
                 self.notable_call(schema.as_deref(), &name, &call.args);
+                // What an ordered-set aggregate is given stands in two places (4.2.7), and both count among its parameters.
+                let sorted = if call.agg_within_group {
+                    call.agg_order.len()
+                } else {
+                    0
+                };
                 self.statement.functions.insert(Function {
                     schema,
                     name,
-                    args: call.args.len(),
+                    args: call.args.len() + sorted,
                 });
             }
             None => self.unknown(),
