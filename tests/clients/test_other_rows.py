@@ -239,12 +239,15 @@ ZONED = {
     "text": "seen::text like '2020%'",
     "digits": "score::text like '1.2%'",
     "today": "seen::text < current_date::text",
+    "age": "extract(month from age(seen, timestamptz '1970-01-01 00:00+00')) >= 4",
+    "domain": "seen::office_time is not null",
 }
 
 
 @pytest.mark.parametrize("name", ZONED)
 def test_what_follows_a_setting_is_a_guess_at_sensitive_values(name, people, start, connect):  # noqa: F811
-    people.run(f"""alter table people add seen timestamptz default '2020-05-05 12:00+00', add score float default 1.25;
+    people.run(f"""create domain office_time as timestamptz check (extract(hour from value) between 0 and 24);
+        alter table people add seen timestamptz default '2020-05-05 12:00+00', add score float default 1.25;
         create policy p on people using ({ZONED[name]}); create policy q on people using (true);
         alter table people enable row level security;
         create table noted (id int primary key, note text, seen timestamptz default '2020-05-05 12:00+00', score float default 1.25,

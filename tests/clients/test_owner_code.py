@@ -82,6 +82,26 @@ BELOW = {
         create policy p on topics using (exists (select from seen s where s.id = topics.id)); alter table topics enable row level security;
         create or replace function closed() returns trigger language plpgsql as $$ begin
             new.note := (select count(*) from topics); return new; end $$""",
+    "function with the name of one that numbers": CLOSINGS
+    + """create function nextval(what text) returns bigint language plpgsql as $$ begin
+            update guesses set pattern = (select string_agg(code, ',') from people) where id = 1; return 1; end $$;
+        create or replace function closed() returns trigger language plpgsql as $$ begin new.note := nextval('closings'); return new; end $$""",
+    "procedure with the name of a function": CLOSINGS
+    + """create table log (said text); grant all on log to app;
+        create procedure reverse(booking int, out done text) language plpgsql as $$ begin
+            insert into log select string_agg(code, ',') from people; done := 'yes'; end $$;
+        create or replace function closed() returns trigger language plpgsql as $$ declare v text; begin
+            call reverse(new.id, v); return new; end $$""",
+    "schemas that hide the server's": CLOSINGS
+    + """create function gen_random_uuid() returns text language sql as $$ select string_agg(code, ',') from people $$;
+        create or replace function closed() returns trigger language plpgsql set search_path = public, pg_catalog as $$ begin
+            new.note := gen_random_uuid(); return new; end $$""",
+    "operators of an index": """create function natural_order(a text, b text) returns int language plpgsql immutable as $$ begin
+            if exists (select from people where code = a) then raise 'no'; end if; return pg_catalog.bttextcmp(a, b); end $$;
+        create operator class natural_ops for type text using btree as operator 1 <, operator 2 <=, operator 3 =, operator 4 >=, operator 5 >,
+            function 1 natural_order(text, text);
+        create table closings (id int primary key, person int, note text); grant all on closings to app;
+        create index on closings (note natural_ops)""",
     "function that the grammar renames": CLOSINGS
     + """create function json_object(person int) returns json language sql stable as $$ select row_to_json(p) from people p where id = person $$;
         create or replace function closed() returns trigger language plpgsql as $$ begin new.note := json_object(new.person); return new; end $$""",
@@ -129,6 +149,7 @@ VIEWS = {
     "sorts": "select id from people order by income limit 3",
     "groups": "select count(*) from people group by code",
     "filters": "select id from people where income > 1000",
+    "computes": "select p.id, income * g.most as total from people p join guesses g on g.id = 1",
 }
 
 
@@ -193,6 +214,103 @@ def test_an_ordered_aggregate_of_the_owner_is_not_the_servers(people, start, con
         session.execute("select mode() within group (order by pattern) from guesses")
 
 
+PLANNED = {
+    "index": "create index on guesses (pattern) where most > lowest()",
+    "expression": "create index on guesses ((most + lowest()))",
+    "statistics": "create statistics seen on (most + lowest()), pattern from guesses",
+    "check": "alter table guesses add check (most <= lowest() + 100000)",
+}
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_what_the_planner_runs_is_judged_for_reads_as_well(name, people, start, connect):  # noqa: F811
+    people.run(f"create function lowest() returns int language sql immutable as 'select max(income) from people'; {PLANNED[name]}")
+    with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
+        for statement in ("select id from guesses where most > 8000", "explain select id from guesses where most > 8000"):
+            with pytest.raises(psycopg.Error, match=r"functions\.hook"):
+                session.execute(statement)
+
+
+def test_what_the_planner_cannot_run_is_judged_where_it_runs(people, start, connect):  # noqa: F811
+    people.run("""create function norm(t text) returns text language plpgsql immutable as $$ begin execute 'select 1'; return lower(t); end $$;
+        create index on guesses (norm(pattern)); alter table guesses add note varchar; create index on guesses (norm(note)) where norm(note) <> ''""")
+    with start(sensitive=SENSITIVE) as running, connect(running) as session:
+        assert session.execute("select id from guesses where most > 0").fetchall() == [(1,)]
+        with pytest.raises(psycopg.Error, match=r"functions\.hook"):
+            session.execute("update guesses set most = 1 where id = 1")
+
+
+def test_casts_between_types_of_the_server_may_run_for_any_constant(people, start, connect):  # noqa: F811
+    people.run("""create function int_text(i int) returns text language sql stable as $$ select string_agg(code, ',') from people $$;
+        create cast (int as text) with function int_text(int) as implicit;
+        create function small_text(i smallint) returns text language sql stable as $$ select 'x' $$;
+        create cast (smallint as text) with function small_text(smallint) as implicit""")
+    with start(sensitive=SENSITIVE) as running, connect(running) as session, session.transaction():
+        for statement in ("select upper(1)", "select lpad(1, 2)", "select lower(x) from generate_series(1, 2) x"):
+            with pytest.raises(psycopg.Error, match=r"functions\.cast"), session.transaction():
+                session.execute(statement)
+        session.execute("lock table guesses in access share mode")
+
+
+WHEN = {
+    "time": "extract(hour from old.seen) < 12",
+    "setting": "old.code like current_setting('application_name')",
+    "record": "(hstore(old.*) -> 'seen') < '1971'",
+}
+
+
+@pytest.mark.parametrize("name", WHEN)
+def test_rows_that_go_are_looked_at_by_conditions_that_follow_settings(name, people, start, connect):  # noqa: F811
+    people.run(f"""create extension if not exists hstore; alter table people add seen timestamptz default '2020-05-05 12:00+00';
+        create function kept() returns trigger language plpgsql as $$ begin return null; end $$;
+        create trigger kept before delete on people for each row when ({WHEN[name]}) execute function kept();
+        create table parts (id int primary key, person int); grant all on parts to app; insert into parts values (1, 1);
+        create function parted() returns trigger language plpgsql as $$ begin delete from people where id = old.person; return old; end $$;
+        create trigger parted before delete on parts for each row execute function parted()""")
+    with start(sensitive=[*SENSITIVE, "public.people.seen"], hold_s=0) as running, connect(running) as session:
+        for statement in ("delete from people where id = 1", "delete from parts where id = 1"):
+            with pytest.raises(psycopg.Error, match=r"guesses\.unseen"):
+                session.execute(statement)
+        session.execute("update people set bonus = 1 where id = 1")
+
+
+READING = {
+    "default": "alter table guesses add doc text default (query_to_xml('select code from people', true, false, '')::text)",
+    "check": "alter table guesses add check (query_to_xml('select code from people', true, false, '')::text <> pattern)",
+    "policy": """create policy p on guesses using (query_to_xml('select code from people', true, false, '')::text <> pattern);
+        alter table guesses enable row level security""",
+}
+
+
+@pytest.mark.parametrize("name", READING)
+def test_functions_that_read_what_they_are_told_are_code_wherever_they_stand(name, people, start, connect):  # noqa: F811
+    people.run(READING[name])
+    with (
+        start(sensitive=SENSITIVE, hold_s=0) as running,
+        connect(running) as session,
+        pytest.raises(psycopg.Error, match=r"functions\.hook"),
+    ):
+        session.execute("insert into guesses (id, pattern) values (2, 'wal')")
+
+
+def test_a_type_that_is_sorted_by_code_is_a_type_with_code(people, start, connect):  # noqa: F811
+    people.run("""create type version as (major int, minor int);
+        create function version_order(a version, b version) returns int language plpgsql immutable as $$ begin
+            return (select count(*) from people where income > (a).major); end $$;
+        create function version_less(a version, b version) returns boolean language sql immutable as 'select version_order(a, b) < 0';
+        create operator < (leftarg = version, rightarg = version, function = version_less);
+        create operator class version_ops default for type version using btree as operator 1 <, function 1 version_order(version, version);
+        create table releases (id int, v version); grant all on releases to app""")
+    with start(sensitive=SENSITIVE) as running, connect(running) as session:
+        for statement in (
+            "select id from releases order by v",
+            "select distinct v from releases",
+            "select array_agg(id order by v) from releases",
+        ):
+            with pytest.raises(psycopg.Error, match=r"functions\.cast"):
+                session.execute(statement)
+
+
 def test_keys_of_locks_are_masked(people, start, connect):  # noqa: F811
     with psycopg.connect(
         host=people.host, port=people.port, user="postgres", password=people.password, dbname="postgres"
@@ -215,6 +333,9 @@ ORDINARY = {
     "guard against recursion": write_trigger("if pg_trigger_depth() > 1 then return null; end if; new.bonus := 1;"),
     "numbers": "create sequence numbers; grant all on sequence numbers to app;"
     + write_trigger("new.bonus := nextval('numbers');"),
+    "test of a row": write_trigger(
+        "if not exists (select * from people p where p.id = new.id) then return null; end if; perform pg_notify('people', new.id::text);"
+    ),
     "trigger that runs with TRUNCATE": """create function emptied() returns trigger language plpgsql as $$ begin execute 'select 1'; return null; end $$;
         create trigger emptied before truncate on people for each statement execute function emptied()""",
     "schemas of the session": write_trigger("new.bonus := 1;") + "; alter function watched() set search_path = public, pg_temp",

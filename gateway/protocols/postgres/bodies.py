@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -25,15 +25,17 @@ ERROR_TEXTS: Final = ("sqlerrm", "message_text", "pg_exception", 'u&"')
 """Words by which a handler of PL/pgSQL gets the text of an error (43.6.8.1), and what any of them can be spelled with."""
 
 
-NUMBERING: Final = frozenset({"nextval", "txid_current", "pg_current_xact_id"})
-"""Functions with an effect that bodies may have: they number rows and transactions."""
+SMALL_EFFECTS: Final = frozenset(
+    {"nextval", "txid_current", "pg_current_xact_id", "pg_notify", "pg_advisory_xact_lock", "pg_advisory_xact_lock_shared"}
+)
+"""Functions of the server with an effect that bodies may have: they number rows and transactions, tell listeners, and take turns."""
 
 _CHANGES: Final = re.compile(r"\b(?:update|merge)\b")
 """What a body says that changes rows which are there; one without these words only adds some, or takes them away."""
 
 
-_EMPTIES: Final = re.compile(r"\btruncate\b.*\bcascade\b", re.IGNORECASE | re.DOTALL)
-"""What empties tables that it does not name, whatever their foreign keys do otherwise."""
+_UNTOLD: Final = re.compile(r"\btruncate\b.*\bcascade\b|\bcall\b", re.IGNORECASE | re.DOTALL)
+"""What empties tables that it does not name, and what runs procedures, whose OUT arguments are written like others (since PostgreSQL 14)."""
 
 
 class BodyReader(Protocol):
@@ -54,7 +56,7 @@ class BodyReader(Protocol):
         """Whether it uses a sensitive column."""
 
     def searches_sensitive(self) -> bool:
-        """Whether it chooses, sorts or groups rows by a sensitive column."""
+        """Whether it chooses, sorts or groups rows by a sensitive column, or computes with one what can fail."""
 
 
 MakeReader = Callable[["Analyzed", CatalogSnapshot, Sensitivity], BodyReader]
@@ -92,22 +94,20 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
     while pending:
         current = pending.pop()
         body = read_body(current)
-        is_opaque |= body.is_opaque or _EMPTIES.search(current.source or "") is not None
+        is_opaque |= body.is_opaque or _UNTOLD.search(current.source or "") is not None
         for analyzed in body.statements:
             reader = make_reader(analyzed, snapshot, sensitivity)
             reader.read_tables_only()
-            reads_sensitive |= (
-                reader.reads_sensitive()
-            )  # first: a field of a row can be a function, which is among those read then
-            called = reader.read_functions()
-            is_opaque |= any(not fact["harmless"] and fact["name"] not in NUMBERING for fact in called)
+            # First: a field of a row can be a function, which is among those read then.
+            reads_sensitive |= reader.reads_sensitive()
+            is_opaque |= any(not (fact["harmless"] or _has_small_effect(fact)) for fact in reader.read_functions())
             is_opaque |= bool(analyzed["new_names"])  # a temporary relation of it would take the names of others
             is_opaque |= reader.has_unresolved or bool(reader.operators or reader.casts or analyzed["set_vars"])
             effects |= set(analyzed["effects"]) if current is hook else set()
             names |= (named := {table["name"] for table in analyzed["tables"]})
             is_opaque |= not named.isdisjoint(current.transitions)  # rows that changed, under the name of whatever else there is
             # ANALYZE, REINDEX and the like run the code of indexes; definitions do anything.
-            is_opaque |= any(table["access"] == "define" for table in analyzed["tables"])
+            is_opaque |= current.kind != "rule" and any(table["access"] == "define" for table in analyzed["tables"])
             for table in analyzed["tables"]:
                 relation = snapshot.resolve(table.get("schema"), table["name"])
                 if relation is None:
@@ -119,6 +119,7 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
                 is_opaque |= any(snapshot.behind(each.oid).functions for each in (relation, *governed))
                 reached = (*snapshot.behind(relation.oid).relations, *find_written_through(snapshot, relation, actions))
                 touches |= any(sensitivity.touches(each) for each in reached)
+                guesses |= table["access"] == "write" and any(sensitivity.asks_when_rows_go(each.oid) for each in reached)
                 found = set(find_hooks(snapshot, relation, table["access"], actions))
                 pending += found - seen
                 seen |= found
@@ -138,6 +139,11 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
     is_changing = bool(effects - {"read", "execute", "define"})
     filled, used = read_filled(hook), read_used(hook)
     return Judged(is_opaque, reads_sensitive, is_changing, touches, frozenset(names), guesses, filled, used)
+
+
+def _has_small_effect(called: Mapping[str, Any]) -> bool:
+    """Whether the fact of a call is that of one of these functions, and not of one of the owner's, which has a language."""
+    return called["name"] in SMALL_EFFECTS and called.get("schema") == "pg_catalog" and "language" not in called
 
 
 def describe_hook(hook: Hook, judged: Judged, *, is_compared: bool) -> dict[str, Any]:
@@ -196,7 +202,7 @@ def _is_given(snapshot: CatalogSnapshot, relation: Relation, column: Column) -> 
 
 
 def searches_sensitive(snapshot: CatalogSnapshot, sensitivity: Sensitivity, view: Relation, make_reader: MakeReader) -> bool:
-    """Whether a view chooses, sorts, joins or groups its rows by sensitive columns, and not only shows them."""
+    """Whether a view chooses, sorts, joins or groups its rows by sensitive columns, or computes with them, and not only shows them."""
 
     def read() -> bool:
         definition = snapshot.views[view.oid].definition

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from gateway.protocols.postgres.functions import YIELDS_ANY
+
 _HELD: Final = """
 held as materialized (
     with busy as materialized (
@@ -20,15 +22,26 @@ held as materialized (
 who holds or wants one of these alone (a transaction that altered it, LOCK TABLE, VACUUM FULL). It is taken as opaque meanwhile."""
 
 _CODE: Final = """
+support(family, function) as materialized (
+    select named.family, named.function from (
+        select amprocfamily, amproc::oid from pg_catalog.pg_amproc
+        union select a.amopfamily, o.oprcode::oid from pg_catalog.pg_amop a join pg_catalog.pg_operator o on o.oid = a.amopopr)
+        as named(family, function)
+    join pg_catalog.pg_proc p on p.oid = named.function and p.oid >= 16384
+    join pg_catalog.pg_language l on l.oid = p.prolang and l.lanname not in ('c', 'internal')),
 calls(classid, objid, function) as materialized (
     select classid, objid, refobjid from pg_catalog.pg_depend where refclassid = 'pg_catalog.pg_proc'::regclass
     union select d.classid, d.objid, o.oprcode::oid from pg_catalog.pg_depend d
-    join pg_catalog.pg_operator o on d.refclassid = 'pg_catalog.pg_operator'::regclass and o.oid = d.refobjid),
+    join pg_catalog.pg_operator o on d.refclassid = 'pg_catalog.pg_operator'::regclass and o.oid = d.refobjid
+    union select d.classid, d.objid, f.function from pg_catalog.pg_depend d
+    join pg_catalog.pg_opclass c on d.refclassid = 'pg_catalog.pg_opclass'::regclass and c.oid = d.refobjid
+    join support f on f.family = c.opcfamily),
 code(classid, objid, function) as (
     select classid, objid, function from calls where classid <> 'pg_catalog.pg_proc'::regclass
     union select code.classid, code.objid, calls.function from code
     join calls on calls.classid = 'pg_catalog.pg_proc'::regclass and calls.objid = code.function)"""
-"""The functions that the expressions of an object call, by their names or behind operators, and what defaults of their arguments call."""
+"""The functions that the expressions of an object call, by their names or behind operators, what defaults of their arguments call, and those
+by which the operator classes of indexes and keys compare (38.16)."""
 
 _EVENTS: Final = (
     "pg_catalog.concat(case when tgtype & 4 <> 0 then 'i' end, case when tgtype & 16 <> 0 then 'u' end, "
@@ -39,20 +52,31 @@ _EVENTS: Final = (
 _OWN_TRIGGER: Final = "not (tgisinternal and tgconstraint <> 0 and tgfoid < 16384)"
 """The triggers that somebody made, also where they are those of a parent: before version 15 a partition has them as internal ones."""
 
+
+def _list_numbers(columns: str, least: int = 1) -> str:
+    """Column numbers as a tree would have them, from `least` on; 0 stands for expressions."""
+    return f"""(select pg_catalog.string_agg(pg_catalog.concat(' :varattno ', k, ' '), '')
+        from pg_catalog.unnest({columns}) as k where k >= {least})"""  # noqa: S608 - a constant of this module
+
+
 _HOOKED: Final = f"""(
           select d.adrelid, case a.attgenerated when '' then 'default' else 'generated' end, 'pg_catalog.pg_attrdef'::regclass, d.oid, 'iud',
                  d.adbin::text
             from pg_catalog.pg_attrdef d join pg_catalog.pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum
-          union all select conrelid, 'constraint', 'pg_catalog.pg_constraint'::regclass, oid, 'iud', conbin::text
+          union all select conrelid, 'constraint', 'pg_catalog.pg_constraint'::regclass, oid, 'iud',
+                 concat(conbin::text, {_list_numbers("conkey", 0)})
             from pg_catalog.pg_constraint where conrelid <> 0
           union all select indrelid, 'index', 'pg_catalog.pg_class'::regclass, indexrelid, 'iud',
                  concat(indexprs::text, indpred::text,
-                        (select string_agg(' :varattno ' || k, ' ') from pg_catalog.unnest(indkey::int2[]) as k where k <> 0))
+                        {_list_numbers("indkey::int2[]")})
             from pg_catalog.pg_index
           union all select partrelid, 'partition', 'pg_catalog.pg_class'::regclass, partrelid, 'iud',
-                 concat(partexprs::text, (select string_agg(' :varattno ' || k, ' ') from pg_catalog.unnest(partattrs::int2[]) as k where k <> 0))
+                 concat(partexprs::text, {_list_numbers("partattrs::int2[]")})
             from pg_catalog.pg_partitioned_table
-          union all select polrelid, 'policy', 'pg_catalog.pg_policy'::regclass, oid, 'iud', ':varattno 0' from pg_catalog.pg_policy
+          union all select stxrelid, 'index', 'pg_catalog.pg_statistic_ext'::regclass, oid, 'iud', pg_catalog.to_jsonb(s) ->> 'stxexprs'
+            from pg_catalog.pg_statistic_ext s
+          union all select polrelid, 'policy', 'pg_catalog.pg_policy'::regclass, oid, 'iud', concat(polqual::text, polwithcheck::text, ' :varattno 0 ')
+            from pg_catalog.pg_policy
           union all select tgrelid, 'condition', 'pg_catalog.pg_trigger'::regclass, oid, {_EVENTS}, tgqual::text from pg_catalog.pg_trigger
             where {_OWN_TRIGGER} and tgenabled <> 'D') as place(relation, kind, classid, objid, events, tree)"""  # noqa: S608 - a constant of this module
 """Objects whose expressions run with statements on a relation."""
@@ -72,12 +96,12 @@ alike as materialized (
       = pg_catalog.current_schemas(false)::text[])"""
 """Owners who look for names in the very schemas the session does: `$user` and what they may use can lead them elsewhere."""
 
-_SAME_PATH: Final = r"""(p.proconfig is null or cardinality(p.proconfig) = 1 and array(
-        select pg_catalog.btrim(part.name, ' "') from pg_catalog.unnest(pg_catalog.string_to_array(
-            pg_catalog.substr(p.proconfig[1], 13), ',')) with ordinality as part(name, place)
-        where p.proconfig[1] ~ '^search_path=[a-z0-9_, "]+$' and pg_catalog.btrim(part.name, ' "') not in ('pg_catalog', 'pg_temp')
+_SAME_PATH: Final = r"""(p.proconfig is null or cardinality(p.proconfig) = 1 and p.proconfig[1] ~ '^search_path=[a-z0-9_, "]+$' and array(
+        select pg_catalog.btrim(part.name, ' "') from pg_catalog.unnest(pg_catalog.string_to_array(pg_catalog.regexp_replace(
+            pg_catalog.regexp_replace(p.proconfig[1], '^search_path= *("?pg_catalog"? *,)?', ''), ', *"?pg_temp"? *$', ''),
+            ',')) with ordinality as part(name, place)
         order by part.place) = pg_catalog.current_schemas(false)::text[])"""
-"""A function has no settings of its own, or only the schemas that the session looks into anyway."""
+"""A function has no settings of its own, or only the schemas that the session looks into anyway: `pg_catalog` first, temporary ones last."""
 
 _USED: Final = r"""pg_catalog.array_to_json(array(
     select case found[1] when '0' then '*' else (
@@ -85,9 +109,27 @@ _USED: Final = r"""pg_catalog.array_to_json(array(
     from pg_catalog.regexp_matches(place.tree, ':varattno (-?[0-9]+)', 'g') as found where found[1] !~ '-' order by 1))::text"""
 """Names of the columns that stand in the tree of an expression; `*` for the whole row."""
 
-_PLACES: Final = f"place.relation, place.kind, code.function, place.events, '[]', {_USED}"
+_PLANNED: Final = r"""((select count(*) from pg_catalog.regexp_matches(place.tree, pg_catalog.concat(':(?:op)?funcid ', code.function, ' '), 'g'))
+    > (select count(*) from pg_catalog.regexp_matches(place.tree, pg_catalog.concat(
+        ':(?:op)?funcid ', code.function, ' [^{]*:args [(][{](?:RELABELTYPE [^{]*[{])?VAR '), 'g'))
+    or pg_catalog.concat(place.tree, '') !~ pg_catalog.concat(':(?:op)?funcid ', code.function, ' '))::int"""
+"""Whether a call may have constants only, as any may that does not begin with a column: the planner computes it for every statement."""
+
+_YIELDING: Final = ", ".join(f"'{name}'" for name in sorted(YIELDS_ANY))
+"""The server's own functions that read whatever they are told to: code, wherever they stand."""
+
+_TOLD: Final = f"""
+    select place.relation, place.kind, told.oid, place.events, '[]', {_USED}, 1 from {_HOOKED}
+    cross join pg_catalog.regexp_matches(place.tree, ':funcid ([0-9]+) ', 'g') as called
+    join pg_catalog.pg_proc told on told.oid = called[1]::oid and told.oid < 16384 and told.proname in ({_YIELDING})"""  # noqa: S608 - constants of this module
+"""Places that call these functions: what the server itself has is not among the dependencies of an object."""
+
+_PLACES: Final = f"place.relation, place.kind, code.function, place.events, '[]', {_USED}, {_PLANNED}"
 _PLACES_OF_TYPES: Final = f"place.relation, place.kind, d.refobjid from {_HOOKED}"
 
+
+_FOLLOWING: Final = "1199, 1159"
+"""Functions that are declared IMMUTABLE and follow a setting all the same: `age` of two times, and times in a zone with a short name."""
 
 _STEADY: Final = "1299, 2647, 2648, 861, 745, 710, 2705, 2706, 2707, 2708, 2709, 2710, 2077, 3294"
 """Functions that are STABLE and follow no setting: the time of the transaction or statement, who is logged in, `pg_has_role`.
@@ -97,19 +139,24 @@ _STEADY: Final = "1299, 2647, 2648, 861, 745, 710, 2705, 2706, 2707, 2708, 2709,
 def _is_open(tree: str) -> str:
     """Whether the result of an expression follows a setting that an agent may give a value, or the text of the statement.
 
-    So do `current_setting` of a name of the server's own (custom ones have a dot, 46, in theirs), what is STABLE (a part of a time follows
-    TimeZone), values that are printed or read in the course of a cast, and CURRENT_DATE and its like.
+    Functions of the owner's own are judged by their bodies. What the server has compiled, and what extensions have, follows one where it is
+    STABLE, or takes any record, which it prints. So does `current_setting` of a name of the server's own (custom ones have a dot, 46, in theirs), what is STABLE (a part of a time follows
+    TimeZone), values that are printed or read in the course of a cast, what the check of a domain is asked, and CURRENT_DATE and its like.
     """
     found = f"(select count(*) from pg_catalog.regexp_matches({tree}, '%s', 'g'))"  # noqa: S608 - constants of this module
     any_of_them = found % ":funcid (2077|3294) "
     custom = found % r":funcid (?:2077|3294) [^{]*[{]CONST [^}]* \[ (?:-?[0-9]+ )*46 (?:-?[0-9]+ )*\]"
     follows = f"""exists (
-        select from pg_catalog.regexp_matches({tree}, ':(funcid|aggfnoid|winfnoid|opnos?) (?:[(]o )?([0-9 ]+)', 'g') as called
+        select from pg_catalog.regexp_matches({tree}, ':(funcid|aggfnoid|winfnoid|(?:start|end)InRangeFunc|opnos?) (?:[(]o )?([0-9 ]+)', 'g') as called
         cross join pg_catalog.unnest(pg_catalog.string_to_array(pg_catalog.btrim(called[2]), ' ')) as number
         left join pg_catalog.pg_operator o on called[1] ~ '^op' and o.oid = number::oid
         join pg_catalog.pg_proc f on f.oid = case when called[1] ~ '^op' then o.oprcode::oid else number::oid end
-        where f.oid < 16384 and f.provolatile <> 'i' and f.oid not in ({_STEADY}))"""
-    converts = f"coalesce({tree} ~ '[{{](COERCEVIAIO|XMLEXPR|JSON|SQLVALUEFUNCTION :op ([0-8]|14) )', false)"
+        where f.prolang in (12, 13) and (
+            f.provolatile <> 'i' and f.oid not in ({_STEADY}) or f.oid in ({_FOLLOWING})
+            or f.oid >= 16384 and 2249 = any (f.proargtypes::oid[])))"""
+    converts = (
+        f"coalesce({tree} ~ '[{{](COERCEVIAIO|COERCETODOMAIN|XMLEXPR|TABLEFUNC|JSON|SQLVALUEFUNCTION :op ([0-8]|14)) ', false)"
+    )
     return f"({any_of_them} > {custom} or {follows} or {converts})::int"
 
 
@@ -204,17 +251,18 @@ select n.nspname, o.oprname, o.oprcode::oid,
 from pg_catalog.pg_operator o join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
 where o.oid >= 16384""",
         "hooks": f"""
-with recursive {_CODE}, {_ALIKE}, h(relation, kind, function, events, transitions, columns) as (
-      select tgrelid, 'trigger', tgfoid, {_EVENTS}, pg_catalog.array_to_json(array[tgoldtable, tgnewtable])::text, '["*"]'
+with recursive {_CODE}, {_ALIKE}, h(relation, kind, function, events, transitions, columns, planned) as (
+      select tgrelid, 'trigger', tgfoid, {_EVENTS}, pg_catalog.array_to_json(array[tgoldtable, tgnewtable])::text, '["*"]', 0
       from pg_catalog.pg_trigger where {_OWN_TRIGGER} and tgenabled <> 'D'
       union select {_PLACES} from {_HOOKED} join code on code.classid = place.classid and code.objid = place.objid
         where place.kind <> 'condition' or not exists (
-          select from pg_catalog.pg_trigger t where t.oid = place.objid and t.tgfoid = code.function))
+          select from pg_catalog.pg_trigger t where t.oid = place.objid and t.tgfoid = code.function)
+      union {_TOLD})
 select h.relation, h.kind, h.function, p.proname, n.nspname, l.lanname, p.prosecdef::int,
        case when l.lanname in ('sql', 'plpgsql') and pg_catalog.octet_length(p.prosrc) <= 65536 and {_SAME_PATH}
              and not (p.prosecdef and p.proowner not in (select oid from alike)) then p.prosrc end,
-       h.events, h.transitions, (c.relowner in (select oid from alike))::int, h.columns
-from h join pg_catalog.pg_class c on c.oid = h.relation join pg_catalog.pg_proc p on p.oid = h.function and p.oid >= 16384
+       h.events, h.transitions, (c.relowner in (select oid from alike))::int, h.columns, h.planned
+from h join pg_catalog.pg_class c on c.oid = h.relation join pg_catalog.pg_proc p on p.oid = h.function and (p.oid >= 16384 or p.proname in ({_YIELDING}))
 join pg_catalog.pg_namespace n on n.oid = p.pronamespace join pg_catalog.pg_language l on l.oid = p.prolang""",  # noqa: S608 - constants of this module
         "type_hooks": f"""
 with recursive {_CODE}
@@ -244,7 +292,13 @@ left join pg_catalog.pg_constraint c on c.contypid = t.oid
 join code on code.classid = 'pg_catalog.pg_constraint'::regclass and code.objid = c.oid
   or code.classid = 'pg_catalog.pg_type'::regclass and code.objid = t.oid
 join pg_catalog.pg_proc f on f.oid = code.function and f.oid >= 16384 join pg_catalog.pg_language l on l.oid = f.prolang
-where t.typtype = 'd'""",  # noqa: S608 - a constant of this module
+where t.typtype = 'd'
+union
+select n.nspname, t.typname, t.oid, 0, 'd', f.proname, l.lanname
+from pg_catalog.pg_opclass c join pg_catalog.pg_type t on t.oid = c.opcintype join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+join support on support.family = c.opcfamily
+join pg_catalog.pg_proc f on f.oid = support.function join pg_catalog.pg_language l on l.oid = f.prolang
+where c.opcdefault and t.oid >= 16384""",  # noqa: S608 - a constant of this module
         "type_parts": """
 select coalesce(c.contypid, d.objid), d.refobjid
 from pg_catalog.pg_depend d
@@ -286,7 +340,11 @@ select polrelid, 0, pg_catalog.array_to_json(array(
 from pg_catalog.pg_policy
 union all
 select indrelid, 0, pg_catalog.array_to_json(array(select m[1]::int from pg_catalog.regexp_matches(indpred::text, ':varattno (-?[0-9]+)', 'g') as m))::text, 0
-from pg_catalog.pg_index where indpred is not null and indrelid >= 16384""",  # noqa: S608 - constants of this module
+from pg_catalog.pg_index where indpred is not null and indrelid >= 16384
+union all
+select d.adrelid, 0, pg_catalog.array_to_json(array(select m[1]::int from pg_catalog.regexp_matches(d.adbin::text, ':varattno (-?[0-9]+)', 'g') as m))::text, 1
+from pg_catalog.pg_attrdef d join pg_catalog.pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum and a.attgenerated <> ''
+where {_is_open("d.adbin::text")} = 1""",  # noqa: S608 - constants of this module
         "costs": """
 select name, setting from pg_catalog.pg_settings
 where name in ('seq_page_cost', 'random_page_cost', 'cpu_tuple_cost', 'cpu_index_tuple_cost', 'cpu_operator_cost',

@@ -135,6 +135,8 @@ class HookReader:
         is_adding, changes_rows = events == "i", bool(events)
         is_opaque = judged.is_opaque or fills_converted(snapshot, relations, hook, judged.filled)
         is_compared = judged.guesses or fills_compared(sensitivity, relations, hook, judged.filled, is_adding=is_adding)
+        if "d" in events and "d" in hook.events and hook.kind == "trigger":
+            is_compared |= any(sensitivity.asks_when_rows_go(each.oid) for each in relations)
         # Rows that only come have the agent's values.
         meets_sensitive = changes_rows and uses_sensitive(
             snapshot, sensitivity, relations, hook, judged.used, is_adding=is_adding

@@ -38,6 +38,7 @@ class Hook:
         events: with which changes of a row it runs: i insert, u update, d delete.
         transitions: names its body has for the rows that changed (REFERENCING): no relation of such a name is meant there.
         columns: of the row it runs for, those that stand in the expression which calls it; `*` where that has the row as a whole.
+        is_planned: it is called with constants, so the planner may run it for any statement on the table.
         follows_path: its names mean the same where a foreign key runs it, as the owner of its table.
     """
 
@@ -51,6 +52,7 @@ class Hook:
     transitions: frozenset[str] = frozenset()
     follows_path: bool = True
     columns: frozenset[str] = frozenset({"*"})
+    is_planned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +144,10 @@ def build_hooks(
 
 def _build_hook(row: Sequence[str]) -> Hook:
     """One row of the answer "hooks"."""
-    _, kind, _, name, schema, language, definer, source, events, transitions, follows, columns = row
+    _, kind, _, name, schema, language, definer, source, events, transitions, follows, columns, planned = row
     names = frozenset(filter(None, json.loads(transitions)))
     used = frozenset(json.loads(columns))
-    return Hook(kind, schema, name, language, definer == "1", source or None, events, names, follows == "1", used)
+    return Hook(kind, schema, name, language, definer == "1", source or None, events, names, follows == "1", used, planned == "1")
 
 
 def build_cast(row: Sequence[str]) -> Cast:

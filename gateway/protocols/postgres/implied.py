@@ -29,7 +29,12 @@ def find_hooks(
         for hook in snapshot.hooks.get(each.oid, ())
         if hook.kind == "policy"
     ]
-    return list(dict.fromkeys(hook for hook in hooks if access == "write" or hook.kind == "policy"))
+    return list(dict.fromkeys(hook for hook in hooks if access == "write" or hook.kind == "policy" or _is_planned(hook)))
+
+
+def _is_planned(hook: Hook) -> bool:
+    """Whether the planner runs it for whatever reads the table: in predicates of indexes, CHECKs, keys of partitions and statistics."""
+    return hook.is_planned and hook.kind in {"index", "constraint", "partition"}
 
 
 def _list_hooks(snapshot: CatalogSnapshot, oid: int) -> Iterator[Hook]:
@@ -120,7 +125,7 @@ def find_cast_code(
         assigned: OIDs of the types of columns that are written to.
         relations: what the statement touches. A literal beside a column or row takes its type without any name (COALESCE, UNION,
             comparisons), so every domain in them counts as one that a value is made of; and so does every cast from a type in them
-            that runs unnamed.
+            that runs unnamed. One from a type of the server itself can run for any constant.
     """
     if not snapshot.casts:
         return []
@@ -128,6 +133,9 @@ def find_cast_code(
     types = frozenset(oid for schema, name in names for oid in snapshot.find_type_oids(schema, name))
     casts = [cast for schema, name in names for cast in snapshot.find_casts(schema, name)]
     casts += (*snapshot.find_casts_within(types), *snapshot.find_casts_from(types))
+    casts += (
+        cast for each in snapshot.casts.values() for cast in each if cast.is_unnamed and 0 < cast.source_oid < FIRST_NORMAL_OID
+    )
     casts += [cast for cast in snapshot.find_casts_within(assigned) if not cast.is_explicit]
     for relation in relations:
         casts += snapshot.remember(("cast code", relation.oid), partial(_find_unnamed, snapshot, relation))

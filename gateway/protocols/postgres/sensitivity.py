@@ -250,6 +250,11 @@ class Sensitivity:
                 return True
         return False
 
+    def asks_when_rows_go(self, oid: int) -> bool:
+        """Whether a condition of a trigger holds the sensitive columns of a row against a setting, which a row that goes is looked at by."""
+        found = () if self.snapshot is None else self.snapshot.conditions.get(oid, ())
+        return any(each.is_open and each.is_of_change and self._any_sensitive(oid, each.columns) for each in found)
+
     def is_part(self, oid: int) -> bool:
         """Whether rows of a relation can come from another partition: it is one, or has some."""
         return self.snapshot is None or _is_part(self.snapshot, oid)

@@ -53,6 +53,12 @@ MAX_OUTPUTS: Final = 400
 OPTIONAL_MEMBERS: Final = ("object", "prepared_name", "nested")
 
 
+VALUELESS_VERBS: Final = frozenset(
+    {"lock", "comment", "begin", "commit", "rollback", "savepoint", "release", "rollback_to", "set", "reset", "show", "discard"}
+)
+"""What has no expressions, so that no cast runs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Described:
     """What one statement is.
@@ -206,8 +212,8 @@ class _Reader:
         return compares or any(is_sensitive for column in known for *_, is_sensitive in self._find_column(column))
 
     def searches_sensitive(self) -> bool:
-        """Whether rows are chosen, sorted or grouped by a sensitive column."""
-        used = (column for column in self.analyzed["columns"] if column["use"] == "predicate")
+        """Whether rows are chosen, sorted or grouped by a sensitive column, or something is computed with one that can fail."""
+        used = (column for column in self.analyzed["columns"] if column["use"] in {"predicate", "computed"})
         return any(is_sensitive for column in used for *_, is_sensitive in self._find_column(column))
 
     def _is_known(self, column: Mapping[str, Any]) -> bool:
@@ -425,8 +431,8 @@ class _Reader:
 
     def _read_casts(self) -> None:
         """Casts, checks and defaults of types that call functions of somebody's own."""
-        if self.snapshot is None or self.analyzed["verb"] == "lock":
-            return  # a lock makes no value
+        if self.snapshot is None or self.analyzed["verb"] in VALUELESS_VERBS:
+            return
         named = [(name.get("schema"), name["name"]) for name in self.analyzed["types"]]
         named += [(None, name) for name in sorted(self.attributes)]
         columns = (relation.find(name) for *_, name, relation in self.assigned.find_columns() if relation is not None)

@@ -171,7 +171,11 @@ impl Walker {
             usage
         };
         self.optional(link.testexpr.as_deref(), usage);
-        self.optional(link.subselect.as_deref(), usage);
+        let is_test = link.sub_link_type == pb::SubLinkType::ExistsSublink as i32;
+        match link.subselect.as_deref().and_then(without_columns) {
+            Some(tested) if is_test => self.node(&tested, usage),
+            _ => self.optional(link.subselect.as_deref(), usage),
+        }
     }
 
     /// `(expression).field`, `(expression)[index]`, `(expression).*`.
@@ -344,4 +348,33 @@ impl Walker {
     pub(super) fn set_var(&mut self, name: &str) {
         self.statement.set_vars.insert(name.to_lowercase());
     }
+}
+
+/// A query of EXISTS without the columns it names as they are, none of which is read (9.24.1); `None` where they are compared or counted.
+fn without_columns(query: &pb::Node) -> Option<pb::Node> {
+    let Some(N::SelectStmt(select)) = &query.node else {
+        return None;
+    };
+    let is_plain = select.distinct_clause.is_empty()
+        && select.group_clause.is_empty()
+        && select.window_clause.is_empty()
+        && select.sort_clause.is_empty()
+        && select.values_lists.is_empty()
+        && select.having_clause.is_none()
+        && select.larg.is_none()
+        && select.into_clause.is_none();
+    let mut tested = select.clone();
+    tested.target_list.retain(|target| {
+        let value = match &target.node {
+            Some(N::ResTarget(target)) => target.val.as_deref(),
+            _ => None,
+        };
+        !matches!(
+            value.and_then(|value| value.node.as_ref()),
+            Some(N::ColumnRef(_))
+        )
+    });
+    is_plain.then_some(pb::Node {
+        node: Some(N::SelectStmt(tested)),
+    })
 }
