@@ -117,6 +117,14 @@ def replay(directory: Path, sid: str, identities: Sequence[str] = (), *, whole: 
         identities: private age keys.
         whole: show input documents whole rather than what they ask for.
     """
+    latest_s = 0.0
+    for step in _list_steps(directory, sid, identities, whole=whole):
+        # A record is dated by another reading of the clock than the recording beside it, microseconds away: the chain has the order.
+        latest_s = max(latest_s, step.at_s)
+        yield replace(step, at_s=latest_s)
+
+
+def _list_steps(directory: Path, sid: str, identities: Sequence[str], *, whole: bool) -> Iterator[Step]:
     hits = read_session(directory, sid)
     chunks = _Chunks(directory, hits[0].origin, sid, identities)
     begin = _moment(hits[0].record)

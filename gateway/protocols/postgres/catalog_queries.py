@@ -125,7 +125,6 @@ _TOLD: Final = f"""
 """Places that call these functions: what the server itself has is not among the dependencies of an object."""
 
 _PLACES: Final = f"place.relation, place.kind, code.function, place.events, '[]', {_USED}, {_PLANNED}"
-_PLACES_OF_TYPES: Final = f"place.relation, place.kind, d.refobjid from {_HOOKED}"
 
 
 _FOLLOWING: Final = "1199, 1159"
@@ -265,13 +264,15 @@ select h.relation, h.kind, h.function, p.proname, n.nspname, l.lanname, p.prosec
 from h join pg_catalog.pg_class c on c.oid = h.relation join pg_catalog.pg_proc p on p.oid = h.function and (p.oid >= 16384 or p.proname in ({_YIELDING}))
 join pg_catalog.pg_namespace n on n.oid = p.pronamespace join pg_catalog.pg_language l on l.oid = p.prolang""",  # noqa: S608 - constants of this module
         "type_hooks": f"""
-with recursive {_CODE}
-select {_PLACES_OF_TYPES} join pg_catalog.pg_depend d on d.classid = place.classid and d.objid = place.objid
-where d.refclassid = 'pg_catalog.pg_type'::regclass and d.refobjid >= 16384
+with recursive {_CODE}, places as materialized (select relation, kind, classid, objid from {_HOOKED}), typed as materialized (
+      select classid, objid, refobjid as type from pg_catalog.pg_depend
+      where refclassid = 'pg_catalog.pg_type'::regclass and refobjid >= 16384)
+select place.relation, place.kind, typed.type from typed
+join places place on place.classid = typed.classid and place.objid = typed.objid
 union
-select {_PLACES_OF_TYPES} join code on code.classid = place.classid and code.objid = place.objid
-join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_proc'::regclass and d.objid = code.function
-where d.refclassid = 'pg_catalog.pg_type'::regclass and d.refobjid >= 16384""",
+select place.relation, place.kind, typed.type from typed
+join code on typed.classid = 'pg_catalog.pg_proc'::regclass and typed.objid = code.function
+join places place on place.classid = code.classid and place.objid = code.objid""",  # noqa: S608 - constants of this module
         "rules": f"""
 with {_HELD}
 select r.ev_class, r.rulename, case when pg_catalog.octet_length(d.definition) <= 524288 then d.definition end,
