@@ -239,6 +239,7 @@ ZONED = {
     "text": "seen::text like '2020%'",
     "digits": "score::text like '1.2%'",
     "today": "seen::text < current_date::text",
+    "age today": "age(seen) >= interval '2 years'",
     "age": "extract(month from age(seen, timestamptz '1970-01-01 00:00+00')) >= 4",
     "domain": "seen::office_time is not null",
 }

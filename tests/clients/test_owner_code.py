@@ -219,12 +219,16 @@ PLANNED = {
     "expression": "create index on guesses ((most + lowest()))",
     "statistics": "create statistics seen on (most + lowest()), pattern from guesses",
     "check": "alter table guesses add check (most <= lowest() + 100000)",
+    "call within": """create function is_low(n int) returns boolean language sql immutable as 'select n > lowest()';
+        create index on guesses (pattern) where is_low(most)""",
 }
 
 
 @pytest.mark.parametrize("name", PLANNED)
 def test_what_the_planner_runs_is_judged_for_reads_as_well(name, people, start, connect):  # noqa: F811
-    people.run(f"create function lowest() returns int language sql immutable as 'select max(income) from people'; {PLANNED[name]}")
+    people.run(
+        f"create function lowest() returns int language sql immutable as 'select max(income) from people'; {PLANNED[name]}"
+    )
     with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
         for statement in ("select id from guesses where most > 8000", "explain select id from guesses where most > 8000"):
             with pytest.raises(psycopg.Error, match=r"functions\.hook"):
@@ -309,6 +313,21 @@ def test_a_type_that_is_sorted_by_code_is_a_type_with_code(people, start, connec
         ):
             with pytest.raises(psycopg.Error, match=r"functions\.cast"):
                 session.execute(statement)
+
+
+def test_a_function_of_the_row_in_exists_is_a_call(people, start, connect):  # noqa: F811
+    people.run("""create function told(g guesses) returns setof int language sql stable
+        as $$ select p.id from people p where p.code like g.pattern $$""")
+    with start(sensitive=SENSITIVE) as running, connect(running) as session:
+        for statement in (
+            "select id from guesses g where exists (select g.told)",
+            "select id from guesses g where exists (select g.told from guesses h)",
+            "select exists (select g.told from guesses g offset 0)",
+            "select exists (select u.ts_stat from lower('select to_tsvector(code) from people') u)",
+        ):
+            with pytest.raises(psycopg.Error, match=r"functions\.unknown"):
+                session.execute(statement)
+        session.execute("select id from guesses g where exists (select * from people p where p.id = g.id)")
 
 
 def test_keys_of_locks_are_masked(people, start, connect):  # noqa: F811

@@ -112,8 +112,11 @@ _USED: Final = r"""pg_catalog.array_to_json(array(
 _PLANNED: Final = r"""((select count(*) from pg_catalog.regexp_matches(place.tree, pg_catalog.concat(':(?:op)?funcid ', code.function, ' '), 'g'))
     > (select count(*) from pg_catalog.regexp_matches(place.tree, pg_catalog.concat(
         ':(?:op)?funcid ', code.function, ' [^{]*:args [(][{](?:RELABELTYPE [^{]*[{])?VAR '), 'g'))
-    or pg_catalog.concat(place.tree, '') !~ pg_catalog.concat(':(?:op)?funcid ', code.function, ' '))::int"""
-"""Whether a call may have constants only, as any may that does not begin with a column: the planner computes it for every statement."""
+    or pg_catalog.concat(place.tree, '') !~ pg_catalog.concat(':(?:op)?funcid ', code.function, ' ')
+    or exists (select from pg_catalog.pg_proc inlined join pg_catalog.pg_language l on l.oid = inlined.prolang
+               where inlined.oid = code.function and l.lanname = 'sql'))::int"""
+"""Whether a call may have constants only, as any may that does not begin with a column, and as calls in SQL functions may, which the planner
+puts in their place (38.5): it computes these for every statement."""
 
 _YIELDING: Final = ", ".join(f"'{name}'" for name in sorted(YIELDS_ANY))
 """The server's own functions that read whatever they are told to: code, wherever they stand."""
@@ -130,7 +133,7 @@ _PLACES: Final = f"place.relation, place.kind, code.function, place.events, '[]'
 _FOLLOWING: Final = "1199, 1159"
 """Functions that are declared IMMUTABLE and follow a setting all the same: `age` of two times, and times in a zone with a short name."""
 
-_STEADY: Final = "1299, 2647, 2648, 861, 745, 710, 2705, 2706, 2707, 2708, 2709, 2710, 2077, 3294"
+_STEADY: Final = "1299, 2647, 2648, 861, 745, 746, 710, 2705, 2706, 2707, 2708, 2709, 2710, 2077, 3294"
 """Functions that are STABLE and follow no setting: the time of the transaction or statement, who is logged in, `pg_has_role`.
 `current_setting` (the last two) is looked at by the name it is given."""
 
@@ -150,7 +153,7 @@ def _is_open(tree: str) -> str:
         cross join pg_catalog.unnest(pg_catalog.string_to_array(pg_catalog.btrim(called[2]), ' ')) as number
         left join pg_catalog.pg_operator o on called[1] ~ '^op' and o.oid = number::oid
         join pg_catalog.pg_proc f on f.oid = case when called[1] ~ '^op' then o.oprcode::oid else number::oid end
-        where f.prolang in (12, 13) and (
+        where (f.oid < 16384 or f.prolang in (12, 13)) and (
             f.provolatile <> 'i' and f.oid not in ({_STEADY}) or f.oid in ({_FOLLOWING})
             or f.oid >= 16384 and 2249 = any (f.proargtypes::oid[])))"""
     converts = (

@@ -172,7 +172,7 @@ impl Walker {
         };
         self.optional(link.testexpr.as_deref(), usage);
         let is_test = link.sub_link_type == pb::SubLinkType::ExistsSublink as i32;
-        match link.subselect.as_deref().and_then(without_columns) {
+        match link.subselect.as_deref().and_then(without_stars) {
             Some(tested) if is_test => self.node(&tested, usage),
             _ => self.optional(link.subselect.as_deref(), usage),
         }
@@ -350,8 +350,9 @@ impl Walker {
     }
 }
 
-/// A query of EXISTS without the columns it names as they are, none of which is read (9.24.1); `None` where they are compared or counted.
-fn without_columns(query: &pb::Node) -> Option<pb::Node> {
+/// A query of EXISTS without its stars, whose columns are not read (9.24.1); `None` where rows are compared or counted.
+/// A column that is named may be a function of the row, which can return rows of its own.
+fn without_stars(query: &pb::Node) -> Option<pb::Node> {
     let Some(N::SelectStmt(select)) = &query.node else {
         return None;
     };
@@ -369,10 +370,10 @@ fn without_columns(query: &pb::Node) -> Option<pb::Node> {
             Some(N::ResTarget(target)) => target.val.as_deref(),
             _ => None,
         };
-        !matches!(
-            value.and_then(|value| value.node.as_ref()),
-            Some(N::ColumnRef(_))
-        )
+        match value.and_then(|value| value.node.as_ref()) {
+            Some(N::ColumnRef(reference)) => !names::fields(&reference.fields).1,
+            _ => true,
+        }
     });
     is_plain.then_some(pb::Node {
         node: Some(N::SelectStmt(tested)),
