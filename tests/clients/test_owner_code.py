@@ -176,6 +176,20 @@ def test_a_view_that_shows_sensitive_columns_passes(people, start, connect):  # 
         assert set(session.execute("select code, loud, income from shown").fetchall()) == {("[redacted]", "[redacted]", None)}
 
 
+@pytest.mark.parametrize("whole", ["to_jsonb(c) ->> 'code' = topics.word", "held(c, topics.word)"])
+def test_a_policy_that_takes_a_row_of_another_table_whole_uses_its_columns(whole, people, start, connect):  # noqa: F811
+    people.run(f"""create function held(c people, word text) returns boolean language sql stable as 'select c.code = word';
+        create table topics (id int primary key, person int, word text); insert into topics values (1, 1, 'zebra-1'); grant all on topics to app;
+        create policy p on topics using (exists (select from people c where c.id = topics.person and {whole}));
+        alter table topics enable row level security""")
+    with (
+        start(sensitive=SENSITIVE, hold_s=0) as running,
+        connect(running) as session,
+        pytest.raises(psycopg.Error, match=r"functions\.hook|regulated\.predicate"),
+    ):
+        session.execute("select id from topics")
+
+
 def test_a_policy_that_looks_into_the_catalogue_asks_it(people, start, connect):  # noqa: F811
     people.run("""create policy p on people using (exists (select from pg_class where relname = 't_' || code));
         alter table people enable row level security""")
@@ -295,6 +309,55 @@ def test_functions_that_read_what_they_are_told_are_code_wherever_they_stand(nam
         pytest.raises(psycopg.Error, match=r"functions\.hook"),
     ):
         session.execute("insert into guesses (id, pattern) values (2, 'wal')")
+
+
+def test_a_delete_is_planned_too(people, start, connect):  # noqa: F811
+    people.run("""create function lowest() returns int language sql immutable as 'select max(income) from people';
+        create index on guesses (pattern) where most > lowest()""")
+    with (
+        start(sensitive=SENSITIVE, hold_s=0) as running,
+        connect(running) as session,
+        pytest.raises(psycopg.Error, match=r"functions\.hook"),
+    ):
+        session.execute("delete from guesses where most > 8000")
+
+
+def test_a_check_over_a_sensitive_column_keeps_nobody_from_reading(people, start, connect):  # noqa: F811
+    people.run("""create function valid(t text) returns boolean language sql immutable as $$ select t <> '' $$;
+        alter table people add check (valid(upper(code))); create index on people (valid(lower(code)));
+        create materialized view totals as select bonus, count(*), avg(income) as mean from people group by bonus; grant select on totals to app""")
+    with start(sensitive=SENSITIVE) as running, connect(running) as session:
+        assert len(session.execute("select id, code from people").fetchall()) == 9
+        assert session.execute("select count, mean from totals").fetchall() == [(9, None)]
+        with pytest.raises(psycopg.Error, match=r"functions\.hook"):
+            session.execute("update people set name = 'x' where id = 1")
+
+
+def test_what_refers_to_a_sensitive_column_is_sensitive_and_a_guess(people, start, connect):  # noqa: F811
+    people.run("""alter table people add unique (code); create table cards (id int primary key, code text references people (code));
+        create table copies (id int primary key, code text); grant all on cards, copies to app; insert into cards values (1, 'zebra-1')""")
+    with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
+        assert session.execute("select code from cards").fetchall() == [("[redacted]",)]
+        with pytest.raises(psycopg.Error, match=r"guesses\.open_ended|copied"):
+            session.execute("insert into cards select id, code from copies")
+        rows = ", ".join(f"({n}, 'g{n}')" for n in range(1000, 1501))
+        with pytest.raises(psycopg.Error, match="has had 0"):
+            session.execute(f"insert into cards values {rows}")
+        session.execute(f"insert into copies values {rows}")
+
+
+MOVING = """create table members (id int, year int, name text, code text, primary key (id, year)) partition by list (year);
+    create table members_1 partition of members for values in (1); create table members_2 partition of members for values in (2);
+    insert into members values (1, 1, 'a', 'zebra'); grant all on members, members_1, members_2 to app; """
+
+
+@pytest.mark.parametrize("what", ["create unique index on members_2 (code)", "alter table members_2 add check (code <> name)"])
+def test_a_row_that_moves_is_compared_in_its_new_partition(what, people, start, connect):  # noqa: F811
+    people.run(MOVING + what)
+    with start(sensitive=["public.members.code"], hold_s=0) as running, connect(running) as session:
+        session.execute("update members set name = 'b' where id = 1 and year = 1")
+        with pytest.raises(psycopg.Error, match=r"guesses\.open_ended"):
+            session.execute("update members set year = 2 where id > 0")
 
 
 def test_a_type_that_is_sorted_by_code_is_a_type_with_code(people, start, connect):  # noqa: F811

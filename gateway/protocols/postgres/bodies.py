@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -55,8 +56,8 @@ class BodyReader(Protocol):
     def reads_sensitive(self) -> bool:
         """Whether it uses a sensitive column."""
 
-    def searches_sensitive(self) -> bool:
-        """Whether it chooses, sorts or groups rows by a sensitive column, or computes with one what can fail."""
+    def uses_sensitive(self, uses: AbstractSet[str]) -> bool:
+        """Whether it uses a sensitive column in one of these ways."""
 
 
 MakeReader = Callable[["Analyzed", CatalogSnapshot, Sensitivity], BodyReader]
@@ -202,7 +203,10 @@ def _is_given(snapshot: CatalogSnapshot, relation: Relation, column: Column) -> 
 
 
 def searches_sensitive(snapshot: CatalogSnapshot, sensitivity: Sensitivity, view: Relation, make_reader: MakeReader) -> bool:
-    """Whether a view chooses, sorts, joins or groups its rows by sensitive columns, or computes with them, and not only shows them."""
+    """Whether a view chooses, sorts, joins or groups its rows by sensitive columns, or computes with them, and not only shows them.
+
+    What a materialized view computed, it computed when it was filled; which rows it has may follow from rows that agents added.
+    """
 
     def read() -> bool:
         definition = snapshot.views[view.oid].definition
@@ -212,7 +216,8 @@ def searches_sensitive(snapshot: CatalogSnapshot, sensitivity: Sensitivity, view
         readers = [make_reader(analyzed, snapshot, sensitivity) for analyzed in analysis["statements"]]
         for reader in readers:
             reader.read_tables_only()
-        return any(reader.searches_sensitive() for reader in readers)
+        uses = {"predicate"} if view.kind == "m" else {"predicate", "computed"}
+        return any(reader.uses_sensitive(uses) for reader in readers)
 
     return view.oid in snapshot.views and snapshot.remember(("searches", view.oid, sensitivity.names), read)
 

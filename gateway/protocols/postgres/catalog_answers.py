@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -71,7 +71,9 @@ def _build(texts: Mapping[str, list[tuple[str, ...]]]) -> CatalogSnapshot:
         key_actions=MappingProxyType(_group(_key_action(row) for row in texts["keys"])),
         primary_keys=MappingProxyType({int(oid): tuple(json.loads(numbers)) for oid, numbers in texts["primary_keys"]}),
         costs=MappingProxyType({name: float(value) for name, value in texts["costs"]}),
-        indexes=tuple(_index(row) for row in texts["indexes"]),
+        indexes=(*map(_index, texts["indexes"]), *map(_reference, texts["references"])),
+        references=MappingProxyType(_group(pair for row in texts["references"] for pair in _referenced(row))),
+        partition_keys=MappingProxyType({int(oid): frozenset(json.loads(numbers)) for oid, numbers in texts["partition_keys"]}),
         conditions=MappingProxyType(_group(_condition(row) for row in texts["conditions"])),
         policies=MappingProxyType(_group((int(oid), (int(other), int(number))) for oid, other, number in texts["policies"])),
         shapes=shapes,
@@ -154,6 +156,31 @@ def _index(row: Sequence[str]) -> Index:
     is_plural = method not in {"btree", "hash"}
     condition_columns = frozenset(map(int, json.loads(condition))) if refuses == "1" else frozenset[int]()
     return Index(name, int(relation), columns, is_ranging, key, carried, mixed, is_plural, condition_columns)
+
+
+def _reference(row: Sequence[str]) -> Index:
+    """A foreign key as an index: whether a row may have a value tells whether the other table has it."""
+    name, relation, numbers, _, _ = row
+    nothing = frozenset[int]()
+    columns = frozenset[int](json.loads(numbers))
+    return Index(
+        name,
+        int(relation),
+        columns,
+        is_ranging=False,
+        key=nothing,
+        carried=nothing,
+        mixed=nothing,
+        is_plural=False,
+        condition=nothing,
+    )
+
+
+def _referenced(row: Sequence[str]) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """The columns of a foreign key under those they have the values of."""
+    _, relation, numbers, other, keys = row
+    for number, key in zip(json.loads(numbers), json.loads(keys), strict=True):
+        yield (int(other), key), (int(relation), number)
 
 
 def _condition(row: Sequence[str]) -> tuple[int, Condition]:

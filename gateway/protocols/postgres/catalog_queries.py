@@ -130,8 +130,8 @@ _TOLD: Final = f"""
 _PLACES: Final = f"place.relation, place.kind, code.function, place.events, '[]', {_USED}, {_PLANNED}"
 
 
-_FOLLOWING: Final = "1199, 1159"
-"""Functions that are declared IMMUTABLE and follow a setting all the same: `age` of two times, and times in a zone with a short name."""
+_FOLLOWING: Final = "1199"
+"""What is declared IMMUTABLE and follows a setting all the same: `age` of two times."""
 
 _STEADY: Final = "1299, 2647, 2648, 861, 745, 746, 710, 2705, 2706, 2707, 2708, 2709, 2710, 2077, 3294"
 """Functions that are STABLE and follow no setting: the time of the transaction or statement, who is logged in, `pg_has_role`.
@@ -142,7 +142,7 @@ def _is_open(tree: str) -> str:
     """Whether the result of an expression follows a setting that an agent may give a value, or the text of the statement.
 
     Functions of the owner's own are judged by their bodies. What the server has compiled, and what extensions have, follows one where it is
-    STABLE, or takes any record, which it prints. So does `current_setting` of a name of the server's own (custom ones have a dot, 46, in theirs), what is STABLE (a part of a time follows
+    STABLE, or takes values of any type, which it prints. So does `current_setting` of a name of the server's own (custom ones have a dot, 46, in theirs), what is STABLE (a part of a time follows
     TimeZone), values that are printed or read in the course of a cast, what the check of a domain is asked, and CURRENT_DATE and its like.
     """
     found = f"(select count(*) from pg_catalog.regexp_matches({tree}, '%s', 'g'))"  # noqa: S608 - constants of this module
@@ -155,10 +155,8 @@ def _is_open(tree: str) -> str:
         join pg_catalog.pg_proc f on f.oid = case when called[1] ~ '^op' then o.oprcode::oid else number::oid end
         where (f.oid < 16384 or f.prolang in (12, 13)) and (
             f.provolatile <> 'i' and f.oid not in ({_STEADY}) or f.oid in ({_FOLLOWING})
-            or f.oid >= 16384 and 2249 = any (f.proargtypes::oid[])))"""
-    converts = (
-        f"coalesce({tree} ~ '[{{](COERCEVIAIO|COERCETODOMAIN|XMLEXPR|TABLEFUNC|JSON|SQLVALUEFUNCTION :op ([0-8]|14)) ', false)"
-    )
+            or f.oid >= 16384 and f.proargtypes::oid[] && '{{2249,2283,2276,2776}}'::oid[]))"""
+    converts = f"coalesce({tree} ~ '[{{](COERCEVIAIO|COERCETODOMAIN|XMLEXPR|TABLEFUNC|JSON[A-Z]*|SQLVALUEFUNCTION :op ([0-25-8]|14)) ', false)"
     return f"({any_of_them} > {custom} or {follows} or {converts})::int"
 
 
@@ -217,7 +215,11 @@ where d.refclassid = 'pg_catalog.pg_class'::regclass and (
 union
 select polrelid, 0, 0 from pg_catalog.pg_policy where {_is_open("concat(polqual::text, polwithcheck::text)")} = 1
   or exists (select from pg_catalog.regexp_matches(concat(polqual::text, polwithcheck::text), ':relid ([1-9][0-9]*)', 'g') as named
-             where named[1]::oid <> polrelid)""",  # noqa: S608 - constants of this module
+             where named[1]::oid <> polrelid)
+union
+select polrelid, named[1]::oid, 0 from pg_catalog.pg_policy
+cross join pg_catalog.regexp_matches(concat(polqual::text, polwithcheck::text), ':relid ([1-9][0-9]*)', 'g') as named
+where concat(polqual::text, polwithcheck::text) ~ ':varattno 0 '""",  # noqa: S608 - constants of this module
         "parents": "select inhrelid, inhparent from pg_catalog.pg_inherits",
         "generated": f"""
 select a.adrelid, a.adnum, d.refobjsubid
@@ -313,6 +315,11 @@ where d.refclassid = 'pg_catalog.pg_type'::regclass and d.refobjid >= 16384
 select confrelid, conrelid, pg_catalog.array_to_json(conkey)::text, pg_catalog.array_to_json(confkey)::text, confdeltype, confupdtype
 from pg_catalog.pg_constraint
 where contype = 'f' and (confdeltype not in ('a', 'r') or confupdtype not in ('a', 'r'))""",
+        "references": """
+select conname, conrelid, pg_catalog.array_to_json(conkey)::text, confrelid, pg_catalog.array_to_json(confkey)::text
+from pg_catalog.pg_constraint where contype = 'f' and conrelid >= 16384""",
+        "partition_keys": """
+select partrelid, pg_catalog.array_to_json(partattrs::int2[])::text from pg_catalog.pg_partitioned_table""",
         "indexes": """
 select i.indexrelid::pg_catalog.regclass::text, i.indrelid, i.indnkeyatts, (i.indpred is not null)::int, i.indkey::text,
        array_to_json(array(select m[1] from pg_catalog.regexp_matches(i.indexprs::text, ':varattno (-?[0-9]+)', 'g') as m))::text,

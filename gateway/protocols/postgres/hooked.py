@@ -21,7 +21,7 @@ from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import KeyAction, Relation
 from gateway.protocols.postgres.governed import find_governed
 from gateway.protocols.postgres.hooks import Hook
-from gateway.protocols.postgres.implied import find_hooked, find_hooks
+from gateway.protocols.postgres.implied import find_hooked, find_hooks, is_planned
 from gateway.protocols.postgres.reached import find_events, find_key_actions
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
@@ -88,12 +88,14 @@ class HookReader:
         actions = self.find_key_actions(relation) if access == "write" else ()
         events = find_events(self._analyzed, relation, actions)
         hooks = find_hooks(snapshot, relation, access, actions, adds_only=events == "i")
-        hooks = [hook for hook in hooks if kinds is None or hook.kind in kinds]
+        hooks = [hook for hook in hooks if kinds is None or hook.kind in kinds or is_planned(hook)]
         self.has_rules |= any(hook.kind == "rule" for hook in hooks)
         hooks = [hook for hook in hooks if self._sets_off(hook, events)]
         filled = find_hooked(snapshot, relation, actions, adds_only=events == "i")
         governed = find_governed(snapshot, relation)
-        facts = [self._describe(hook, snapshot, filled, governed, events) for hook in hooks]
+        # What only the planner runs meets no row.
+        met = [hook for hook in hooks if access == "write" and (kinds is None or hook.kind in kinds)]
+        facts = [self._describe(hook, snapshot, filled if hook in met else (), governed, events) for hook in hooks]
         for each in governed:
             facts += self._describe_view(each, snapshot) if each.oid in snapshot.views or each is relation else ()
         return facts
@@ -105,8 +107,11 @@ class HookReader:
         return not events or not set(events).isdisjoint(hook.events)
 
     def _describe_view(self, view: Relation, snapshot: CatalogSnapshot) -> Iterator[dict[str, Any]]:
-        """The functions of a view's definition, and the view itself where it uses sensitive columns otherwise than to show them."""
-        for function in snapshot.behind(view.oid).functions:
+        """The functions of a view's definition, and the view itself where it uses sensitive columns otherwise than to show them.
+
+        Those of a materialized view ran when it was filled.
+        """
+        for function in () if view.kind == "m" else snapshot.behind(view.oid).functions:
             place = {"kind": "view", "schema": function.schema, "name": function.name, "language": function.language}
             changes = function.volatility == "volatile"
             yield {**place, "security_definer": function.is_definer, "opaque": True, "changes": changes}
@@ -122,7 +127,7 @@ class HookReader:
         Args:
             hook: the code.
             snapshot: the catalogue.
-            relations: those for whose rows it may run.
+            relations: those for whose rows it may run; none where only the planner runs it.
             governed: those whose policies may run.
             events: the changes that the statement makes of these rows.
         """

@@ -29,10 +29,10 @@ def find_hooks(
         for hook in snapshot.hooks.get(each.oid, ())
         if hook.kind == "policy"
     ]
-    return list(dict.fromkeys(hook for hook in hooks if access == "write" or hook.kind == "policy" or _is_planned(hook)))
+    return list(dict.fromkeys(hook for hook in hooks if access == "write" or hook.kind == "policy" or is_planned(hook)))
 
 
-def _is_planned(hook: Hook) -> bool:
+def is_planned(hook: Hook) -> bool:
     """Whether the planner runs it for whatever reads the table: in predicates of indexes, CHECKs, keys of partitions and statistics."""
     return hook.is_planned and hook.kind in {"index", "constraint", "partition"}
 
@@ -68,8 +68,8 @@ def find_hooked(
 
     With `adds_only` rows are added, which go into a parent itself and not into its children (5.10).
     """
-    if adds_only and relation.kind == "r":
-        return [relation]
+    if relation.kind == "m" or (adds_only and relation.kind == "r"):
+        return [relation]  # what a materialized view was filled from is not touched
     return [each for oid in (relation.oid, *(action.relation for action in actions)) for each in snapshot.behind(oid).relations]
 
 

@@ -214,11 +214,23 @@ class Sensitivity:
                 places[relation.oid] = same.number
         return {place: {0, number, *snapshot.find_generated(place, number)} for place, number in places.items()}
 
+    def _moves(self, places: Mapping[int, AbstractSet[int]]) -> bool:
+        """Whether a row with another value may belong to another partition, where all of it is compared anew."""
+        keys = {} if self.snapshot is None else self.snapshot.partition_keys
+        return any(
+            0 in keys[place] or not keys[place].isdisjoint(numbers - {0}) for place, numbers in places.items() if place in keys
+        )
+
     def _find_comparing(self, oid: int, attnum: int) -> tuple[Index, ...] | None:
         snapshot, made = self.snapshot, self._places(oid, attnum)
         if snapshot is None or made is None:
             return None
-        having = (index for index in snapshot.indexes if (index.columns | index.carried) & made.get(index.relation, set()))
+        moves = self._moves(made)
+        having = (
+            index
+            for index in snapshot.indexes
+            if index.relation in made and (moves or (index.columns | index.carried) & made[index.relation])
+        )
         return tuple(
             index for index in having if self._orders_sensitive(index) or self._any_sensitive(index.relation, index.condition)
         )
@@ -234,10 +246,11 @@ class Sensitivity:
         snapshot, made = self.snapshot, self._places(oid, attnum)
         if snapshot is None or made is None:
             return self.is_configured
+        moves = self._moves(made)
         for place, numbers in made.items():
             for each in (*snapshot.conditions.get(place, ()), *_find_in_bodies(snapshot, place)):
                 others: AbstractSet[int] = each.columns - (numbers - {0})
-                if each.is_open and self._any_sensitive(place, each.columns):
+                if (each.is_open or moves) and self._any_sensitive(place, each.columns):
                     return True  # whatever changes, it is looked at anew
                 if each.is_of_change:  # that a row is another one tells of the column that was changed
                     others = numbers - {0} if 0 in each.columns else each.columns
@@ -369,6 +382,9 @@ def _find_keys(snapshot: CatalogSnapshot, names: Iterable[BaseColumn]) -> frozen
         if relation is not None and column is not None:
             keys.add((relation.oid, column.number))
     keys |= _through_partitions(snapshot, keys)
+    while referring := {each for key in keys for each in snapshot.references.get(key, ())} - keys:
+        keys |= referring  # what refers to a value has it
+        keys |= _through_partitions(snapshot, keys)
     return frozenset(keys | _statistics(snapshot))
 
 

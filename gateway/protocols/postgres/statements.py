@@ -8,6 +8,7 @@ column, and an unknown function has the effect `execute`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -211,9 +212,9 @@ class _Reader:
         compares = "compares_assigned" in self.analyzed["flags"] and any(fact["sensitive"] for fact in self.assigned.describe(()))
         return compares or any(is_sensitive for column in known for *_, is_sensitive in self._find_column(column))
 
-    def searches_sensitive(self) -> bool:
-        """Whether rows are chosen, sorted or grouped by a sensitive column, or something is computed with one that can fail."""
-        used = (column for column in self.analyzed["columns"] if column["use"] in {"predicate", "computed"})
+    def uses_sensitive(self, uses: AbstractSet[str]) -> bool:
+        """Whether a sensitive column is used in one of these ways."""
+        used = (column for column in self.analyzed["columns"] if column["use"] in uses)
         return any(is_sensitive for column in used for *_, is_sensitive in self._find_column(column))
 
     def _is_known(self, column: Mapping[str, Any]) -> bool:
