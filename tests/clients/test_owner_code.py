@@ -413,6 +413,7 @@ ORDINARY = {
     "policy that does not run": """create function may(int) returns boolean language plpgsql as $$ begin execute 'select 1'; return true; end $$;
         create policy p on people using (may(id))""",
     "guard against recursion": write_trigger("if pg_trigger_depth() > 1 then return null; end if; new.bonus := 1;"),
+    "words in texts": write_trigger("new.name := 'missed call'; -- call them later\n"),
     "numbers": "create sequence numbers; grant all on sequence numbers to app;"
     + write_trigger("new.bonus := nextval('numbers');"),
     "test of a row": write_trigger(

@@ -35,8 +35,8 @@ _CHANGES: Final = re.compile(r"\b(?:update|merge)\b")
 """What a body says that changes rows which are there; one without these words only adds some, or takes them away."""
 
 
-_UNTOLD: Final = re.compile(r"\btruncate\b.*\bcascade\b|\bcall\b", re.IGNORECASE | re.DOTALL)
-"""What empties tables that it does not name, and what runs procedures, whose OUT arguments are written like others (since PostgreSQL 14)."""
+_EMPTIES: Final = re.compile(r"\btruncate\b.*\bcascade\b", re.IGNORECASE | re.DOTALL)
+"""What empties tables that it does not name, whatever their foreign keys do otherwise."""
 
 
 class BodyReader(Protocol):
@@ -95,13 +95,15 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
     while pending:
         current = pending.pop()
         body = read_body(current)
-        is_opaque |= body.is_opaque or _UNTOLD.search(current.source or "") is not None
+        is_opaque |= body.is_opaque or _EMPTIES.search(current.source or "") is not None
         for analyzed in body.statements:
             reader = make_reader(analyzed, snapshot, sensitivity)
             reader.read_tables_only()
             # First: a field of a row can be a function, which is among those read then.
             reads_sensitive |= reader.reads_sensitive()
             is_opaque |= any(not (fact["harmless"] or _has_small_effect(fact)) for fact in reader.read_functions())
+            # A procedure's OUT arguments are written like others (since PostgreSQL 14), so it can look like a function of the server.
+            is_opaque |= "calls_procedure" in analyzed["flags"]
             is_opaque |= bool(analyzed["new_names"])  # a temporary relation of it would take the names of others
             is_opaque |= reader.has_unresolved or bool(reader.operators or reader.casts or analyzed["set_vars"])
             effects |= set(analyzed["effects"]) if current is hook else set()

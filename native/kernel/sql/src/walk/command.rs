@@ -256,6 +256,7 @@ impl Walker {
             }
             N::CallStmt(s) => {
                 self.does("call", &[E::Execute]);
+                self.flag("calls_procedure");
                 match s.funccall.as_deref() {
                     Some(call) => self.func_call(call, Usage::Other),
                     None => self.unknown(),
