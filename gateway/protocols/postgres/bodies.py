@@ -118,6 +118,7 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
                 actions = snapshot.changed_by_keys(relation.oid) if table["access"] == "write" else ()
                 assigned = reader.assigned.describe(actions, is_adding=not _CHANGES.search((current.source or "").lower()))
                 guesses |= any(fact.get("compared", False) for fact in assigned)
+                is_opaque |= relation.kind == "m" and table["access"] == "write"  # REFRESH runs its whole query
                 governed = find_governed(snapshot, relation)
                 is_opaque |= any(snapshot.behind(each.oid).functions for each in (relation, *governed))
                 reached = (*snapshot.behind(relation.oid).relations, *find_written_through(snapshot, relation, actions))

@@ -23,8 +23,6 @@ def find_governed(snapshot: CatalogSnapshot, relation: Relation) -> tuple[Relati
             if current is None or current.oid in found:
                 continue
             found[current.oid] = current
-            if current.kind == "m":
-                continue  # its rows are its own
             if current.oid in snapshot.views:
                 pending += [oid for oid, _ in snapshot.views[current.oid].columns]
             elif current.has_row_security:

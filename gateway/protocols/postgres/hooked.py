@@ -107,11 +107,8 @@ class HookReader:
         return not events or not set(events).isdisjoint(hook.events)
 
     def _describe_view(self, view: Relation, snapshot: CatalogSnapshot) -> Iterator[dict[str, Any]]:
-        """The functions of a view's definition, and the view itself where it uses sensitive columns otherwise than to show them.
-
-        Those of a materialized view ran when it was filled.
-        """
-        for function in () if view.kind == "m" else snapshot.behind(view.oid).functions:
+        """The functions of a view's definition, and the view itself where it uses sensitive columns otherwise than to show them."""
+        for function in snapshot.behind(view.oid).functions:
             place = {"kind": "view", "schema": function.schema, "name": function.name, "language": function.language}
             changes = function.volatility == "volatile"
             yield {**place, "security_definer": function.is_definer, "opaque": True, "changes": changes}

@@ -18,7 +18,8 @@ def find_hooks(
     snapshot: CatalogSnapshot, relation: Relation, access: str, actions: Iterable[KeyAction], *, adds_only: bool = False
 ) -> list[Hook]:
     """Code that runs with an access: the relation's own, and that of what lies behind it or is changed by foreign keys (`actions`)."""
-    own = {each.oid for each in find_hooked(snapshot, relation, (), adds_only=adds_only)}
+    is_stored = relation.kind == "m" and access == "read"  # what it was filled from is not touched then
+    own = {relation.oid} if is_stored else {each.oid for each in find_hooked(snapshot, relation, (), adds_only=adds_only)}
     followed = {each.oid for action in actions for each in snapshot.behind(action.relation).relations} - own
     hooks = [hook for oid in sorted(own) for hook in _list_hooks(snapshot, oid)]
     # What a foreign key runs, it runs as the owner of the table.
@@ -68,8 +69,8 @@ def find_hooked(
 
     With `adds_only` rows are added, which go into a parent itself and not into its children (5.10).
     """
-    if relation.kind == "m" or (adds_only and relation.kind == "r"):
-        return [relation]  # what a materialized view was filled from is not touched
+    if adds_only and relation.kind == "r":
+        return [relation]
     return [each for oid in (relation.oid, *(action.relation for action in actions)) for each in snapshot.behind(oid).relations]
 
 
