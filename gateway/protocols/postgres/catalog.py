@@ -107,7 +107,7 @@ class CatalogSnapshot:
     Attributes:
         harmless_functions: of extensions that are known, which do no more than PostgreSQL's own; none of them is among `functions`.
         reading_operators: schema and name of those operators that take a value of a type of the server's own: on their left, or `||` on any side.
-        indexes: foreign keys among them, which compare as well.
+        foreign_keys: as indexes, which compare as they do, with relation and attnum of the columns they refer to.
         references: columns of foreign keys, by relation and attnum, under those they refer to.
         partition_keys: attnums of the columns that tell a row's partition, 0 for an expression, by partitioned table.
         costs: what the planner weighs plans by, by the names of the settings.
@@ -134,6 +134,7 @@ class CatalogSnapshot:
     key_actions: Mapping[int, tuple[KeyAction, ...]]
     primary_keys: Mapping[int, tuple[int, ...]]
     indexes: tuple[Index, ...]
+    foreign_keys: tuple[tuple[Index, frozenset[tuple[int, int]]], ...]
     references: Mapping[tuple[int, int], tuple[tuple[int, int], ...]]
     partition_keys: Mapping[int, frozenset[int]]
     conditions: Mapping[int, tuple[Condition, ...]]

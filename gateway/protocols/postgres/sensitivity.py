@@ -226,9 +226,10 @@ class Sensitivity:
         if snapshot is None or made is None:
             return None
         moves = self._moves(made)
+        keys = (index for index, others in snapshot.foreign_keys if not others.isdisjoint(self.keys))
         having = (
             index
-            for index in snapshot.indexes
+            for index in (*snapshot.indexes, *keys)
             if index.relation in made and (moves or (index.columns | index.carried) & made[index.relation])
         )
         return tuple(
