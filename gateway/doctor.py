@@ -22,7 +22,7 @@ from typing import Final, Literal
 from gateway.config import Config, PostgresConnectionConfig, find_warnings
 from gateway.errors import ConfigError, PolicyError, SecretError
 from gateway.identity import TokenVerifier
-from gateway.policy.bundle import load_bundle
+from gateway.policy.bundle import Bundle, load_bundle
 from gateway.secrets import SecretResolver
 
 MINIMUM_PYTHON: Final = (3, 13)
@@ -76,7 +76,8 @@ def examine_config(config: Config) -> Iterator[Finding]:
     """Whether a configuration works on this machine. Contacts issuers and targets, opens and closes ports, reads secrets."""
     for text in find_warnings(config):
         yield Finding("settings", "warn", text)
-    yield _examine_bundle(config)
+    bundle = _load_bundle(config)
+    yield _examine_bundle(bundle)
     yield from _examine_secrets(config)
     yield from _examine_listeners(config)
     yield from _examine_certificates(config)
@@ -84,7 +85,7 @@ def examine_config(config: Config) -> Iterator[Finding]:
     yield from asyncio.run(_examine_issuers(config))
     for connection in config.connections:
         if isinstance(connection, PostgresConnectionConfig):
-            yield from _try_postgres(config, connection)
+            yield from _try_postgres(config, connection, _find_listed(bundle))
         elif (address := connection.target_address()) is not None:
             yield _examine_target(connection.name, address)
 
@@ -102,11 +103,16 @@ def _examine_native(part: str) -> Finding:
     return Finding(name, "ok", "loaded")
 
 
-def _examine_bundle(config: Config) -> Finding:
+def _load_bundle(config: Config) -> Bundle | PolicyError:
     try:
-        bundle = load_bundle(config.policy.bundle, detectors=config.masking.known_detectors)
+        return load_bundle(config.policy.bundle, detectors=config.masking.known_detectors)
     except PolicyError as error:
-        return Finding("policy bundle", "fail", f"{error.what} ({error.why})", error.fix)
+        return error
+
+
+def _examine_bundle(bundle: Bundle | PolicyError) -> Finding:
+    if isinstance(bundle, PolicyError):
+        return Finding("policy bundle", "fail", f"{bundle.what} ({bundle.why})", bundle.fix)
     return Finding("policy bundle", "ok", f"{len(bundle.rules)} rules, {bundle.digest}")
 
 
@@ -212,25 +218,22 @@ async def _examine_issuers(config: Config) -> list[Finding]:
     return findings
 
 
-def _try_postgres(config: Config, connection: PostgresConnectionConfig) -> Iterator[Finding]:
+def _try_postgres(config: Config, connection: PostgresConnectionConfig, listed: Collection[str] | None) -> Iterator[Finding]:
     """The beginning of a session, step by step; the first that fails ends it."""
     try:
         from gateway.serve.postgres.trial import try_connection  # noqa: PLC0415 - needs the native module, which may not load
     except ImportError:
         return  # said of the machine already
     secrets = SecretResolver(age_identity=config.gateway.age_identity)
-    for step in asyncio.run(try_connection(connection, config.limits, secrets, _read_listed(config))):
+    for step in asyncio.run(try_connection(connection, config.limits, secrets, listed)):
         name = f"target {connection.name}" if step.name == "address" else f"target {connection.name} {step.name}"
         status: Status = "warn" if step.is_refusing else "fail" if step.fix else "ok"
         yield Finding(name, status, step.detail, step.fix)
 
 
-def _read_listed(config: Config) -> Collection[str] | None:
-    """The code of databases that the policy lets run; None where that is not the library as shipped, or cannot be read."""
-    try:
-        data = load_bundle(config.policy.bundle, detectors=config.masking.known_detectors).data
-    except PolicyError:
-        return None  # said of the bundle already
+def _find_listed(bundle: Bundle | PolicyError) -> Collection[str] | None:
+    """The code of databases that the policy lets run; None where it has no such list, or cannot be read, which is said of the bundle."""
+    data = {} if isinstance(bundle, PolicyError) else bundle.data
     listed = data.get("site", {}).get("postgres", {}).get("allowed_functions")
     return listed if isinstance(listed, list) else None
 

@@ -120,7 +120,7 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
                 guesses |= any(fact.get("compared", False) for fact in assigned)
                 is_opaque |= relation.kind == "m" and table["access"] == "write"  # REFRESH runs its whole query
                 governed = find_governed(snapshot, relation)
-                is_opaque |= any(snapshot.behind(each.oid).functions for each in (relation, *governed))
+                is_opaque |= any(snapshot.behind(each.oid).functions for each in governed)
                 reached = (*snapshot.behind(relation.oid).relations, *find_written_through(snapshot, relation, actions))
                 touches |= any(sensitivity.touches(each) for each in reached)
                 guesses |= table["access"] == "write" and any(sensitivity.asks_when_rows_go(each.oid) for each in reached)
@@ -192,10 +192,10 @@ def uses_sensitive(
     is no news.
     """
     return hook.kind not in {"default", "policy"} and any(
-        sensitivity.holds(relation.oid, column.number)
+        sensitivity.holds(relation.oid, column.number) and not (is_adding and _is_given(snapshot, relation, column))
         for relation in relations
         for column in relation.columns.values()
-        if (column.name in names or "*" in names) and not (is_adding and _is_given(snapshot, relation, column))
+        if column.name in names or "*" in names
     )
 
 

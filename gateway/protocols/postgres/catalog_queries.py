@@ -141,9 +141,10 @@ _STEADY: Final = "1299, 2647, 2648, 861, 745, 746, 710, 2705, 2706, 2707, 2708, 
 def _is_open(tree: str) -> str:
     """Whether the result of an expression follows a setting that an agent may give a value, or the text of the statement.
 
-    Functions of the owner's own are judged by their bodies. What the server has compiled, and what extensions have, follows one where it is
-    STABLE, or takes values of any type, which it prints. So does `current_setting` of a name of the server's own (custom ones have a dot, 46, in theirs), what is STABLE (a part of a time follows
-    TimeZone), values that are printed or read in the course of a cast, what the check of a domain is asked, and CURRENT_DATE and its like.
+    So does `current_setting` of a name of the server's own (custom ones have a dot, 46, in theirs), whatever the server has compiled or an
+    extension has that is STABLE (a part of a time follows TimeZone) or takes values of any type, which it prints, what is printed or read in
+    the course of a cast, what the check of a domain is asked, and CURRENT_DATE and its like. Functions of the owner's own are judged by
+    their bodies.
     """
     found = f"(select count(*) from pg_catalog.regexp_matches({tree}, '%s', 'g'))"  # noqa: S608 - constants of this module
     any_of_them = found % ":funcid (2077|3294) "

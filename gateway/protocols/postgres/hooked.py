@@ -93,9 +93,10 @@ class HookReader:
         hooks = [hook for hook in hooks if self._sets_off(hook, events)]
         filled = find_hooked(snapshot, relation, actions, adds_only=events == "i")
         governed = find_governed(snapshot, relation)
-        # What only the planner runs meets no row.
-        met = [hook for hook in hooks if access == "write" and (kinds is None or hook.kind in kinds)]
-        facts = [self._describe(hook, snapshot, filled if hook in met else (), governed, events) for hook in hooks]
+        facts = []
+        for hook in hooks:
+            is_met = access == "write" and (kinds is None or hook.kind in kinds)  # what only the planner runs meets no row
+            facts.append(self._describe(hook, snapshot, filled if is_met else (), governed, events))
         for each in governed:
             facts += self._describe_view(each, snapshot) if each.oid in snapshot.views or each is relation else ()
         return facts

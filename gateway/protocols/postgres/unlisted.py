@@ -8,12 +8,10 @@ from typing import Any
 
 from sealgate_native import sql
 
-from gateway.protocols.postgres.catalog import CatalogSnapshot
+from gateway.protocols.postgres.catalog import SYSTEM_SCHEMAS, CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import Relation
 from gateway.protocols.postgres.sensitivity import find_sensitive
 from gateway.protocols.postgres.statements import describe_statement
-
-_SYSTEM_SCHEMAS = frozenset({"pg_catalog", "information_schema"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ def find_unlisted(snapshot: CatalogSnapshot, sensitive: tuple[str, ...], listed:
     sensitivity = find_sensitive(snapshot, sensitive)
     found: dict[tuple[str, str], set[str]] = {}
     for relation in snapshot.relations.values():
-        if relation.schema in _SYSTEM_SCHEMAS or relation.kind == "S":
+        if relation.schema in SYSTEM_SCHEMAS or relation.kind == "S":
             continue
         for text in _write_statements(relation):
             analyzed = sql.analyze(text)["statements"][0]
