@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
 import subprocess
 import sys
 import time
@@ -25,9 +24,9 @@ from pyrage import x25519
 
 from evidence.keys import generate_log_key
 from gateway.errors import TargetError
-from gateway.policy.bundle import write_manifest
 from gateway.testing.certificates import Authority, make_authority
 from gateway.testing.pgbouncer import start_pgbouncer
+from gateway.testing.policy import copy_library
 from gateway.testing.postgres import PostgresServer, start_postgres
 from gateway.testing.sigstore import DEFAULT_ISSUER, DevelopmentSigstore
 
@@ -179,17 +178,15 @@ def open_world(
 
 def make_bundle(target: Path, switched_off: Sequence[str] = ()) -> Path:
     """The whole shipped policy library, with site facts under which a million rows may be read and pgbench's tables changed."""
-    shutil.copytree(ROOT / "rego", target, ignore=shutil.ignore_patterns("*_test.rego"))
-    site = target / "site" / "data.json"
-    facts = orjson.loads(site.read_bytes())
-    facts["postgres"]["export_rows"] = 2 * BULK_ROWS
-    facts["postgres"]["run_rows"] = 1_000_000_000  # every pass of the benchmark is one run
     until_ns = time.time_ns() + int(TOKEN_LIFETIME.total_seconds() * 1e9)
     named = {"connection": CONNECTION, "owner": "benchmarks", "reason": "measured", "ticket": "none", "expires_ns": until_ns}
-    facts["exceptions"] = [{"rule": rule, **named} for rule in switched_off]
-    site.write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
-    write_manifest(target)
-    return target
+
+    def change(site: dict[str, Any]) -> None:
+        site["postgres"]["export_rows"] = 2 * BULK_ROWS
+        site["postgres"]["run_rows"] = 1_000_000_000  # every pass of the benchmark is one run
+        site["exceptions"] = [{"rule": rule, **named} for rule in switched_off]
+
+    return copy_library(ROOT / "rego", target, change)
 
 
 def _seed(postgres: PostgresServer, password: str, *, with_bulk: bool) -> None:

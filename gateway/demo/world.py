@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,8 +21,8 @@ from evidence.keys import generate_log_key
 from gateway.demo.http_world import HttpPart, open_http_part
 from gateway.demo.ssh_scene import SshTarget, open_target
 from gateway.errors import TargetError
-from gateway.policy.bundle import write_manifest
 from gateway.testing.certificates import make_authority
+from gateway.testing.policy import copy_library
 from gateway.testing.postgres import PostgresServer, find_embedded, start_postgres
 from gateway.testing.sigstore import DEFAULT_ISSUER, DevelopmentSigstore
 
@@ -202,16 +201,14 @@ def _seed(world: World) -> None:
 
 def _write_policy(world: World, bundle: Path) -> None:
     """The shipped library without its tests, with the site facts of this bank."""
-    target = world.directory / "policy"
-    shutil.copytree(bundle, target, ignore=shutil.ignore_patterns("*_test.rego"))
-    site = target / "site" / "data.json"
-    facts = orjson.loads(site.read_bytes())
-    facts["postgres"]["strategies"] = {"public.customers.card_number": {"strategy": "partial", "params": {"keep_last": 4}}}
-    facts["postgres"]["ledger_tables"] = ["public.ledger"]
-    if world.ssh is not None:
-        world.ssh.adapt(facts)
-    site.write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
-    write_manifest(target)
+
+    def change(site: dict[str, Any]) -> None:
+        site["postgres"]["strategies"] = {"public.customers.card_number": {"strategy": "partial", "params": {"keep_last": 4}}}
+        site["postgres"]["ledger_tables"] = ["public.ledger"]
+        if world.ssh is not None:
+            world.ssh.adapt(site)
+
+    copy_library(bundle, world.directory / "policy", change)
 
 
 def _write_keys(world: World) -> None:

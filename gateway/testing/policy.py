@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import select
+import shutil
 import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.decision import STRATEGY_ORDER, Enforceable
-from gateway.policy.bundle import Bundle, Module
+from gateway.policy.bundle import Bundle, Module, write_manifest
 from gateway.testing.processes import pause_process, resume_process
 
 EVERYTHING: Final = Enforceable(
@@ -27,6 +29,23 @@ def add_topic(folder: Path, name: str, rules: str) -> None:
     target = folder / "sealgate/policies" / name / f"{name.rsplit('/', maxsplit=1)[-1]}.rego"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(f"package sealgate.policies.{name.replace('/', '.')}\n\n{rules}\n")
+
+
+def copy_library(library: Path, folder: Path, change_site: Callable[[dict[str, Any]], None] = lambda _site: None) -> Path:
+    """A policy library without its tests, with a manifest of its own.
+
+    Args:
+        library: where it is.
+        folder: where the copy goes, made where it is missing.
+        change_site: changes what site/data.json says, in place.
+    """
+    shutil.copytree(library, folder, ignore=shutil.ignore_patterns("*_test.rego", "*.manifest"), dirs_exist_ok=True)
+    path = folder / "site/data.json"
+    site = json.loads(path.read_bytes())
+    change_site(site)
+    path.write_text(json.dumps(site, indent=2))
+    write_manifest(folder)
+    return folder
 
 
 def raw_bundle(*rules: str, data: Mapping[str, Any] | None = None) -> Bundle:

@@ -1,16 +1,14 @@
 """Large objects through psql and libpq: refused by the shipped policy in words, usable where the site says so."""
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
-import orjson
 import pytest
 from psycopg import errors
 
-from gateway.policy.bundle import write_manifest
 from gateway.protocols.postgres.large_objects import CALLS
+from gateway.testing.policy import copy_library
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,17 +19,14 @@ LISTED = sorted(f"pg_catalog.{name}" for name in CALLS.values())
 def serve(make_gateway, make_connection, tmp_path_factory):
     """Runs a gateway with the shipped policy and these facts of the site."""
 
-    def make(*, sensitive=(), **facts):
+    def make(*, sensitive=(), allowed_functions=(), **facts):
         folder = tmp_path_factory.mktemp("objects")
-        bundle = folder / "policy"
-        shutil.copytree(ROOT / "rego", bundle, ignore=shutil.ignore_patterns("*_test.rego"))
-        site = bundle / "site/data.json"
-        data = orjson.loads(site.read_bytes())
-        listed = facts.pop("allowed_functions", [])
-        data["postgres"] |= facts
-        data["postgres"]["allowed_functions"] += listed
-        site.write_bytes(orjson.dumps(data))
-        write_manifest(bundle)
+
+        def change(site):
+            site["postgres"] |= facts
+            site["postgres"]["allowed_functions"] += allowed_functions
+
+        bundle = copy_library(ROOT / "rego", folder / "policy", change)
         connection = make_connection(environment="development", sensitive=list(sensitive))
         return make_gateway(folder / "gateway", connections=[connection], policy={"bundle": str(bundle)})
 

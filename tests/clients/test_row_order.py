@@ -1,17 +1,15 @@
 """Rows come in no order that tells of a sensitive value, whatever indexes the owner made and wherever the server stands."""
 
-import json
-import shutil
 from pathlib import Path
 
 import psycopg
 import pytest
 from sealgate_native.postgres import encode_message
 
-from gateway.policy.bundle import write_manifest
 from gateway.protocols.postgres.login import choose_heap_order, choose_unordered
 from gateway.testing.gateway import start_gateway, write_config
 from gateway.testing.pgbouncer import start_pgbouncer
+from gateway.testing.policy import copy_library
 from gateway.testing.postgres import find_embedded, start_postgres
 from gateway.testing.wire import Client, bind, execute, kinds, parse
 
@@ -81,13 +79,7 @@ def connect(mint):
 
 def list_functions(bundle, names):
     """The policy as shipped, of a site that lists these functions."""
-    shutil.copytree(ROOT / "rego", bundle, ignore=shutil.ignore_patterns("*_test.rego"))
-    site = bundle / "site/data.json"
-    data = json.loads(site.read_bytes())
-    data["postgres"]["allowed_functions"] += names
-    site.write_text(json.dumps(data))
-    write_manifest(bundle)
-    return bundle
+    return copy_library(ROOT / "rego", bundle, lambda site: site["postgres"]["allowed_functions"].extend(names))
 
 
 def ask(session, sql):

@@ -1,10 +1,8 @@
 """The world of the corpus: one server with two databases that differ in their sensitive values only, and one gateway before both."""
 
 import contextlib
-import json
 import os
 import select
-import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -13,9 +11,9 @@ import psycopg
 import pytest
 from psycopg import pq
 
-from gateway.policy.bundle import write_manifest
 from gateway.testing.gateway import start_gateway, write_config
 from gateway.testing.oidc import DevelopmentIssuer
+from gateway.testing.policy import copy_library
 from gateway.testing.postgres import start_postgres
 from gateway.testing.sql_corpus import SITES, RawClient, Tap, read_reply
 
@@ -75,14 +73,9 @@ def server():
 def bundles(tmp_path_factory):
     """The policy library as shipped, and with data of a site that has opened it."""
     folders = {site: tmp_path_factory.mktemp("bundle") for site in SITES}
-    for site, folder in folders.items():
-        shutil.copytree(ROOT / "rego", folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*_test.rego", "*.manifest"))
-        if site == "open":
-            path = folder / "site" / "data.json"
-            data = json.loads(path.read_text())
-            data["postgres"] |= {"sandbox_environments": ["staging"], "derived": "mask"}
-            path.write_text(json.dumps(data))
-        write_manifest(folder)
+    copy_library(ROOT / "rego", folders["shipped"])
+    opened = {"sandbox_environments": ["staging"], "derived": "mask"}
+    copy_library(ROOT / "rego", folders["open"], lambda site: site["postgres"].update(opened))
     return folders
 
 

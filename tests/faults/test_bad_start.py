@@ -1,25 +1,20 @@
 """A gateway that cannot start says why in one JSON document on standard error and ends with the exit code of that kind of problem."""
 
 import json
-import shutil
 import socket
 from pathlib import Path
 
 import pytest
 
 from gateway.policy.bundle import write_manifest
+from gateway.testing.policy import copy_library
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def copy_library(folder, **changes):
+def copy_for_site(folder, **changes):
     """The shipped policy library, with these keys of data.site.postgres."""
-    shutil.copytree(ROOT / "rego", folder, ignore=shutil.ignore_patterns("*_test.rego"), dirs_exist_ok=True)
-    said = json.loads((folder / "site/data.json").read_text())
-    said["postgres"] |= changes
-    (folder / "site/data.json").write_text(json.dumps(said))
-    write_manifest(folder)
-    return folder
+    return copy_library(ROOT / "rego", folder, lambda site: site["postgres"].update(changes))
 
 
 def last_error(text):
@@ -60,7 +55,7 @@ def test_a_policy_that_was_changed_after_it_was_released(configure, make_bundle,
     ids=["misspelt", "wrong type", "unknown detector"],
 )  # fmt: skip
 def test_data_of_the_site_that_no_rule_would_read_as_it_is_meant(configure, tmp_path, change, why):
-    bundle = copy_library(tmp_path / "bundle", **change)
+    bundle = copy_for_site(tmp_path / "bundle", **change)
     code, text = configure(tmp_path, policy={"bundle": str(bundle)}).fail_to_start()
     assert code == 3
     error = last_error(text)
@@ -70,9 +65,9 @@ def test_data_of_the_site_that_no_rule_would_read_as_it_is_meant(configure, tmp_
 
 
 def test_a_gateway_goes_on_with_the_bundle_it_has_when_its_data_is_changed(serve, mint, tmp_path):
-    bundle = copy_library(tmp_path / "bundle")
+    bundle = copy_for_site(tmp_path / "bundle")
     gateway = serve(tmp_path, policy={"bundle": str(bundle)})
-    copy_library(bundle, ledgr_tables=["public.ledger"])
+    copy_for_site(bundle, ledgr_tables=["public.ledger"])
     with gateway.connect(mint()) as connection:
         assert connection.execute("select count(*) from marks").fetchone() is not None
     gateway.stop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from gateway.cli import main
 from gateway.policy.bundle import MANIFEST_NAME, load_bundle
-from gateway.testing.policy import add_topic, make_document
+from gateway.testing.policy import add_topic, copy_library, make_document
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -111,11 +110,8 @@ def test_test_and_coverage(folder: Path) -> None:
 
 
 def test_check_knows_the_detectors_of_a_configuration(tmp_path: Path) -> None:
-    folder = tmp_path / "bundle"
-    shutil.copytree(ROOT / "rego", folder, ignore=shutil.ignore_patterns("*_test.rego", "*.manifest"))
-    said = json.loads((folder / "site/data.json").read_text())
-    said["ssh"]["detectors"] = ["ssn", "member_number"]
-    (folder / "site/data.json").write_text(json.dumps(said))
+    listed = {"detectors": ["ssn", "member_number"]}
+    folder = copy_library(ROOT / "rego", tmp_path / "bundle", lambda site: site["ssh"].update(listed))
     result = run("check", str(folder))
     assert result.exit_code == 1
     assert 'data.site.ssh.detectors has "member_number"' in result.output

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import shutil
 import tomllib
 from pathlib import Path
 
@@ -10,10 +9,10 @@ import pytest
 
 from gateway.config import DETECTORS
 from gateway.errors import PolicyError
-from gateway.policy.bundle import load_bundle, read_tree, write_manifest
+from gateway.policy.bundle import load_bundle, read_tree
 from gateway.policy.checks import check_bundle
 from gateway.policy.site_data import SECTIONS, find_exception_problems, find_site_problems, read_schema
-from gateway.testing.policy import add_topic
+from gateway.testing.policy import add_topic, copy_library
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = json.loads((ROOT / "rego/site/data.json").read_text())
@@ -200,13 +199,11 @@ def test_schemas_are_in_the_distribution_and_what_reads_them_is_installed_with_i
 @pytest.fixture
 def misspelt(tmp_path):
     """The shipped library where a site wrote ledgr_tables, listed in its manifest."""
-    folder = tmp_path / "misspelt"
-    shutil.copytree(ROOT / "rego", folder, ignore=shutil.ignore_patterns("*_test.rego"))
-    said = copy.deepcopy(SHIPPED)
-    said["postgres"]["ledgr_tables"] = said["postgres"].pop("ledger_tables")
-    (folder / "site/data.json").write_text(json.dumps(said))
-    write_manifest(folder)
-    return folder
+
+    def misspell(site):
+        site["postgres"]["ledgr_tables"] = site["postgres"].pop("ledger_tables")
+
+    return copy_library(ROOT / "rego", tmp_path / "misspelt", misspell)
 
 
 def test_a_bundle_with_a_misspelt_key_is_refused(misspelt):
