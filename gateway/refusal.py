@@ -78,7 +78,7 @@ def refuse_decision(decision: Decision, action: Action, decision_id: str, ticket
     """The refusal of an action that policy blocked."""
     lead = decision.lead_reason()
     what = f"{name_action(action)} blocked by policy"
-    fix = "ask for a policy change or an exception, naming the rule and the decision id"
+    fix = _say_solution(decision.solution)
     retry_after_s = None
     if decision.cause == BUSY and action.phase == "request":
         fix, retry_after_s = "it was not carried out; try again, and tell the gateway's operators if it recurs", BUSY_RETRY_S
@@ -90,6 +90,16 @@ def refuse_decision(decision: Decision, action: Action, decision_id: str, ticket
     elif lead.rule == UNKNOWN_EFFECT and action.unclear is not None:
         fix = action.unclear
     return Refusal("denied", lead.rule, what, lead.message, fix, decision_id, ticket, retry_after_s)
+
+
+def _say_solution(solution: str | None) -> str:
+    """What to do about a rule: what it says itself, and whom to ask. Begins small and ends without a stop, as every `fix` does."""
+    if not solution:
+        return "ask for a policy change or an exception, naming the rule and the decision id"
+    is_name = solution[1:2].isupper()  # "EXPLAIN without ANALYZE"
+    said = (solution if is_name else solution[:1].lower() + solution[1:]).rstrip(".")
+    whom = "name" if said.startswith("ask ") else "or ask for a policy change, naming"
+    return f"{said}; {whom} the rule and the decision id"
 
 
 def refuse_unreadable(reason: str, decision_id: str) -> Refusal:

@@ -74,6 +74,7 @@ class DecisionPoint:
             bundle_digest=self.bundle.digest,
             duration_ns=self._clock_ns() - started_ns,
             cached=cached,
+            solution=self._find_solution(decision),
         )
 
     def judges_alike(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -94,6 +95,16 @@ class DecisionPoint:
             return decision
         until_ns = self.bundle.projection(document["protocol"]).until_ns(document["context"]["now_ns"])
         return replace(decision, until_mono_ns=self._cache.until_ns(key), until_ns=until_ns)
+
+    def _find_solution(self, decision: Decision) -> str | None:
+        """What can be done about a block that policy decided; `default.deny.read` is an id of the rule `default.deny`."""
+        if not decision.is_blocked or decision.cause is not None:
+            return None
+        rule = decision.lead_reason().rule
+        while rule and rule not in self.bundle.rules:
+            rule = rule.rpartition(".")[0]
+        said = self.bundle.rules[rule].get("solution") if rule else None
+        return " ".join(said.split()) if isinstance(said, str) else None
 
     async def _decide(self, document: Mapping[str, Any], enforceable: Enforceable) -> tuple[Decision, bool, Hashable | None]:
         try:

@@ -153,7 +153,7 @@ deny contains {
 #   severity: high
 #   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-CM-5]
 #   failure_msg: The table runs code that cannot be judged.
-#   solution: "Ask for the function (of a rule: rule.name) to be added to data.site.postgres.allowed_functions."
+#   solution: Ask for it to be reviewed and added, by the name given here, to data.site.postgres.allowed_functions.
 deny contains {
 	"rule": "postgres.functions.hook",
 	"message": message,
