@@ -172,8 +172,12 @@ def read_filled(hook: Hook) -> frozenset[str]:
 
 def read_used(hook: Hook) -> frozenset[str]:
     """The columns of the row a hook runs for whose values it uses; `*` for any. A function may use those its expression has."""
-    if hook.kind not in {"trigger", "rule"}:
-        return hook.columns
+    if hook.kind == "trigger":
+        return hook.columns | _read_used(hook)  # its WHEN may choose by others
+    return _read_used(hook) if hook.kind == "rule" else hook.columns
+
+
+def _read_used(hook: Hook) -> frozenset[str]:
     return frozenset({"*"}) if uses_whole_row(hook) else find_row_columns(hook)
 
 

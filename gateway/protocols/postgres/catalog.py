@@ -18,7 +18,7 @@ from typing import Any, Final
 from sealgate_native.sql import analyze
 
 from gateway.protocols.postgres.catalog_objects import BaseColumn, Condition, Function, Index, KeyAction, Relation, View
-from gateway.protocols.postgres.functions import HARMLESS
+from gateway.protocols.postgres.functions import HARMLESS, TELLING
 from gateway.protocols.postgres.hooks import Cast, Hook
 from gateway.protocols.postgres.shapes import UserTypes
 
@@ -428,7 +428,7 @@ class CatalogSnapshot:
         named = [self.resolve(table.get("schema"), table["name"]) for table in statement["tables"]]
         relations = frozenset(relation.oid for relation in named if relation is not None)
         calls = frozenset(call["name"] for call in statement["functions"])
-        is_opaque = None in named or not self.knows_harmless(calls)
+        is_opaque = None in named or not self.knows_harmless(calls) or not calls.isdisjoint(TELLING)
         return ViewOutputs(self._read_columns(view, statement["outputs"]), relations, is_opaque, calls)
 
     def _read_columns(

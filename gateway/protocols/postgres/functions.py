@@ -29,5 +29,8 @@ HARMLESS_EXTENSIONS: Final[frozenset[str]] = frozenset(_TABLE["harmless_extensio
 RANDOM_EXTENSIONS: Final[frozenset[str]] = frozenset(_TABLE["random_extensions"])
 """Those of them whose volatile functions are harmless too: they give random numbers."""
 
+TELLING: Final[frozenset[str]] = frozenset(_TABLE["telling"])
+"""Harmless functions that tell how much the server worked, from which sizes and equality of values follow; the group `work` of a site."""
+
 VOLATILE_HARMLESS: Final[frozenset[str]] = frozenset(_TABLE["volatile_harmless"])
 """The harmless ones that are declared volatile: clocks, random numbers, sizes and states of the server."""

@@ -37,7 +37,8 @@ class Hook:
         source: what it runs, where its language is SQL or PL/pgSQL and it is short enough to be read; a rule's whole definition.
         events: with which changes of a row it runs: i insert, u update, d delete.
         transitions: names its body has for the rows that changed (REFERENCING): no relation of such a name is meant there.
-        columns: of the row it runs for, those that stand in the expression which calls it; `*` where that has the row as a whole.
+        columns: of the row it runs for, those that stand in the expression which calls it, or by which the WHEN of a trigger chooses;
+            `*` where that has the row as a whole.
         is_planned: it is called with constants, so the planner may run it for any statement on the table.
         follows_path: its names mean the same where a foreign key runs it, as the owner of its table.
     """

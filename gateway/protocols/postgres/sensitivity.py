@@ -257,6 +257,10 @@ class Sensitivity:
                     others = numbers - {0} if 0 in each.columns else each.columns
                 if each.columns & numbers and (self._any_sensitive(place, others) or self._asks_sensitive(place)):
                     return True
+            # A value that a sensitive column refers to cannot be changed while one does.
+            referring = (each for number in numbers for each in snapshot.references.get((place, number), ()))
+            if any(each in self.keys for each in referring):
+                return True
             # What cannot be computed is an error.
             if any(
                 sources & numbers and self._any_sensitive(place, sources - numbers) for sources in snapshot.find_sources(place)
@@ -383,10 +387,17 @@ def _find_keys(snapshot: CatalogSnapshot, names: Iterable[BaseColumn]) -> frozen
         if relation is not None and column is not None:
             keys.add((relation.oid, column.number))
     keys |= _through_partitions(snapshot, keys)
-    while referring := {each for key in keys for each in snapshot.references.get(key, ())} - keys:
-        keys |= referring  # what refers to a value has it
+    while having := _find_having(snapshot, keys) - keys:
+        keys |= having
         keys |= _through_partitions(snapshot, keys)
     return frozenset(keys | _statistics(snapshot))
+
+
+def _find_having(snapshot: CatalogSnapshot, keys: AbstractSet[tuple[int, int]]) -> set[tuple[int, int]]:
+    """The columns that have what is in these: those of foreign keys that refer to one, and those generated from one."""
+    referring = {each for key in keys for each in snapshot.references.get(key, ())}
+    made = {(oid, made) for oid, number in keys for made in snapshot.find_generated(oid, number)}
+    return referring | made
 
 
 def _read_name(text: str) -> BaseColumn:

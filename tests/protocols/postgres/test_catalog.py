@@ -13,7 +13,7 @@ from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_answers import build_snapshot
 from gateway.protocols.postgres.catalog_objects import BaseColumn
 from gateway.protocols.postgres.catalog_queries import QUERIES
-from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, VOLATILE_HARMLESS, YIELDS_ANY
+from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, TELLING, VOLATILE_HARMLESS, YIELDS_ANY
 from gateway.protocols.postgres.implied import find_written_through
 from gateway.protocols.postgres.sensitivity import find_sensitive
 from gateway.protocols.postgres.shapes import MAX_DEPTH, MAX_FIELDS, build_types
@@ -325,6 +325,7 @@ def test_every_harmless_function_is_in_a_group_of_the_site() -> None:
     assert groups.keys() == HARMLESS
     allowed = set(json.loads((ROOT / "rego/site/data.json").read_text())["postgres"]["function_groups"])
     assert set(groups.values()) - allowed == {"work"}
+    assert {name for name, group in groups.items() if group == "work"} == TELLING
 
 
 def test_shapes_of_types(connection: psycopg.Connection, snapshot: CatalogSnapshot):

@@ -3,7 +3,7 @@
 use pg_query::protobuf as pb;
 use pg_query::NodeEnum as N;
 
-use super::scope::{column_named, Meaning};
+use super::scope::{column_named, Meaning, Relation};
 use super::{names, Walker};
 use crate::effects::Effect;
 use crate::facts::{Column, Function, Name, Usage};
@@ -193,6 +193,8 @@ impl Walker {
             usage
         };
         let calls = if let Some(alias) = self.row_of(indirection) {
+            let behind = &indirection.indirection[1.min(indirection.indirection.len())..];
+            let usage = super::quiet::of_base(behind, usage);
             if let Some(name) = fields.first() {
                 self.reference(&[alias.clone(), name.clone()], usage);
             }
@@ -200,10 +202,10 @@ impl Walker {
                 let columns = self.star(std::slice::from_ref(&alias)).all_columns();
                 self.columns(&columns, usage);
             }
-            self.column_beside_row(&alias, usage);
+            self.column_beside_row(&alias, super::quiet::computed(usage));
             &fields[1.min(fields.len())..]
         } else {
-            let base = super::quiet::of_base(indirection, usage);
+            let base = super::quiet::of_base(&indirection.indirection, usage);
             self.optional(indirection.arg.as_deref(), base);
             &fields[..]
         };
@@ -219,11 +221,36 @@ impl Walker {
         }
     }
 
+    /// Whether a cast leaves a row as it is: `c.*::customers` is how the server writes one in the definition of a view. The row of a
+    /// subquery is cast field by field, and behind the alias of a call stands a value.
+    pub(super) fn is_row_as_it_is(&self, cast: &pb::TypeCast) -> bool {
+        let value = cast.arg.as_deref().and_then(|value| value.node.as_ref());
+        let (Some(N::ColumnRef(reference)), Some(of_type)) = (value, &cast.type_name) else {
+            return false;
+        };
+        let (fields, true) = names::fields(&reference.fields) else {
+            return false;
+        };
+        let [alias] = fields.as_slice() else {
+            return false;
+        };
+        let named = names::qualified(&names::strings(&of_type.names));
+        of_type.array_bounds.is_empty()
+            && matches!(
+                super::scope::visible(&self.frames, alias).map(|source| &source.relation),
+                Some(Relation::Table { table, .. }) if named.as_ref() == Some(table)
+            )
+    }
+
     /// A name in parentheses that is that of a relation in scope: PostgreSQL prefers a column of that name, wherever it comes from.
+    /// Whether there is one the catalogue tells, which is asked for any column of that name, and not for the row of a table.
     pub(super) fn column_beside_row(&mut self, name: &str, usage: Usage) -> Vec<Column> {
-        let meaning = column_named(&self.frames, name, Meaning::default());
-        self.columns(&meaning.columns, usage);
-        meaning.columns
+        let mut columns = column_named(&self.frames, name, Meaning::default()).columns;
+        for column in columns.iter_mut().filter(|column| column.name == name) {
+            (column.schema, column.table) = (None, None);
+        }
+        self.columns(&columns, usage);
+        columns
     }
 
     /// The alias, when the base of the indirection is a relation in scope.

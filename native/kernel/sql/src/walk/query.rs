@@ -7,6 +7,7 @@ use pg_query::NodeEnum;
 
 use super::implied::{leading_targets, may_be_called};
 use super::outs::{Outs, MAX_OUTPUTS};
+use super::quiet::computed;
 use super::scope::{in_schema, Frame, Relation};
 use super::sources::VALUES;
 use super::with::Recursion;
@@ -188,11 +189,7 @@ impl Walker {
     }
 
     pub(super) fn values(&mut self, rows: &[pb::Node], bare: Usage) -> Outs {
-        let usage = if bare == Usage::Predicate {
-            Usage::Predicate
-        } else {
-            Usage::Other
-        };
+        let usage = made(bare);
         let mut columns: Vec<Vec<Column>> = Vec::new();
         for row in rows {
             let Some(NodeEnum::List(list)) = &row.node else {
@@ -306,13 +303,7 @@ impl Walker {
             }
             return;
         }
-        // What a subquery computes for a condition decides as the condition does.
-        let usage = if bare == Usage::Predicate {
-            Usage::Predicate
-        } else {
-            Usage::Other
-        };
-        let columns = self.tapped(|walker| walker.node(value, usage));
+        let columns = self.tapped(|walker| walker.node(value, made(bare)));
         // `(f(x)).*` becomes an unknown number of columns.
         let spread = matches!(&value.node, Some(NodeEnum::AIndirection(field)) if names::fields(&field.indirection).1);
         outs.positional &= !spread;
@@ -356,7 +347,9 @@ impl Walker {
         match fields.first() {
             Some(name) if !star => {
                 let mut meaning = self.reference(&[alias.clone(), name.clone()], bare);
-                meaning.columns.extend(self.column_beside_row(alias, bare));
+                // What stands behind a value is a field of it, or computed from it.
+                let beside = self.column_beside_row(alias, computed(bare));
+                meaning.columns.extend(beside);
                 Some((meaning.columns, Some(name.clone())))
             }
             _ => {
@@ -409,6 +402,14 @@ impl Walker {
                 }]),
             },
         }
+    }
+}
+
+/// How what an output is made of counts: what a subquery computes decides, or is computed with, as the subquery is.
+fn made(bare: Usage) -> Usage {
+    match bare {
+        Usage::Output => Usage::Other,
+        _ => bare,
     }
 }
 

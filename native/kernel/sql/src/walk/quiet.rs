@@ -98,14 +98,6 @@ pub(super) fn of_cast(cast: &pb::TypeCast, usage: Usage) -> Usage {
         return computed(usage);
     };
     let parts = names::strings(&of_type.names);
-    // `c.*::customers` is how the server writes a row as it is in the definition of a view.
-    let is_row = matches!(
-        cast.arg.as_deref().and_then(|value| value.node.as_ref()),
-        Some(N::ColumnRef(reference)) if names::fields(&reference.fields).1
-    );
-    if is_row && of_type.array_bounds.is_empty() {
-        return usage;
-    }
     let is_listed = own_name(&parts).is_some_and(|name| QUIET_TYPES.contains(&name));
     if is_listed && of_type.array_bounds.is_empty() {
         usage
@@ -115,7 +107,7 @@ pub(super) fn of_cast(cast: &pb::TypeCast, usage: Usage) -> Usage {
 }
 
 /// How the base of subscripts and fields counts: where it is null no subscript is evaluated, and a field can be a function.
-pub(super) fn of_base(indirection: &pb::AIndirection, usage: Usage) -> Usage {
+pub(super) fn of_base(behind: &[pb::Node], usage: Usage) -> Usage {
     let is_place = |node: &pb::Node| match &node.node {
         Some(N::AIndices(place)) => [&place.lidx, &place.uidx]
             .into_iter()
@@ -123,7 +115,7 @@ pub(super) fn of_base(indirection: &pb::AIndirection, usage: Usage) -> Usage {
             .all(|node| is_constant(node)),
         _ => false,
     };
-    if indirection.indirection.iter().all(is_place) {
+    if behind.iter().all(is_place) {
         usage
     } else {
         computed(usage)

@@ -26,7 +26,11 @@ impl Walker {
             N::NullTest(test) => self.optional(test.arg.as_deref(), computed(usage)),
             N::BooleanTest(test) => self.optional(test.arg.as_deref(), computed(usage)),
             N::TypeCast(cast) => {
-                let usage = quiet::of_cast(cast, usage);
+                let usage = if self.is_row_as_it_is(cast) {
+                    usage
+                } else {
+                    quiet::of_cast(cast, usage)
+                };
                 self.optional(cast.arg.as_deref(), usage);
                 self.optional_type(cast.type_name.as_ref());
             }
