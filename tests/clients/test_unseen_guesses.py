@@ -123,6 +123,31 @@ def test_a_new_row_counts_where_an_expression_mixes_it_with_sensitive_values(ind
         assert count_guesses(session) >= 1
 
 
+def test_a_value_that_sensitive_ones_refer_to_counts_where_it_changes(people, start, connect):  # noqa: F811
+    people.run("""create table codes (code text primary key, label text); insert into codes select 'c' || n from generate_series(1, 20) n;
+        grant all on codes to app; alter table people add foreign key (code) references codes""")
+    with start(sensitive=SENSITIVE) as running, connect(running) as session:
+        session.execute("insert into codes values ('d1')")
+        session.execute("update codes set label = 'first' where code = 'c1'")
+        assert count_guesses(session) == 0
+        session.execute("update codes set code = 'd2' where code = 'c20'")
+        with pytest.raises(psycopg.errors.ForeignKeyViolation):
+            session.execute("update codes set code = 'd3' where code = 'c9'")
+        assert count_guesses(session) == 2
+
+
+def test_what_refers_to_a_generated_column_counts_as_what_it_is_made_of(people, start, connect):  # noqa: F811
+    people.run("""alter table people add low text generated always as (lower(code)) stored unique;
+        create table cards (id int primary key, holder text references people (low)); insert into cards values (1, 'c1');
+        grant all on cards to app""")
+    with start(sensitive=SENSITIVE) as running, connect(running) as session:
+        assert session.execute("select holder from cards").fetchall() == [("[redacted]",)]
+        session.execute("insert into cards values (2, 'c2')")
+        with pytest.raises(psycopg.errors.ForeignKeyViolation):
+            session.execute("insert into cards values (3, 'c99')")
+        assert count_guesses(session) == 2
+
+
 TRIGGERS = {
     "before": """create function fill() returns trigger language plpgsql as $$ begin new.code := coalesce(new.code, new.name); return new; end $$;
         create trigger fill before insert on people for each row execute function fill()""",
