@@ -66,7 +66,9 @@ def observe(statements: list[dict]) -> dict[str, object]:
         "set": sorted({name for statement in statements for name in statement["set_vars"]}),
         "rows": str(sum(statement["stated_rows"] for statement in statements)),
         "keyed": sorted(
-            f"{name_of(rows)}({','.join(rows['columns'])}):{rows['times']}" for statement in statements for rows in statement["keyed_rows"]
+            f"{name_of(rows)}({','.join(rows['columns'])}):{rows['times']}"
+            for statement in statements
+            for rows in statement["keyed_rows"]
         ),
         "where": "yes" if first.get("has_where") else "no",
         "limit": "yes" if first.get("has_limit") else "no",
@@ -267,7 +269,12 @@ def test_outputs_say_what_they_are_made_of() -> None:
 
 @pytest.mark.parametrize(
     ("text", "has"),
-    [("select 1_0", True), ("select 2 + 0x1F", True), ("select '1_0', \"1_0\", a1_0, 10 -- 1_0", False), ("select 10, 1.5e3", False)],
+    [
+        ("select 1_0", True),
+        ("select 2 + 0x1F", True),
+        ("select '1_0', \"1_0\", a1_0, 10 -- 1_0", False),
+        ("select 10, 1.5e3", False),
+    ],
 )
 def test_numbers_that_older_servers_split_are_told(text: str, has: bool) -> None:
     assert analyze(text)["statements"][0]["has_new_numbers"] is has
