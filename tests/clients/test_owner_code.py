@@ -305,6 +305,37 @@ def test_rows_that_go_are_looked_at_by_conditions_over_sensitive_columns(name, p
         session.execute("update people set bonus = 1 where id = 1")
 
 
+CHOOSING = {
+    "constant": "new.income > 5000",
+    "another column": "new.income > new.bonus * 100",
+    "limit of the same type": "new.income > new.bonus",
+    "nothing at all": "new.code is null",
+}
+
+NOTICING = {
+    "whole row": "old.* is distinct from new.*",
+    "one column": "old.code is distinct from new.code",
+    "one column beside others": "pg_trigger_depth() < 1 and old.name <> 'x' and old.income <> new.income",
+}
+
+
+def write_when(condition):
+    return f"""create table alerts (id int); grant all on alerts to app;
+        create function alerted() returns trigger language plpgsql as $$ begin insert into alerts values (new.id); return null; end $$;
+        create trigger alerted after update on people for each row when ({condition}) execute function alerted()"""
+
+
+@pytest.mark.parametrize("name", [*CHOOSING, *NOTICING])
+def test_a_condition_that_chooses_rows_by_sensitive_columns_is_listed_with_its_trigger(name, people, start, connect):  # noqa: F811
+    people.run(write_when(({**CHOOSING, **NOTICING})[name]))
+    with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
+        if name in NOTICING:
+            session.execute("update people set name = 'other' where id = 1")
+            return
+        with pytest.raises(psycopg.Error, match=r"functions\.hook.*uses sensitive columns"):
+            session.execute("update people set name = 'other' where id = 1")
+
+
 READING = {
     "default": "alter table guesses add doc text default (query_to_xml('select code from people', true, false, '')::text)",
     "check": "alter table guesses add check (query_to_xml('select code from people', true, false, '')::text <> pattern)",

@@ -124,6 +124,8 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
                 reached = (*snapshot.behind(relation.oid).relations, *find_written_through(snapshot, relation, actions))
                 touches |= any(sensitivity.touches(each) for each in reached)
                 guesses |= table["access"] == "write" and any(sensitivity.asks_when_rows_go(each.oid) for each in reached)
+                if table["access"] == "write" and analyzed["verb"] != "insert":
+                    reads_sensitive |= any(True for each in reached for _ in sensitivity.find_referring(each))
                 found = set(find_hooks(snapshot, relation, table["access"], actions))
                 pending += found - seen
                 seen |= found

@@ -109,16 +109,14 @@ _USED: Final = r"""pg_catalog.array_to_json(array(
     from pg_catalog.regexp_matches(place.tree, ':varattno (-?[0-9]+)', 'g') as found where found[1] !~ '-' order by 1))::text"""
 """Names of the columns that stand in the tree of an expression; `*` for the whole row."""
 
-_CHOOSING: Final = r"""case when t.tgqual is null or (
-        select pg_catalog.bool_and(node[1] in ('BOOLEXPR', 'CONVERTROWTYPEEXPR', 'DISTINCTEXPR', 'OPEXPR', 'RELABELTYPE', 'VAR'))
-               and count(*) filter (where node[1] = 'VAR') = 2 * count(*) filter (where node[1] in ('DISTINCTEXPR', 'OPEXPR'))
-        from pg_catalog.regexp_matches(t.tgqual::text, '[{]([A-Z_]+) ', 'g') as node) then '[]'
-    else pg_catalog.array_to_json(array(
-        select case found[1] when '0' then '*' else (
-            select attname from pg_catalog.pg_attribute where attrelid = t.tgrelid and attnum = found[1]::int2) end
-        from pg_catalog.regexp_matches(t.tgqual::text, ':varattno (-?[0-9]+)', 'g') as found where found[1] !~ '-' order by 1))::text end"""
-"""Names of the columns by which a WHEN chooses. One that only compares columns with each other, as those of the row as it was with those of
-the row as it will be, tells of the change, and counts as a comparison."""
+_CHOOSING: Final = r"""pg_catalog.array_to_json(array(
+    select case found[1] when '0' then '*' else (
+        select attname from pg_catalog.pg_attribute where attrelid = t.tgrelid and attnum = found[1]::int2) end
+    from pg_catalog.regexp_matches(pg_catalog.regexp_replace(t.tgqual::text,
+        ':args [(](?:[{][A-Z]+ :arg )?[{]VAR :varno [12] :varattno (-?[0-9]+) [^{}]*[}](?: :result[^{}]*[}])? (?:[{][A-Z]+ :arg )?[{]VAR :varno [12] :varattno \1 ',
+        '', 'g'), ':varattno (-?[0-9]+)', 'g') as found where found[1] !~ '-' order by 1))::text"""
+"""Names of the columns by which a WHEN chooses: all but those of the row as it was that are compared with the same of the row as it will be,
+which tells of the change, and counts as a comparison."""
 
 _PLANNED: Final = r"""((select count(*) from pg_catalog.regexp_matches(place.tree, pg_catalog.concat(':(?:op)?funcid ', code.function, ' '), 'g'))
     > (select count(*) from pg_catalog.regexp_matches(place.tree, pg_catalog.concat(

@@ -90,13 +90,35 @@ def _find_merging(
             yield child
 
 
+def _find_referring(snapshot: CatalogSnapshot, sensitivity: Sensitivity, analyzed: Analyzed) -> Iterator[tuple[str, str, str]]:
+    for table in analyzed["tables"]:
+        relation = snapshot.resolve(table.get("schema"), table["name"])
+        if relation is None or table["access"] not in {"read", "write"}:
+            continue
+        names: frozenset[str] | None = None
+        if table["access"] == "read":
+            reached = snapshot.behind(relation.oid).relations if "for_update" in analyzed["flags"] else ()
+        elif adds_only(analyzed):
+            continue
+        else:
+            actions = find_key_actions(snapshot, analyzed, relation)
+            reached = (*snapshot.behind(relation.oid).relations, *find_written_through(snapshot, relation, actions))
+            if analyzed["verb"] == "update" and is_alone(analyzed) and relation.kind != "v" and not actions:
+                names = frozenset(column["name"] for column in analyzed["assigned"]) | find_filled(snapshot, relation)
+                names = None if "*" in names else names
+        for each in {each.oid: each for each in reached}.values():
+            yield from ((other.schema, other.name, name) for other, name in sensitivity.find_referring(each, names))
+
+
 def find_used_unnamed(
     snapshot: CatalogSnapshot, sensitivity: Sensitivity, analyzed: Analyzed, relations: Iterable[Relation]
 ) -> Iterator[tuple[str, str, str]]:
     """Schema, table and name of sensitive columns that a statement looks at, or makes another's, without naming them.
 
-    Policies do, and definitions of types and of parents.
+    Policies do, and definitions of types and of parents; so does what changes or locks a row that others refer to.
     """
+    if sensitivity.is_configured and snapshot.references:
+        yield from _find_referring(snapshot, sensitivity, analyzed)
     if types := _find_changed_types(analyzed):
         yield from ((each.schema, each.name, name) for each, name in find_of_domain(snapshot, sensitivity, types))
     if snapshot.policies and analyzed["verb"] not in _UNGOVERNED_VERBS:

@@ -156,8 +156,9 @@ def _trace(
         row = relation is not None and sensitivity.holds_any(relation)
         return {"lineage": "unknown", "sensitive": may_yield or unseen or row}
     if attnum < 0:
-        origin = {"schema": relation.schema, "table": relation.name, "column": SYSTEM_ATTRIBUTES.get(attnum, "system")}
-        return {"lineage": "known", "sensitive": False, "origin": origin}
+        name = SYSTEM_ATTRIBUTES.get(attnum, "system")
+        origin = {"schema": relation.schema, "table": relation.name, "column": name}
+        return {"lineage": "known", "sensitive": name == "xmax" and sensitivity.shows_locks(relation), "origin": origin}
     origins = snapshot.origins(oid, attnum)
     if origins.is_opaque:
         return {"lineage": "unknown", "sensitive": may_yield or sensitivity.holds(oid, attnum)}

@@ -81,8 +81,8 @@ STATISTICS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
             }
         ),
         "pg_stat_replication_slots": frozenset({"spill_bytes", "stream_bytes", "total_bytes"}),
-        "pg_stat_replication": frozenset({"sent_lsn", "write_lsn", "flush_lsn", "replay_lsn"}),
-        "pg_replication_slots": frozenset({"restart_lsn", "confirmed_flush_lsn"}),
+        "pg_replication_slots": frozenset({"safe_wal_size"}),
+        "pg_stat_slru": frozenset({f"blks_{what}" for what in ("zeroed", "hit", "read", "written", "exists")}),
         "pg_stat_user_tables": _ROOM,
         **{
             f"pg_stat_{which}_tables": _ROOM | _LOOK_UPS | (frozenset() if which.endswith("user") else _ROWS)
@@ -108,6 +108,9 @@ STATISTICS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
 """Columns of PostgreSQL's own relations that hold values of user tables, texts of statements with such values in them, or their sizes;
 what the planner knows of their order and equality; and counters of bytes and pages, from which sizes and equality of values follow.
 The key of an advisory lock (`classid`, `objid`) is what an application made it of."""
+
+_LSN: Final = 3220
+"""pg_lsn: how far the log has come, which by its growth tells how long a row is that was written; tables of an owner keep it, too."""
 
 type _Step = Callable[[int], Iterable[int]]
 
@@ -257,10 +260,6 @@ class Sensitivity:
                     others = numbers - {0} if 0 in each.columns else each.columns
                 if each.columns & numbers and (self._any_sensitive(place, others) or self._asks_sensitive(place)):
                     return True
-            # A value that a sensitive column refers to cannot be changed while one does.
-            referring = (each for number in numbers for each in snapshot.references.get((place, number), ()))
-            if any(each in self.keys for each in referring):
-                return True
             # What cannot be computed is an error.
             if any(
                 sources & numbers and self._any_sensitive(place, sources - numbers) for sources in snapshot.find_sources(place)
@@ -310,6 +309,35 @@ class Sensitivity:
     def _orders_sensitive(self, index: Index) -> bool:
         """Whether an index is in the order of a sensitive column, among others."""
         return self._any_sensitive(index.relation, index.columns)
+
+    def find_referring(self, relation: Relation, names: AbstractSet[str] | None = None) -> Iterator[tuple[Relation, str]]:
+        """The sensitive columns that refer to plain ones of a relation, as those of customers do to a table of codes.
+
+        Whether such a row can go, or be locked, or what goes with it, tells who has its code.
+
+        Args:
+            relation: what they refer to.
+            names: of its columns; None for any.
+        """
+        snapshot = self.snapshot
+        if snapshot is None:
+            return
+        for column in relation.columns.values():
+            if (names is None or column.name in names) and not self.holds(relation.oid, column.number):
+                for oid, number in snapshot.references.get((relation.oid, column.number), ()):
+                    if (oid, number) in self.keys:
+                        yield snapshot.relations[oid], snapshot.relations[oid].columns[number].name
+
+    def shows_locks(self, relation: Relation) -> bool:
+        """Whether which rows of a relation are locked follows from sensitive columns: these are in a foreign key of it, or refer to it.
+
+        The server locks the row that is referred to while it checks another, and leaves in it who did (`xmax`).
+        """
+        snapshot = self.snapshot
+        if snapshot is None:
+            return self.is_configured
+        locked: frozenset[int] = snapshot.remember(("locked by keys", self.names), lambda: _find_locked(snapshot, self.keys))
+        return not locked.isdisjoint({relation.oid, *(each.oid for each in snapshot.behind(relation.oid).relations)})
 
     def touches(self, relation: Relation) -> bool:
         """Whether the server meets sensitive values where it reads a relation: in it, or in the conditions of a view or policy."""
@@ -400,6 +428,15 @@ def _find_having(snapshot: CatalogSnapshot, keys: AbstractSet[tuple[int, int]]) 
     return referring | made
 
 
+def _find_locked(snapshot: CatalogSnapshot, keys: AbstractSet[tuple[int, int]]) -> frozenset[int]:
+    """The tables on both sides of foreign keys with a sensitive column, and what these are partitions or children of."""
+    pairs = (
+        (oid, each) for (oid, _), referring in snapshot.references.items() for each, number in referring if (each, number) in keys
+    )
+    sides = {oid for pair in pairs for oid in pair}
+    return frozenset(sides | {above.oid for oid in sides for above in snapshot.above(oid)})
+
+
 def _read_name(text: str) -> BaseColumn:
     parts = text.split(".")
     if len(parts) != 3 or not all(parts):  # noqa: PLR2004 - schema, table, column
@@ -442,4 +479,9 @@ def _statistics(snapshot: CatalogSnapshot) -> set[tuple[int, int]]:
         if relation.name in STATISTICS
         for column in relation.columns.values()
         if column.name in STATISTICS[relation.name]
+    } | {
+        (relation.oid, column.number)
+        for relation in snapshot.relations.values()
+        for column in relation.columns.values()
+        if column.type_oid == _LSN
     }
