@@ -95,7 +95,7 @@ def test_code_that_uses_sensitive_values_runs_where_the_site_lists_it(name, peop
             session.execute(changing)
         assert people.run("select name from people where id = 1") == "n1"
     shutil.rmtree(tmp_path / "gateway")
-    names = [f"public.{name}" for name in ("watched", "looked", "copied", "passed_on", "blocked")]
+    names = [f"public.{name}" for name in ("watched", "looked", "copied", "passed_on", "blocked", "kept")]
     with start(sensitive=SENSITIVE, hold_s=0, listed=[*names, "rule.watched"]) as running, connect(running) as session:
         assert session.execute("insert into people (id, name) values (100, 'new')").rowcount == 1
         with contextlib.suppress(psycopg.errors.RaiseException):
@@ -226,7 +226,7 @@ def test_a_setting_that_is_held_against_a_value_is_a_guess(name, people, start, 
     with (
         start(sensitive=SENSITIVE, hold_s=0) as running,
         connect(running) as session,
-        pytest.raises(psycopg.Error, match=r"functions\.hook" if name == "trigger" else r"guesses\.open_ended"),
+        pytest.raises(psycopg.Error, match=r"functions\.hook" if name in {"trigger", "condition"} else r"guesses\.open_ended"),
     ):
         session.execute("update people set name = 'other' where id > 0")
 

@@ -251,3 +251,54 @@ async def test_a_lock_that_comes_in_between_is_asked_about_again(server, make_ca
         await wait_until_async(was_asked_again)
         other.rollback()
         assert (await reading).snapshot.resolve("public", "contacts") is not None
+
+
+TRAPS = """
+create table watched (id int primary key, name text, loan int, income int check (income > 0));
+create function looked() returns trigger language plpgsql set search_path = public as 'begin return new; end';
+create trigger looked before update on watched for each row when (new.income > 5) execute function looked();
+create policy seen on watched using (loan is null or loan <= income);
+alter table watched enable row level security;
+create unique index on watched (lower(name)) where income > 5;
+"""
+
+CAUGHT = """
+create function concat(text, text) returns text language sql immutable as 'select $1 || $2';
+create function cardinality(text[]) returns int language sql immutable as 'select 0';
+create function array_to_json(text[]) returns json language sql immutable as $$ select '[]'::json $$;
+create function array_to_json(int[]) returns json language sql immutable as $$ select '[]'::json $$;
+create function array_to_json(int2[]) returns json language sql immutable as $$ select '[]'::json $$;
+create function never(name, text) returns bool language sql immutable as 'select false';
+create operator !~ (leftarg = name, rightarg = text, function = never);
+create operator = (leftarg = name, rightarg = text, function = never);
+create operator <> (leftarg = name, rightarg = text, function = never);
+create function never(oid, int) returns bool language sql immutable as 'select false';
+create operator >= (leftarg = oid, rightarg = int, function = never);
+create operator < (leftarg = oid, rightarg = int, function = never);
+create function nothing(int2, int) returns int language sql immutable as 'select 0';
+create operator & (leftarg = int2, rightarg = int, function = nothing);
+create function never(int2, int) returns bool language sql immutable as 'select false';
+create operator >= (leftarg = int2, rightarg = int, function = never);
+create operator > (leftarg = int2, rightarg = int, function = never);
+create function never("char", text) returns bool language sql immutable as 'select false';
+create operator = (leftarg = "char", rightarg = text, function = never);
+create operator <> (leftarg = "char", rightarg = text, function = never);
+create function unnest(text[]) returns setof text language sql immutable as 'select null::text where false';
+"""
+
+
+async def test_functions_of_an_owner_answer_no_question_about_the_catalogue(server, make_cache):
+    server.run("create database trapped")
+    server.run(TRAPS, database="trapped")
+    target = PostgresTarget("", server.port, "trapped", socket_dir=server.socket_dir)
+    plain = (await make_cache(target=target).read(Announced())).snapshot
+    server.run(CAUGHT, database="trapped")
+    trapped = (await make_cache(target=target).read(Announced())).snapshot
+    assert plain.search_path == trapped.search_path
+    assert trapped.functions.keys() >= {"concat", "cardinality", "never"}
+    for member in ("relations", "hooks", "conditions", "policies", "indexes", "primary_keys", "path_names", "casts", "types"):
+        assert getattr(plain, member) == getattr(trapped, member), member
+    relation = plain.resolve("public", "watched")
+    (hook,) = plain.hooks[relation.oid]
+    assert hook.source is not None
+    assert hook.columns == {"income"}

@@ -21,6 +21,19 @@ held as materialized (
 """Relations whose definition cannot be read without waiting: the functions that print one lock it and whatever it names, behind anybody
 who holds or wants one of these alone (a transaction that altered it, LOCK TABLE, VACUUM FULL). It is taken as opaque meanwhile."""
 
+PREPARING: Final = (
+    """select pg_catalog.set_config('sealgate.search_path', pg_catalog.current_setting('search_path'), true),
+       pg_catalog.set_config('sealgate.schemas', pg_catalog.format('%s', pg_catalog.current_schemas(false)), true),
+       pg_catalog.set_config('sealgate.all_schemas', pg_catalog.format('%s', pg_catalog.current_schemas(true)), true)""",
+    "set local search_path = pg_catalog, pg_temp",
+)
+"""What comes first in the transaction of the questions. They speak of the session's search path, and are themselves read without it: a
+function or operator of an owner would be taken where its arguments fit better than those of the server's own (10.2, 10.3)."""
+
+_PATH: Final = "coalesce(pg_catalog.current_setting('sealgate.search_path', true), pg_catalog.current_setting('search_path'))"
+_SCHEMAS: Final = "coalesce(pg_catalog.current_setting('sealgate.schemas', true), pg_catalog.format('%s', pg_catalog.current_schemas(false)))::text[]"
+_ALL_SCHEMAS: Final = "coalesce(pg_catalog.current_setting('sealgate.all_schemas', true), pg_catalog.format('%s', pg_catalog.current_schemas(true)))::text[]"
+
 _CODE: Final = """
 support(family, function) as materialized (
     select named.family, named.function from (
@@ -81,26 +94,26 @@ _HOOKED: Final = f"""(
             where {_OWN_TRIGGER} and tgenabled <> 'D') as place(relation, kind, classid, objid, events, tree)"""  # noqa: S608 - a constant of this module
 """Objects whose expressions run with statements on a relation."""
 
-_ALIKE: Final = r"""
+_ALIKE: Final = rf"""
 alike as materialized (
     select r.oid from pg_catalog.pg_roles r
     where r.oid in (select proowner from pg_catalog.pg_proc union select relowner from pg_catalog.pg_class)
       and array(
         select o.nspname::text
-        from pg_catalog.unnest(pg_catalog.regexp_split_to_array(pg_catalog.current_setting('search_path'), '\s*,\s*'))
+        from pg_catalog.unnest(pg_catalog.regexp_split_to_array({_PATH}, '\s*,\s*'))
              with ordinality as part(name, place)
         join pg_catalog.pg_namespace o on o.nspname = case
             when part.name in ('$user', '"$user"') then r.rolname
             when part.name ~ '^"' then pg_catalog.replace(part.name, '"', '') else pg_catalog.lower(part.name) end
         where pg_catalog.has_schema_privilege(r.oid, o.oid, 'usage') order by part.place)
-      = pg_catalog.current_schemas(false)::text[])"""
+      = {_SCHEMAS})"""  # noqa: S608 - constants of this module
 """Owners who look for names in the very schemas the session does: `$user` and what they may use can lead them elsewhere."""
 
-_SAME_PATH: Final = r"""(p.proconfig is null or cardinality(p.proconfig) = 1 and p.proconfig[1] ~ '^search_path=[a-z0-9_, "]+$' and array(
+_SAME_PATH: Final = rf"""(p.proconfig is null or cardinality(p.proconfig) = 1 and p.proconfig[1] ~ '^search_path=[a-z0-9_, "]+$' and array(
         select pg_catalog.btrim(part.name, ' "') from pg_catalog.unnest(pg_catalog.string_to_array(pg_catalog.regexp_replace(
             pg_catalog.regexp_replace(p.proconfig[1], '^search_path= *("?pg_catalog"? *,)?', ''), ', *"?pg_temp"? *$', ''),
             ',')) with ordinality as part(name, place)
-        order by part.place) = pg_catalog.current_schemas(false)::text[])"""
+        order by part.place) = {_SCHEMAS})"""  # noqa: S608 - constants of this module
 """A function has no settings of its own, or only the schemas that the session looks into anyway: `pg_catalog` first, temporary ones last."""
 
 _USED: Final = r"""pg_catalog.array_to_json(array(
@@ -177,9 +190,9 @@ def _as_argument(name: str) -> str:
 
 QUERIES: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "session": """
-select pg_catalog.current_database(), current_user, pg_catalog.array_to_json(pg_catalog.current_schemas(true))::text,
-       pg_catalog.current_setting('server_version_num'), pg_catalog.current_setting('search_path')""",
+        "session": f"""
+select pg_catalog.current_database(), current_user, pg_catalog.array_to_json({_ALL_SCHEMAS})::text,
+       pg_catalog.current_setting('server_version_num'), {_PATH}""",
         "relations": """
 select c.oid, n.nspname, c.relname, c.relkind, c.relrowsecurity::int,
        (c.relowner = (select oid from pg_catalog.pg_roles where rolname = current_user))::int

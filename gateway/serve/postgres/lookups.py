@@ -19,7 +19,7 @@ from sealgate_native.postgres import FrameReader, ProtocolViolation, decode_erro
 from gateway.errors import TargetError
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_answers import build_snapshot
-from gateway.protocols.postgres.catalog_queries import QUERIES
+from gateway.protocols.postgres.catalog_queries import PREPARING, QUERIES
 from gateway.protocols.postgres.named import ANY_CODE, ANY_NAME
 from gateway.serve.postgres.upstream import Upstream
 
@@ -329,6 +329,8 @@ class CatalogCache:
         # One transaction, so that all answers speak of the same moment.
         await run_query(upstream, "begin transaction isolation level repeatable read, read only")
         await run_query(upstream, f"set local lock_timeout = {LOCK_TIMEOUT_MS}")
+        for sql in PREPARING:
+            await run_query(upstream, sql)
         answers = {name: await run_query(upstream, sql) for name, sql in QUERIES.items()}
         await run_query(upstream, "commit")
         return answers
