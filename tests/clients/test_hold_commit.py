@@ -192,7 +192,8 @@ def effects_shown(running):
 
 def test_an_approved_statement_is_kept_as_it_was_shown(serve, connect, vault, vote, capsys):
     with serve() as running:
-        connection = connect(running=running)
+        connection, notices = connect(running=running), []
+        connection.add_notice_handler(lambda notice: notices.append(notice.message_primary))
         with background(
             lambda: connection.execute("update vault set amount = amount + 1 where id > %s returning id", (3,))
         ) as done:
@@ -201,6 +202,7 @@ def test_an_approved_statement_is_kept_as_it_was_shown(serve, connect, vault, vo
             assert "UPDATE 2" not in vault()
         (cursor,) = done
         assert sorted(cursor.fetchall()) == [(4,), (5,)]
+        assert notices == [f"this statement needs approval; waiting up to 60 s for ticket {shown['ticket']}"]
         assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
         assert connection.execute("select 7").fetchone() == (7,)
     assert vault() == "10 20 30 41 51"

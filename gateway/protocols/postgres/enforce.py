@@ -95,6 +95,13 @@ def _choose_code(refusal: Refusal, action: Action | None) -> str:
     return SQLSTATES[refusal.kind]
 
 
+def announce_hold(ticket: str, hold_s: float) -> dict[str, str]:
+    """The NoticeResponse fields that say why nothing happens yet."""
+    what = f"this statement needs approval; waiting up to {hold_s:g} s for ticket {ticket}"
+    hint = f"A reviewer runs `sealgate approvals approve {ticket}`."
+    return {"S": "NOTICE", "V": "NOTICE", "C": "00000", "M": _clean(what), "H": hint}
+
+
 def refuse_login(sqlstate: str, what: str, *, why: str = "", fix: str = "", decision_id: str | None = None) -> dict[str, str]:
     """The FATAL fields for a login that is not let in, or a session that ends for a reason outside any action."""
     hint = " ".join(filter(None, [_sentence(fix), f"Decision {decision_id}." if decision_id else ""]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Final
 
 from gateway.protocols.postgres.assigned import adds_only, is_alone
@@ -107,7 +108,15 @@ def _find_referring(snapshot: CatalogSnapshot, sensitivity: Sensitivity, analyze
                 names = frozenset(column["name"] for column in analyzed["assigned"]) | find_filled(snapshot, relation)
                 names = None if "*" in names else names
         for each in {each.oid: each for each in reached}.values():
-            yield from ((other.schema, other.name, name) for other, name in sensitivity.find_referring(each, names))
+            referring = [(other.schema, other.name, name) for other, name in sensitivity.find_referring(each)]
+            if referring and (names is None or _touches_index(snapshot, each, names)):
+                yield from referring
+
+
+def _touches_index(snapshot: CatalogSnapshot, relation: Relation, names: AbstractSet[str]) -> bool:
+    """Whether an UPDATE of these columns may lock its rows against those who only ask for their key, as one of any unique index does (13.3.2)."""
+    indexed = {number for index in snapshot.indexes if index.relation == relation.oid for number in index.columns | index.carried}
+    return 0 in indexed or any(column.name in names for column in relation.columns.values() if column.number in indexed)
 
 
 def find_used_unnamed(

@@ -310,20 +310,16 @@ class Sensitivity:
         """Whether an index is in the order of a sensitive column, among others."""
         return self._any_sensitive(index.relation, index.columns)
 
-    def find_referring(self, relation: Relation, names: AbstractSet[str] | None = None) -> Iterator[tuple[Relation, str]]:
+    def find_referring(self, relation: Relation) -> Iterator[tuple[Relation, str]]:
         """The sensitive columns that refer to plain ones of a relation, as those of customers do to a table of codes.
 
         Whether such a row can go, or be locked, or what goes with it, tells who has its code.
-
-        Args:
-            relation: what they refer to.
-            names: of its columns; None for any.
         """
         snapshot = self.snapshot
         if snapshot is None:
             return
         for column in relation.columns.values():
-            if (names is None or column.name in names) and not self.holds(relation.oid, column.number):
+            if not self.holds(relation.oid, column.number):
                 for oid, number in snapshot.references.get((relation.oid, column.number), ()):
                     if (oid, number) in self.keys:
                         yield snapshot.relations[oid], snapshot.relations[oid].columns[number].name

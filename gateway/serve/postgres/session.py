@@ -241,7 +241,9 @@ class PostgresSession:
         self._hold.begin()
         if not self._client.gone.is_set():
             self._abandoned.clear()
-        ruling = await self._session.handle(event, self._door, abandoned=self._abandoned, prepares_only=isinstance(event, Parse))
+        ruling = await self._session.handle(
+            event, self._door, abandoned=self._abandoned, on_hold=self._traffic.announce, prepares_only=isinstance(event, Parse)
+        )
         self._is_judging = False
         self._follow_catalog()
         refusal = ruling.refusal or self._late.refuse(

@@ -17,11 +17,13 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from sealgate_native.postgres import CLIENT_EVENTS, HOLDING, SERVER_EVENTS, SETTLED, ProtocolViolation, Session
+from sealgate_native.postgres import CLIENT_EVENTS, HOLDING, SERVER_EVENTS, SETTLED, ProtocolViolation, Session, encode_notice
 from sealgate_native.record import Drafts
 
 from gateway.errors import EvidenceUnavailableError
 from gateway.pipeline import PipelineSession
+from gateway.protocols.postgres import enforce
+from gateway.refusal import Ticket
 from gateway.serve.listeners import WRITE_HIGH_BYTES, Wire
 from gateway.serve.postgres.known import CLOSED
 from gateway.serve.postgres.loans import Loans, Returned
@@ -218,6 +220,12 @@ class Traffic:
         if data:
             self.is_in_flight = True
             self._to_server.put(data, self._unreleased)
+
+    def announce(self, ticket: Ticket) -> None:
+        """Tell the agent that its statement waits for a reviewer, where no answer is under way that this would break into."""
+        if self._kernel.is_caught_up and not self.is_in_flight:
+            notice = enforce.announce_hold(ticket.id, self._session.limit_wait())
+            self._to_client.put(encode_notice(notice), self._session.find_unsettled())
 
     async def deliver(self) -> None:
         """Give the agent what the kernel has for it. Bytes are taken before the gate, which covers every record they depend on."""
