@@ -76,7 +76,8 @@ class Decision:
     """A checked decision. `cause` is set only where the enforcement point itself blocked, such as `policy.deadline`.
 
     `until_mono_ns` (monotonic) and `until_ns` (since the epoch) bound how long the same facts get the same decision: both must lie
-    ahead. 0 where a decision must be asked for each time. `solution` is what METADATA of the rule that blocks says can be done about it.
+    ahead. 0 where a decision must be asked for each time. `failure_msg` and `solution` are what METADATA of the rule that blocks, or
+    asks for an approval, says of it and of what can be done about it.
     """
 
     effect: Effect
@@ -92,6 +93,7 @@ class Decision:
     cached: bool = False
     until_mono_ns: int = 0
     until_ns: int = 0
+    failure_msg: str | None = None
     solution: str | None = None
 
     @property

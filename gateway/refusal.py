@@ -98,8 +98,26 @@ def _say_solution(solution: str | None) -> str:
         return "ask for a policy change or an exception, naming the rule and the decision id"
     is_name = solution[1:2].isupper()  # "EXPLAIN without ANALYZE"
     said = (solution if is_name else solution[:1].lower() + solution[1:]).rstrip(".")
-    whom = "name" if said.startswith("ask ") else "or ask for a policy change, naming"
+    whom = "name" if "ask " in said else "or ask for a policy change, naming"
     return f"{said}; {whom} the rule and the decision id"
+
+
+def _say_alternative(solution: str | None) -> str:
+    """What can be done instead of waiting for a reviewer, as far as the rule says so."""
+    said = (solution or "").rstrip(".")
+    for asking in _ASKING:
+        said = said.removeprefix(asking).removesuffix(f"; or {asking[:1].lower()}{asking[1:]}")
+    said = said.strip(" ,;").removeprefix("or ")
+    return f"; or {said[:1].lower()}{said[1:]}" if said else ""
+
+
+_ASKING: Final = (
+    "Ask a reviewer to approve the ticket, then run the same statement again",
+    "Ask a reviewer to approve the ticket, then send the same request again",
+    "Ask a reviewer to approve the ticket",
+    "Wait for the reviewer, or ask one with the ticket",
+)
+"""How rules say what is said here anyway, with the ticket."""
 
 
 def refuse_unreadable(reason: str, decision_id: str) -> Refusal:
@@ -141,7 +159,9 @@ def refuse_ticket(decision: Decision, action: Action, decision_id: str, ticket: 
             ticket.id,
         )
     fix = f"ask a reviewer to run `sealgate approvals approve {ticket.id}`, then run the same action again"
-    why = lead.message if could_wait else f"{lead.message}; it cannot wait inside an open transaction"
+    fix += _say_alternative(decision.solution)
+    why = "; ".join(filter(None, ((decision.failure_msg or "").rstrip("."), lead.message)))
+    why = why if could_wait else f"{why}; it cannot wait inside an open transaction"
     return Refusal(
         "approval", lead.rule, f"{name_action(action)} needs approval", why, fix, decision_id, ticket.id, retry_after_s=30
     )

@@ -74,7 +74,8 @@ class DecisionPoint:
             bundle_digest=self.bundle.digest,
             duration_ns=self._clock_ns() - started_ns,
             cached=cached,
-            solution=self._find_solution(decision),
+            failure_msg=self._say(decision, "failure_msg"),
+            solution=self._say(decision, "solution"),
         )
 
     def judges_alike(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -96,14 +97,14 @@ class DecisionPoint:
         until_ns = self.bundle.projection(document["protocol"]).until_ns(document["context"]["now_ns"])
         return replace(decision, until_mono_ns=self._cache.until_ns(key), until_ns=until_ns)
 
-    def _find_solution(self, decision: Decision) -> str | None:
-        """What can be done about a block that policy decided; `default.deny.read` is an id of the rule `default.deny`."""
-        if not decision.is_blocked or decision.cause is not None:
+    def _say(self, decision: Decision, member: str) -> str | None:
+        """What METADATA says of what policy refused or wants approved; `default.deny.read` is an id of the rule `default.deny`."""
+        if decision.effect not in {"block", "require_approval"} or decision.cause is not None:
             return None
         rule = decision.lead_reason().rule
         while rule and rule not in self.bundle.rules:
             rule = rule.rpartition(".")[0]
-        said = self.bundle.rules[rule].get("solution") if rule else None
+        said = self.bundle.rules.get(rule, {}).get(member)
         return " ".join(said.split()) if isinstance(said, str) else None
 
     async def _decide(self, document: Mapping[str, Any], enforceable: Enforceable) -> tuple[Decision, bool, Hashable | None]:

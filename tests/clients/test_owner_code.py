@@ -310,6 +310,8 @@ CHOOSING = {
     "another column": "new.income > new.bonus * 100",
     "limit of the same type": "new.income > new.bonus",
     "nothing at all": "new.code is null",
+    "the greatest": "greatest(old.income, new.income) > 5000",
+    "the sum": "old.income + new.income > 5000",
 }
 
 NOTICING = {
@@ -334,6 +336,33 @@ def test_a_condition_that_chooses_rows_by_sensitive_columns_is_listed_with_its_t
             return
         with pytest.raises(psycopg.Error, match=r"functions\.hook.*uses sensitive columns"):
             session.execute("update people set name = 'other' where id = 1")
+
+
+STAMPING = {
+    "default": "alter table orders add place numeric default pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')",
+    "body": """create function stamped() returns trigger language plpgsql as $$ begin new.place := pg_current_wal_lsn()::text; return new; end $$;
+        alter table orders add place text;
+        create trigger stamped before insert on orders for each row execute function stamped()""",
+}
+
+
+@pytest.mark.parametrize("name", STAMPING)
+def test_rows_that_are_stamped_with_the_place_in_the_log_are_listed_first(name, people, start, connect):  # noqa: F811
+    people.run("create table orders (id int primary key, label text); grant all on orders to app; " + STAMPING[name])
+    with (
+        start(sensitive=SENSITIVE, hold_s=0) as running,
+        connect(running) as session,
+        pytest.raises(psycopg.Error, match=r"functions\.(hook|cast)"),
+    ):
+        session.execute("insert into orders (id) values (1)")
+
+
+def test_places_in_the_log_are_masked_whatever_they_are_kept_in(people, start, connect):  # noqa: F811
+    people.run("""create domain place as pg_lsn default pg_current_wal_insert_lsn(); create type span as (began pg_lsn, label text);
+        create table orders (id int primary key, place place, places pg_lsn[], span span); grant all on orders to app""")
+    with start(sensitive=SENSITIVE) as running, connect(running) as session:
+        session.execute("insert into orders (id, places, span) values (1, '{0/1}', '(0/1,a)')")
+        assert session.execute("select place, places, span from orders").fetchall() == [(None, None, '(,"[redacted]")')]
 
 
 READING = {

@@ -126,7 +126,10 @@ def test_a_new_row_counts_where_an_expression_mixes_it_with_sensitive_values(ind
 CODES = """create table codes (code text primary key, label text, number serial unique);
     insert into codes select 'c' || n, 'label' from generate_series(1, 20) n;
     grant all on codes to app; alter table people add foreign key (code) references codes {}; create view codes_again as select * from codes;
-    grant all on codes_again to app"""
+    create view codes_held as select code, xmax from codes; create view codes_locked as select code, 1 as xmax from codes for update skip locked;
+    create function looked() returns trigger language plpgsql as $$ begin perform 1 from codes where code = new.body for update; return new; end $$;
+    create trigger looked before insert on notes for each row execute function looked();
+    grant all on codes_again, codes_locked, codes_held to app"""
 
 
 @pytest.mark.parametrize(
@@ -146,6 +149,11 @@ def test_a_code_that_sensitive_values_refer_to_is_no_way_to_find_them(action, pe
         ):
             with pytest.raises(psycopg.Error, match=r"regulated\.(predicate|computed)"):
                 session.execute(statement)
+        for view in ("codes_locked", "codes_held"):
+            with pytest.raises(psycopg.Error, match=r"regulated\.(predicate|computed)"):
+                session.execute(f"select * from {view} where xmax::text <> '0'")
+        with pytest.raises(psycopg.Error, match=r"functions\.hook.*uses sensitive columns"):
+            session.execute("insert into notes values (1, 'c9')")
         session.execute("insert into codes values ('d1', 'new', 99)")
         session.execute("update codes set label = 'first' where code = 'c1'")
         session.execute("select label from codes where code = 'c1' for share")

@@ -13,6 +13,7 @@ from sealgate_native import sql
 from gateway.protocols.postgres.assigned import Assigned
 from gateway.protocols.postgres.catalog import MAX_VIEW_BYTES, CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import Column, Relation
+from gateway.protocols.postgres.functions import TELLING
 from gateway.protocols.postgres.governed import find_governed
 from gateway.protocols.postgres.hooks import Hook, find_row_columns, read_body, uses_whole_row
 from gateway.protocols.postgres.implied import find_cast_code, find_hooks, find_written_through
@@ -101,7 +102,7 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
             reader.read_tables_only()
             # First: a field of a row can be a function, which is among those read then.
             reads_sensitive |= reader.reads_sensitive()
-            is_opaque |= any(not (fact["harmless"] or _has_small_effect(fact)) for fact in reader.read_functions())
+            is_opaque |= not all(map(_is_harmless, reader.read_functions()))
             # A procedure's OUT arguments are written like others (since PostgreSQL 14), so it can look like a function of the server.
             is_opaque |= "calls_procedure" in analyzed["flags"]
             is_opaque |= bool(analyzed["new_names"])  # a temporary relation of it would take the names of others
@@ -124,7 +125,7 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
                 reached = (*snapshot.behind(relation.oid).relations, *find_written_through(snapshot, relation, actions))
                 touches |= any(sensitivity.touches(each) for each in reached)
                 guesses |= table["access"] == "write" and any(sensitivity.asks_when_rows_go(each.oid) for each in reached)
-                if table["access"] == "write" and analyzed["verb"] != "insert":
+                if (table["access"] == "write" and analyzed["verb"] != "insert") or "for_update" in analyzed["flags"]:
                     reads_sensitive |= any(True for each in reached for _ in sensitivity.find_referring(each))
                 found = set(find_hooks(snapshot, relation, table["access"], actions))
                 pending += found - seen
@@ -145,6 +146,11 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
     is_changing = bool(effects - {"read", "execute", "define"})
     filled, used = read_filled(hook), read_used(hook)
     return Judged(is_opaque, reads_sensitive, is_changing, touches, frozenset(names), guesses, filled, used)
+
+
+def _is_harmless(called: Mapping[str, Any]) -> bool:
+    """Whether the fact of a call is that of a function which does nothing to tell of, and does not tell how much the server worked."""
+    return (called["harmless"] and called["name"] not in TELLING) or _has_small_effect(called)
 
 
 def _has_small_effect(called: Mapping[str, Any]) -> bool:

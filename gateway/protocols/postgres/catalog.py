@@ -428,7 +428,7 @@ class CatalogSnapshot:
         named = [self.resolve(table.get("schema"), table["name"]) for table in statement["tables"]]
         relations = frozenset(relation.oid for relation in named if relation is not None)
         calls = frozenset(call["name"] for call in statement["functions"])
-        is_opaque = None in named or not self.knows_harmless(calls) or not calls.isdisjoint(TELLING)
+        is_opaque = None in named or not self.knows_harmless(calls) or not calls.isdisjoint(TELLING) or _shows_locks(statement)
         return ViewOutputs(self._read_columns(view, statement["outputs"]), relations, is_opaque, calls)
 
     def _read_columns(
@@ -451,6 +451,11 @@ class CatalogSnapshot:
         relation = None if table is None else self.resolve(column.get("schema"), table)
         found = None if relation is None else relation.find(column["name"])
         return None if relation is None or found is None else (relation.oid, found.number)
+
+
+def _shows_locks(statement: Mapping[str, Any]) -> bool:
+    """Whether a view shows who locked a row, which is in none of the columns that its relations have."""
+    return any(column["name"] == "xmax" for output in statement["outputs"] for column in output["columns"])
 
 
 def _merge(parts: Iterable[Origins], *, is_same: bool) -> Origins:

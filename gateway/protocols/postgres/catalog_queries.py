@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from gateway.protocols.postgres.functions import YIELDS_ANY
+from gateway.protocols.postgres.functions import TELLING, YIELDS_ANY
 
 _HELD: Final = """
 held as materialized (
@@ -126,7 +126,7 @@ _CHOOSING: Final = r"""pg_catalog.array_to_json(array(
     select case found[1] when '0' then '*' else (
         select attname from pg_catalog.pg_attribute where attrelid = t.tgrelid and attnum = found[1]::int2) end
     from pg_catalog.regexp_matches(pg_catalog.regexp_replace(t.tgqual::text,
-        ':args [(](?:[{][A-Z]+ :arg )?[{]VAR :varno [12] :varattno (-?[0-9]+) [^{}]*[}](?: :result[^{}]*[}])? (?:[{][A-Z]+ :arg )?[{]VAR :varno [12] :varattno \1 ',
+        '[{](?:OPEXPR|DISTINCTEXPR) [^(]*:opresulttype 16 [^(]*:args [(](?:[{][A-Z]+ :arg )?[{]VAR :varno [12] :varattno (-?[0-9]+) [^{}]*[}](?: :result[^{}]*[}])? (?:[{][A-Z]+ :arg )?[{]VAR :varno [12] :varattno \1 ',
         '', 'g'), ':varattno (-?[0-9]+)', 'g') as found where found[1] !~ '-' order by 1))::text"""
 """Names of the columns by which a WHEN chooses: all but those of the row as it was that are compared with the same of the row as it will be,
 which tells of the change, and counts as a comparison."""
@@ -140,8 +140,10 @@ _PLANNED: Final = r"""((select count(*) from pg_catalog.regexp_matches(place.tre
 """Whether a call may have constants only, as any may that does not begin with a column, and as calls in SQL functions may, which the planner
 puts in their place (38.5): it computes these for every statement."""
 
-_YIELDING: Final = ", ".join(f"'{name}'" for name in sorted(YIELDS_ANY))
-"""The server's own functions that read whatever they are told to: code, wherever they stand."""
+_YIELDING: Final = ", ".join(
+    f"'{name}'" for name in sorted(YIELDS_ANY | TELLING | {"pg_current_wal_insert_lsn", "pg_current_wal_flush_lsn"})
+)
+"""The server's own functions that read whatever they are told to, or tell how much it worked: code, wherever they stand."""
 
 _TOLD: Final = f"""
     select place.relation, place.kind, told.oid, place.events, '[]', {_USED}, 1 from {_HOOKED}

@@ -79,6 +79,16 @@ def is_open_ended(action: Action) -> bool:
     )
 
 
+def tells_by_running(action: Action) -> bool:
+    """Whether running an action, though it is rolled back, may tell others what sensitive values there are: it guesses, or uses some.
+
+    What is tried for a reviewer counts against no budget, and may be tried any number of times.
+    """
+    statements = action.facts.get("statements", ())
+    uses = (column["use"] for statement in statements for column in statement["columns"] if column["sensitive"])
+    return any(map(_count_guesses, statements)) or any(use != "output" for use in uses)
+
+
 def compares_inexactly(oids: Iterable[int], names: Iterable[str]) -> bool:
     """Whether a parameter has a type in which several keys may be equal to one value, such as a float; by number, or by `name_types`."""
     if any(oid in INEXACT_TYPES or oid >= FIRST_NORMAL_OID for oid in oids):

@@ -24,7 +24,7 @@ from gateway.decision import Obligation
 from gateway.messages import Refusal
 from gateway.protocols.postgres.actions import find_settings
 from gateway.protocols.postgres.events import Execute, Query
-from gateway.protocols.postgres.guesses import is_open_ended
+from gateway.protocols.postgres.guesses import tells_by_running
 
 HOLD_COMMIT: Final = "hold_commit"
 """The obligation's kind."""
@@ -82,7 +82,7 @@ def is_undone_by_rollback(action: Action, *, shows_rows: bool) -> bool:
     statements: Sequence[Mapping[str, Any]] = action.facts.get("statements", ())
     if len(statements) != 1 or "named" in action.payload or not action.effects <= HELD_EFFECTS:
         return False
-    if is_open_ended(action):
+    if tells_by_running(action):
         return False  # what other sessions learn while it runs, no rollback takes back
     (only,) = statements
     is_known = all(call.get("harmless") is True or _draws_number(call) for call in only["functions"])

@@ -14,7 +14,7 @@ from sealgate_native.sql import analyze
 
 from gateway.action import Action
 from gateway.decision import Obligation
-from gateway.protocols.postgres.guesses import is_open_ended
+from gateway.protocols.postgres.guesses import tells_by_running
 
 PREVIEW: Final = "preview"
 """The obligation that asks for a count: {"kind": "preview", "rows": true}."""
@@ -65,7 +65,7 @@ def choose_preview(action: Action, obligations: Iterable[Obligation]) -> Preview
         if explain is not None and _is_countable(statement, action):
             counted = text
         else:
-            notes.append("rows not counted: a rollback could not undo everything the statement does")
+            notes.append("rows not counted: a rollback could not undo everything the statement does, or tells")
     return PreviewRequest(explain, counted, tuple(notes))
 
 
@@ -82,6 +82,6 @@ def _is_countable(statement: dict[str, Any], action: Action) -> bool:
     return (
         statement["verb"] in COUNTED_VERBS
         and action.effects <= COUNTED_EFFECTS
-        and not is_open_ended(action)
+        and not tells_by_running(action)
         and all(call.get("harmless") is True for call in statement["functions"])
     )

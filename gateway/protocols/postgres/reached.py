@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from gateway.protocols.postgres.assigned import adds_only, is_alone
@@ -24,6 +26,9 @@ _RECURSING_VERBS: Final = frozenset({"alter_table", "rename", "drop"})
 
 _UNGOVERNED_VERBS: Final = frozenset({"create_table", "analyze", "vacuum", "lock", "comment"})
 """What no policy runs with, whatever relations it names."""
+
+
+_LOCKING: Final = re.compile(r"\bfor\s+(no\s+key\s+)?update\b", re.IGNORECASE)
 
 
 def find_key_actions(snapshot: CatalogSnapshot, analyzed: Analyzed, relation: Relation) -> tuple[KeyAction, ...]:
@@ -98,7 +103,9 @@ def _find_referring(snapshot: CatalogSnapshot, sensitivity: Sensitivity, analyze
             continue
         names: frozenset[str] | None = None
         if table["access"] == "read":
-            reached = snapshot.behind(relation.oid).relations if "for_update" in analyzed["flags"] else ()
+            behind = snapshot.behind(relation.oid).relations
+            locks = "for_update" in analyzed["flags"] or any(map(partial(_locks, snapshot), behind))
+            reached = behind if locks else ()
         elif adds_only(analyzed):
             continue
         else:
@@ -113,10 +120,18 @@ def _find_referring(snapshot: CatalogSnapshot, sensitivity: Sensitivity, analyze
                 yield from referring
 
 
+def _locks(snapshot: CatalogSnapshot, relation: Relation) -> bool:
+    """Whether a view locks the rows it shows, and so tells which of them somebody else has locked."""
+    view = snapshot.views.get(relation.oid)
+    return view is not None and view.definition is not None and _LOCKING.search(view.definition) is not None
+
+
 def _touches_index(snapshot: CatalogSnapshot, relation: Relation, names: AbstractSet[str]) -> bool:
     """Whether an UPDATE of these columns may lock its rows against those who only ask for their key, as one of any unique index does (13.3.2)."""
     indexed = {number for index in snapshot.indexes if index.relation == relation.oid for number in index.columns | index.carried}
-    return 0 in indexed or any(column.name in names for column in relation.columns.values() if column.number in indexed)
+    changed = {column.number for column in relation.columns.values() if column.name in names}
+    made = {number for each in changed for number in snapshot.find_generated(relation.oid, each)}
+    return 0 in indexed or not indexed.isdisjoint(changed | made)
 
 
 def find_used_unnamed(

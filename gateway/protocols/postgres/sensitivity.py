@@ -109,8 +109,8 @@ STATISTICS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
 what the planner knows of their order and equality; and counters of bytes and pages, from which sizes and equality of values follow.
 The key of an advisory lock (`classid`, `objid`) is what an application made it of."""
 
-_LSN: Final = 3220
-"""pg_lsn: how far the log has come, which by its growth tells how long a row is that was written; tables of an owner keep it, too."""
+_PLACES: Final = frozenset({3220, 3221})
+"""pg_lsn, and arrays of it: how far the log has come, which by its growth tells how long a row is that was written; tables of an owner keep it, too."""
 
 type _Step = Callable[[int], Iterable[int]]
 
@@ -324,6 +324,16 @@ class Sensitivity:
                     if (oid, number) in self.keys:
                         yield snapshot.relations[oid], snapshot.relations[oid].columns[number].name
 
+    def find_constrained(self) -> Iterator[tuple[str, str, str]]:
+        """Schema, table and name of the sensitive columns of foreign keys and unique indexes, which can be deferred."""
+        snapshot = self.snapshot
+        indexes = () if snapshot is None else (*(index for index, _ in snapshot.foreign_keys), *snapshot.indexes)
+        for index in indexes:
+            relation = None if snapshot is None else snapshot.relations.get(index.relation)
+            for column in () if relation is None else relation.columns.values():
+                if relation is not None and column.number in index.columns and (relation.oid, column.number) in self.keys:
+                    yield relation.schema, relation.name, column.name
+
     def shows_locks(self, relation: Relation) -> bool:
         """Whether which rows of a relation are locked follows from sensitive columns: these are in a foreign key of it, or refer to it.
 
@@ -469,6 +479,7 @@ def _spread(snapshot: CatalogSnapshot, keys: Iterable[tuple[int, int]], step: _S
 
 
 def _statistics(snapshot: CatalogSnapshot) -> set[tuple[int, int]]:
+    places = _PLACES | {oid for oid in snapshot.shapes.types if not snapshot.shapes.within(frozenset({oid})).isdisjoint(_PLACES)}
     return {
         (relation.oid, column.number)
         for relation in snapshot.relations.values()
@@ -479,5 +490,5 @@ def _statistics(snapshot: CatalogSnapshot) -> set[tuple[int, int]]:
         (relation.oid, column.number)
         for relation in snapshot.relations.values()
         for column in relation.columns.values()
-        if column.type_oid == _LSN
+        if column.type_oid in places
     }

@@ -272,6 +272,8 @@ class _Reader:
         if self.snapshot is not None:
             unnamed = find_used_unnamed(self.snapshot, self.sensitivity, self.analyzed, self.relations)
             facts |= {(schema, table, name, "predicate"): True for schema, table, name in unnamed}
+        if self.analyzed["verb"] == "set_constraints":  # what was deferred is compared now, as often as it is said
+            facts |= {(*each, "other"): True for each in self.sensitivity.find_constrained()}
         if "compares_assigned" in self.analyzed["flags"]:
             for fact in self.assigned.describe(()):
                 facts[(fact.get("schema"), fact.get("table"), fact["name"], "predicate")] = fact["sensitive"]

@@ -73,14 +73,14 @@ HELD_TOO_LONG: Final = Ending(
 
 def end_idle(timeout_s: float) -> Ending:
     """The agent was silent for too long."""
-    why = f"limits.idle_timeout_s is {timeout_s:g}"
+    why = f"the setting limits.idle_timeout_s is {timeout_s:g}"
     fields = enforce.refuse_login(enforce.IDLE, "the session was idle for too long", why=why, fix="connect again")
     return Ending("idle", fields, cancels=True)
 
 
 def end_overlong(max_session_s: float) -> Ending:
     """The session lasted as long as any may."""
-    why = f"limits.max_session_s is {max_session_s:g}"
+    why = f"the setting limits.max_session_s is {max_session_s:g}"
     fields = enforce.refuse_login(enforce.SHUTDOWN, "the session lasted too long", why=why, fix="connect again")
     return Ending("too long", fields, cancels=True)
 

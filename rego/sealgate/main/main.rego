@@ -137,12 +137,36 @@ _denials contains _denial(rule_id, message) if {
 	some wanted in input.action.effects
 	not wanted in _covered
 	rule_id := sprintf("default.deny.%v", [wanted])
-	message := sprintf("no rule allows the effect %v of this action", [wanted])
+	message := sprintf("no rule allows the effect %v of this action, which is to %v", [wanted, _doing[wanted]])
 }
 
 _denials contains _denial("default.deny", "the action has no effects, so no rule can allow it") if {
 	input.phase != "response"
 	count(input.action.effects) == 0
+}
+
+# METADATA
+# title: Effects in words
+# description: What an action with an effect does, as a refusal says it.
+# custom:
+#   id: main.doing
+#   severity: low
+#   controls: [NIST-AC-3]
+#   failure_msg: The action is not allowed.
+#   solution: Read the reasons of the decision.
+_doing := {
+	"read": "read",
+	"write": "change data",
+	"define": "change definitions",
+	"execute": "run code",
+	"file": "use files",
+	"program": "run programs",
+	"export": "deliver data in bulk",
+	"session": "change the session",
+	"lock": "lock what others use",
+	"privilege": "change rights",
+	"network": "connect elsewhere",
+	"unknown": "do what cannot be told beforehand",
 }
 
 # METADATA

@@ -216,3 +216,18 @@ name_verbs := {"declare_cursor", "fetch", "move", "prepare"}
 #   failure_msg: Not a rule of its own.
 #   solution: See postgres.functions.hook.
 hook_name(hook) := sprintf("%v.%v", [object.get(hook, "schema", hook.kind), hook.name])
+
+# METADATA
+# title: Unknown relations
+# description: The relations of a statement that are in no catalogue, and that the session did not make.
+# custom:
+#   id: lib.postgres.unknown_relations
+#   severity: low
+#   controls: [NIST-AC-4]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.regulated.predicate.
+unknown_relations(statement) := {table.name |
+	some table in statement.tables
+	table.unresolved
+	not table.own
+}

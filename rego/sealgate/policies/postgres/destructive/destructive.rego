@@ -79,7 +79,9 @@ deny contains {
 #   severity: critical
 #   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-CM-5]
 #   failure_msg: Files and programs of the server are out of reach.
-#   solution: Use COPY ... TO STDOUT or FROM STDIN.
+#   solution: >-
+#     Use COPY ... TO STDOUT or FROM STDIN for data; ask the people who administer the database for servers,
+#     subscriptions and the like.
 deny contains {
 	"rule": "postgres.destructive.server_file",
 	"message": message,

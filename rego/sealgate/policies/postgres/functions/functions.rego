@@ -33,7 +33,7 @@ allow contains {"rule": "postgres.functions.listed", "effects": ["execute"]} if 
 #   severity: high
 #   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-CM-5]
 #   failure_msg: The function is not on the allow-list.
-#   solution: Ask for the function to be reviewed and added to data.site.postgres.allowed_functions.
+#   solution: Check the name, or ask for the function to be reviewed and added to data.site.postgres.allowed_functions.
 deny contains {
 	"rule": "postgres.functions.unknown",
 	"message": message,
@@ -44,7 +44,7 @@ deny contains {
 	some called in _with_effects
 	name := _full_name(called)
 	not name in data.site.postgres.allowed_functions
-	message := sprintf("function %v is not on the allow-list, so what it does cannot be judged", [name])
+	message := sprintf("function %v is unknown, or not on the allow-list, so what it does cannot be judged", [name])
 }
 
 # METADATA

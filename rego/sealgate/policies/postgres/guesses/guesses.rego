@@ -18,7 +18,7 @@ import data.sealgate.lib.postgres as lib
 #   severity: high
 #   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
 #   failure_msg: COPY FROM may not fill sensitive columns of an index.
-#   solution: Use INSERT, or have the data loaded past the gateway.
+#   solution: Use INSERT, or ask the people who administer the database to load the data.
 deny contains {
 	"rule": "postgres.guesses.loaded",
 	"message": message,

@@ -15,7 +15,7 @@ import data.sealgate.lib.postgres as lib
 #   severity: high
 #   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
 #   failure_msg: Sensitive columns may not be searched, sorted or grouped by.
-#   solution: Use another column, such as the key of the row.
+#   solution: Check the names, or use another column, such as the key of the row.
 deny contains {
 	"rule": "postgres.regulated.predicate",
 	"message": message,
@@ -26,7 +26,8 @@ deny contains {
 	"predicate" in _sensitive_uses
 	some statement in input.postgres.facts.statements
 	some name in lib.sensitive_columns(statement, {"predicate"})
-	message := sprintf("%v is sensitive and may not be used to search, sort or group", [_named(name)])
+	said := _sensitive(statement, name)
+	message := sprintf("%v may not be used to search, sort or group, or say how many rows come", [said])
 }
 
 # METADATA
@@ -61,7 +62,7 @@ deny contains {
 #   severity: high
 #   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
 #   failure_msg: Sensitive columns may not be computed with in a statement that locks rows.
-#   solution: Leave the sensitive columns out of expressions, or lock the rows in a statement of its own.
+#   solution: Leave the sensitive columns out of expressions, or lock the rows by another statement.
 deny contains {
 	"rule": "postgres.regulated.locked",
 	"message": message,
@@ -154,7 +155,7 @@ deny contains {
 #   severity: high
 #   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
 #   failure_msg: Sensitive columns may not decide what the server computes.
-#   solution: Select the column itself, or cast it; it is delivered masked.
+#   solution: Select the column itself, or cast it to text; it is delivered masked.
 deny contains {
 	"rule": "postgres.regulated.computed",
 	"message": message,
@@ -188,7 +189,7 @@ deny contains {
 	some statement in input.postgres.facts.statements
 	"reshapes" in statement.flags
 	some name in _reshaped(statement)
-	message := sprintf("table %v holds sensitive columns; renamed or moved they would be out of sight", [name])
+	message := sprintf("table %v holds sensitive columns; renamed, moved or reshaped they could be out of sight", [name])
 }
 
 # METADATA
@@ -264,7 +265,8 @@ masks contains {
 #   severity: medium
 #   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
 #   failure_msg: The run has used its statements that compute with sensitive columns or write over them.
-#   solution: Leave the sensitive columns out of expressions, and write many values of theirs past the gateway.
+#   solution: >-
+#     Leave the sensitive columns out of expressions; ask the people who administer the database to load many values.
 obligations contains {
 	"rule": "postgres.regulated.budget",
 	"kind": "inference_budget",
@@ -352,6 +354,25 @@ _sensitive_uses contains column.use if {
 _named(name) := sprintf("column %v", [name]) if name != "*"
 
 _named("*") := "a column that * or NATURAL stands for, or that the catalogue does not have,"
+
+# METADATA
+# title: Why it is sensitive
+# description: A column and that it is sensitive, in a refusal; a relation that is not known may have any.
+# custom:
+#   id: postgres.regulated.sensitive
+#   severity: low
+#   controls: [NIST-AC-4]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.regulated.predicate.
+_sensitive(statement, name) := sprintf("%v is sensitive and", [_named(name)]) if {
+	count(lib.unknown_relations(statement)) == 0
+}
+
+_sensitive(statement, name) := said if {
+	count(lib.unknown_relations(statement)) > 0
+	unknown := min(lib.unknown_relations(statement))
+	said := sprintf("relation %v is not known here, so %v counts as sensitive and", [unknown, _named(name)])
+}
 
 # METADATA
 # title: Changes regulated data

@@ -19,6 +19,18 @@ test_a_whole_row_is_not_called_a_column if {
 	startswith(denial.message, "a column that * or NATURAL stands for, or that the catalogue does not have, is sensitive")
 }
 
+test_columns_of_unknown_relations_are_said_to_be_of_these if {
+	unknown := given.statement("select", {
+		"columns": [given.ssn("predicate")],
+		"tables": [
+			{"name": "nosuch", "access": "read", "unresolved": true},
+			{"name": "mine", "access": "read", "unresolved": true, "own": true},
+		],
+	})
+	some denial in regulated.deny with input as given.request([unknown], ["read"])
+	startswith(denial.message, "relation nosuch is not known here, so column ssn counts as sensitive and may not be used")
+}
+
 test_selecting_is_not if {
 	denied(with_columns("select", [given.ssn("output")]), ["read"]) == set()
 }

@@ -20,8 +20,8 @@ import data.sealgate.lib.postgres as lib
 deny contains {
 	"rule": "postgres.sessions.role",
 	"message": concat(" ", [
-		"roles, grants, owners, row security, triggers that are switched off and the server's own settings",
-		"are changed by database administrators, not by agents",
+		"roles, grants, owners, labels, event triggers, row security, other sessions, triggers that are switched off",
+		"and the server's own settings are changed by database administrators, not by agents",
 	]),
 	"severity": "critical",
 	"controls": ["FFIEC-AIO-VI.B", "NIST-AC-3", "NIST-CM-5", "NIST-AC-6"],
