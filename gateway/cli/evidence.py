@@ -20,6 +20,7 @@ from evidence.store import LogReader
 from evidence.verify_log import find_logs
 from evidence.verify_records import POLICY_FOLDER, Recompute
 from gateway.cli.output import config_option, emit, json_option
+from gateway.cli.times import TimePrefix
 from gateway.config import load_config
 from gateway.errors import ConfigError
 from gateway.policy.verdicts import VerdictRecomputer
@@ -53,6 +54,11 @@ def verify_command(context: click.Context, engine: str | None, arguments: tuple[
     # click has taken it out already; here it is for --help.
     parser.add_argument("--engine", choices=["native"], help="decide again what was recorded, with the kept policies")
     options = parser.parse_args(list(arguments))
+    if engine is not None and not options.age_identity:
+        click.echo(
+            "sealgate evidence verify: --engine needs --age-identity: what was decided about lies in sealed chunks", err=True
+        )
+        context.exit(EXIT_USAGE)
     with ExitStack() as stack:
         recompute: Recompute | None = None
         if engine is not None and options.directory.is_dir():
@@ -79,8 +85,8 @@ def vkey_command(config_path: Path, as_json: bool) -> None:
 def _query_options(function: Any) -> Any:
     for option in (
         click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path)),
-        click.option("--since", default="", metavar="TIME", help="RFC 3339 in UTC, or a prefix of it."),
-        click.option("--until", default="", metavar="TIME", help="Before this time."),
+        click.option("--since", type=TimePrefix(), default="", metavar="TIME", help="RFC 3339 in UTC, or a prefix of it."),
+        click.option("--until", type=TimePrefix(), default="", metavar="TIME", help="Before this time."),
         click.option("--agent", "subject", default="", metavar="ID", help="Who acted, or on whose behalf."),
         click.option("--connection", default="", metavar="NAME", help="The connection acted on."),
         click.option("--effect", type=click.Choice(EFFECTS), help="What was decided."),

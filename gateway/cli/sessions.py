@@ -14,6 +14,7 @@ from evidence.query import Query
 from evidence.sessions import list_sessions, neutralise, read_session, replay
 from gateway.cli.evidence import EFFECTS
 from gateway.cli.output import json_option
+from gateway.cli.times import TimePrefix
 
 MAX_PAUSE_S = 2.0  # a replay skips longer idle times, as terminal players do
 
@@ -36,8 +37,8 @@ def command() -> None:
 @_DIRECTORY
 @click.option("--agent", "subject", default="", metavar="ID", help="Who acted, or on whose behalf.")
 @click.option("--connection", default="", metavar="NAME", help="The connection acted on.")
-@click.option("--since", default="", metavar="TIME", help="RFC 3339 in UTC, or a prefix of it.")
-@click.option("--until", default="", metavar="TIME", help="Before this time.")
+@click.option("--since", type=TimePrefix(), default="", metavar="TIME", help="RFC 3339 in UTC, or a prefix of it.")
+@click.option("--until", type=TimePrefix(), default="", metavar="TIME", help="Before this time.")
 @click.option("--effect", type=click.Choice(EFFECTS), help="What was decided in it, at least once.")
 @click.option("--rule", default="", metavar="CODE", help="A rule among a decision's reasons.")
 @json_option

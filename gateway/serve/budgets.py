@@ -168,7 +168,9 @@ class SessionBudget:
             bound, scope = _count(item, "rows"), _scope(item)
             if self._usage[scope].rows.read() < bound:
                 return None
-            return Excess(item.rule, f"this {scope} has received the {bound} rows it may", "ask for less, or for an exception")
+            anew = "a run is what one token does" if scope == "run" else "a new session begins anew"
+            fix = f"export with COPY ... TO STDOUT, which asks a reviewer, or ask for an exception; {anew}"
+            return Excess(item.rule, f"this {scope} has received the {bound} rows it may", fix)
         if item.kind == "inference_budget":
             bound, scope = _count(item, "statements"), _scope(item)
             if self._usage[scope].inferences + inferences <= bound:
@@ -176,7 +178,9 @@ class SessionBudget:
             had = self._usage[scope].inferences
             why = f"this {scope} may have {bound} statements that compute with sensitive columns, and has had {had}, written values included"
             why += "" if inferences == 1 else f"; this would be {inferences} more"
-            return Excess(item.rule, why, "leave the sensitive columns out, and write many values of theirs past the gateway")
+            return Excess(
+                item.rule, why, "leave the sensitive columns out; ask the people who administer the database to load many values"
+            )
         bound, span_s = _count(item, "statements"), _count(item, "per_s")
         sent_at = self._usage["run"].sent_at or ()
         if bound > MAX_RATE:

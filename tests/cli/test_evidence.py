@@ -50,6 +50,7 @@ def test_verify_gives_the_verifiers_exit_codes(made):
     assert verify(directory).exit_code == 3
     assert run("evidence", "verify", directory / "evidence").exit_code == 4
     assert verify(directory, "--development-ok", "--engine", "opa").exit_code == 4
+    assert verify(directory, "--development-ok", "--engine", "native").exit_code == 4  # inputs are sealed
 
 
 @pytest.fixture
@@ -127,3 +128,11 @@ def test_sessions_are_listed_shown_and_replayed(made):
     replayed = run("sessions", "replay", directory / "evidence", sid, "--age-identity", directory / "age.key")
     assert "| row 0" in replayed.output
     assert run("sessions", "show", directory / "evidence", "absent").exit_code == 6
+
+
+def test_a_time_that_is_none_is_refused(tmp_path):
+    for command in (["evidence", "query", str(tmp_path)], ["sessions", "list", str(tmp_path)]):
+        result = CliRunner().invoke(main, [*command, "--since", "yesterday"])
+        assert result.exit_code == 2
+        assert "is no time in UTC" in result.output
+        assert CliRunner().invoke(main, [*command, "--since", "2026-11-28T09"]).exit_code == 0

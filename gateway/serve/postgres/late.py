@@ -15,6 +15,7 @@ from gateway.protocols.postgres.events import FunctionCall, JudgedEvent, Parse
 from gateway.protocols.postgres.hold import find_loosened
 from gateway.protocols.postgres.large_objects import may_deliver
 from gateway.protocols.postgres.pins import explain_pins, find_changed_pins
+from gateway.refusal import name_action
 from gateway.serve.budgets import SessionBudget, UncountableError
 from gateway.serve.postgres.door import PostgresDoor
 
@@ -127,6 +128,13 @@ class LateChecks:
         else:
             if excess is None:
                 return None
-            refusal = Refusal("limit", excess.rule, "limit reached", excess.why, excess.fix, ruling.decision_id)
+            refusal = Refusal(
+                "limit",
+                excess.rule,
+                f"{name_action(ruling.action)} refused: limit reached",
+                excess.why,
+                excess.fix,
+                ruling.decision_id,
+            )
         self._session.finish(ruling, Outcome("refused", error_code=enforce.SQLSTATES[refusal.kind]))
         return refusal
