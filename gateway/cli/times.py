@@ -11,7 +11,7 @@ _PREFIX: Final = re.compile(r"\d{4}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d(\.\d+)?)?)?Z?)
 """RFC 3339 (5.6) in UTC, from the year on."""
 
 
-class TimePrefix(click.ParamType):
+class TimePrefix(click.ParamType[str]):
     """A time in UTC as records have it, or as much of it as is meant: 2026-11, 2026-11-28T09."""
 
     name = "time"

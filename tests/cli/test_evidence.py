@@ -130,8 +130,9 @@ def test_sessions_are_listed_shown_and_replayed(made):
     assert run("sessions", "show", directory / "evidence", "absent").exit_code == 6
 
 
-def test_a_time_that_is_none_is_refused(tmp_path):
-    for command in (["evidence", "query", str(tmp_path)], ["sessions", "list", str(tmp_path)]):
+def test_a_time_that_is_none_is_refused(made):
+    directory = made[0] / "evidence"
+    for command in (["evidence", "query", str(directory)], ["sessions", "list", str(directory)]):
         result = CliRunner().invoke(main, [*command, "--since", "yesterday"])
         assert result.exit_code == 2
         assert "is no time in UTC" in result.output
