@@ -56,6 +56,14 @@ def test_what_a_rollback_could_not_undo_is_not_counted(ask):
     assert any("could not undo" in note for note in preview.document["preview"]["notes"])
 
 
+def test_what_tells_of_sensitive_values_is_not_run_for_its_count(ask):
+    """Rolled back it would be, but counters of `accounts` would show how far it came, for as many values as an agent likes."""
+    for value in ("ssn = '1'", "name = 'x'"):
+        changed = f"with g as (update customers set {value} where id = 1 returning id) update accounts set balance = balance from g where accounts.id = 1"
+        preview = ask(changed).document["preview"]
+        assert ("rows" in preview) == value.startswith("name"), preview
+
+
 def test_several_statements_have_no_plan(ask):
     preview = ask("update accounts set balance = 1 where id = 1; update accounts set balance = 2 where id = 2").document[
         "preview"

@@ -86,7 +86,9 @@ def tells_by_running(action: Action) -> bool:
     """
     statements = action.facts.get("statements", ())
     uses = (column["use"] for statement in statements for column in statement["columns"] if column["sensitive"])
-    return any(map(_count_guesses, statements)) or any(use != "output" for use in uses)
+    # Whether a value is another one than before shows in what the server did: it looks its code up again only then.
+    assigns = any(column["sensitive"] for statement in statements for column in statement["assigned"])
+    return assigns or any(map(_count_guesses, statements)) or any(use != "output" for use in uses)
 
 
 def compares_inexactly(oids: Iterable[int], names: Iterable[str]) -> bool:
