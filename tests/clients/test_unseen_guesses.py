@@ -161,6 +161,17 @@ def test_a_code_that_sensitive_values_refer_to_is_no_way_to_find_them(action, pe
         assert count_guesses(session) == 0
 
 
+def test_a_value_whose_code_is_looked_up_is_a_guess_in_each_row(people, start, connect):  # noqa: F811
+    people.run(CODES.format("") + "; drop index people_code_idx")
+    with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
+        session.execute("update people set code = 'c8' where id = 1")
+        with pytest.raises(psycopg.Error, match=r"guesses\.open_ended"):
+            session.execute("update people set code = 'c8' where id > 0")
+        assert session.execute("select relminmxid from pg_class where relname = 'codes'").fetchall() == [(None,)]
+        with pytest.raises(psycopg.Error, match=r"functions\.unknown"):
+            session.execute("select mxid_age('1'::xid)")
+
+
 def test_what_refers_to_a_generated_column_counts_as_what_it_is_made_of(people, start, connect):  # noqa: F811
     people.run("""alter table people add low text generated always as (lower(code)) stored unique;
         create table cards (id int primary key, holder text references people (low)); insert into cards values (1, 'c1');

@@ -6,111 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import astuple, dataclass
-from types import MappingProxyType
-from typing import Final
 
 from gateway.errors import ConfigError
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import BaseColumn, Column, Condition, Function, Index, Relation
+from gateway.protocols.postgres.counters import find_counters
 from gateway.protocols.postgres.governed import find_governed
 from gateway.protocols.postgres.hooks import find_row_columns, uses_whole_row
-
-_PLANNED: Final = frozenset(
-    {
-        "n_distinct",
-        "correlation",
-        "histogram_bounds",
-        "range_bounds_histogram",
-        "range_length_histogram",
-        "range_empty_frac",
-        "elem_count_histogram",
-        *(f"most_common_{what}" for what in ("vals", "freqs", "elems", "elem_freqs")),
-    }
-)
-"""What the planner is told of a column's values, their order and how many are equal."""
-
-_ROOM: Final = frozenset({"n_tup_hot_upd", "n_tup_newpage_upd"})
-"""Whether a new row had room beside the old one."""
-
-_ROWS: Final = frozenset(
-    {"n_tup_ins", "n_tup_upd", "n_tup_del", "n_live_tup", "n_dead_tup", "n_mod_since_analyze", "n_ins_since_vacuum"}
-)
-"""Rows of the server's own tables: those that hold what is too long for a row tell how long it is."""
-
-_LOOK_UPS: Final = frozenset(
-    {"seq_scan", "seq_tup_read", "idx_scan", "idx_tup_read", "idx_tup_fetch", "last_seq_scan", "last_idx_scan"}
-)
-"""What was looked up: of the server's own tables, which names and numbers it had to look for; of a transaction, what it did for a value."""
-
-STATISTICS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
-    {
-        "pg_attribute": frozenset({"attmissingval"}),
-        "pg_statistic": frozenset(
-            {"stadistinct", *(f"sta{which}{slot}" for which in ("numbers", "values") for slot in range(1, 6))}
-        ),
-        "pg_stats": _PLANNED,
-        "pg_statistic_ext_data": frozenset({"stxdndistinct", "stxddependencies", "stxdmcv", "stxdexpr"}),
-        "pg_stats_ext": frozenset(
-            {
-                "n_distinct",
-                "dependencies",
-                "most_common_vals",
-                "most_common_val_nulls",
-                "most_common_freqs",
-                "most_common_base_freqs",
-            }
-        ),
-        "pg_stats_ext_exprs": _PLANNED,
-        "pg_largeobject": frozenset({"data"}),
-        "pg_stat_activity": frozenset({"query"}),
-        "pg_stat_statements": frozenset({"query", "wal_records", "wal_fpi", "wal_bytes", "temp_blks_read", "temp_blks_written"}),
-        "pg_stat_database": frozenset({"temp_files", "temp_bytes", "tup_returned", "tup_fetched"}),
-        "pg_stat_wal": frozenset({"wal_records", "wal_fpi", "wal_bytes", "wal_buffers_full", "wal_write", "wal_sync"}),
-        "pg_stat_io": frozenset(
-            {
-                "reads",
-                "read_bytes",
-                "writes",
-                "write_bytes",
-                "writebacks",
-                "extends",
-                "extend_bytes",
-                "hits",
-                "evictions",
-                "reuses",
-            }
-        ),
-        "pg_stat_replication_slots": frozenset({"spill_bytes", "stream_bytes", "total_bytes"}),
-        "pg_replication_slots": frozenset({"safe_wal_size"}),
-        "pg_stat_slru": frozenset({f"blks_{what}" for what in ("zeroed", "hit", "read", "written", "exists")}),
-        "pg_stat_user_tables": _ROOM,
-        **{
-            f"pg_stat_{which}_tables": _ROOM | _LOOK_UPS | (frozenset() if which.endswith("user") else _ROWS)
-            for which in ("all", "sys", *(f"xact_{which}" for which in ("all", "sys", "user")))
-        },
-        **{f"pg_stat_{which}_indexes": _LOOK_UPS for which in ("all", "sys")},
-        **{
-            f"pg_statio_{which}_{kind}": frozenset(
-                {f"{part}_blks_{how}" for part in ("idx", "toast", "tidx") for how in ("read", "hit")}
-                | ({"heap_blks_read", "heap_blks_hit"} if which != "user" else set())
-            )
-            for which in ("all", "sys", "user")
-            for kind in ("tables", "indexes")
-        },
-        "pg_locks": frozenset({"page", "tuple", "classid", "objid"}),
-        "pg_prepared_statements": frozenset({"statement", "parameter_values"}),
-        "pg_cursors": frozenset({"name", "statement"}),
-        "pg_backend_memory_contexts": frozenset(
-            {"ident", "total_bytes", "total_nblocks", "free_bytes", "free_chunks", "used_bytes"}
-        ),
-    }
-)
-"""Columns of PostgreSQL's own relations that hold values of user tables, texts of statements with such values in them, or their sizes;
-what the planner knows of their order and equality; and counters of bytes and pages, from which sizes and equality of values follow.
-The key of an advisory lock (`classid`, `objid`) is what an application made it of."""
-
-_PLACES: Final = frozenset({3220, 3221})
-"""pg_lsn, and arrays of it: how far the log has come, which by its growth tells how long a row is that was written; tables of an owner keep it, too."""
 
 type _Step = Callable[[int], Iterable[int]]
 
@@ -260,6 +162,9 @@ class Sensitivity:
                     others = numbers - {0} if 0 in each.columns else each.columns
                 if each.columns & numbers and (self._any_sensitive(place, others) or self._asks_sensitive(place)):
                     return True
+            # The code of a value is looked up where it is another one than before.
+            if any((place, number) in self.keys and (place, number) in self._referring for number in numbers):
+                return True
             # What cannot be computed is an error.
             if any(
                 sources & numbers and self._any_sensitive(place, sources - numbers) for sources in snapshot.find_sources(place)
@@ -271,6 +176,17 @@ class Sensitivity:
         """Whether a condition of a trigger holds the sensitive columns of a row against a setting, which a row that goes is looked at by."""
         found = () if self.snapshot is None else self.snapshot.conditions.get(oid, ())
         return any(each.is_open and each.is_of_change and self._any_sensitive(oid, each.columns) for each in found)
+
+    @property
+    def _referring(self) -> frozenset[tuple[int, int]]:
+        """The columns of all foreign keys, by relation and attnum."""
+        snapshot = self.snapshot
+        if snapshot is None:
+            return frozenset()
+        found: frozenset[tuple[int, int]] = snapshot.remember(
+            "referring", lambda: frozenset(each for those in snapshot.references.values() for each in those)
+        )
+        return found
 
     def is_part(self, oid: int) -> bool:
         """Whether rows of a relation can come from another partition: it is one, or has some."""
@@ -424,7 +340,7 @@ def _find_keys(snapshot: CatalogSnapshot, names: Iterable[BaseColumn]) -> frozen
     while having := _find_having(snapshot, keys) - keys:
         keys |= having
         keys |= _through_partitions(snapshot, keys)
-    return frozenset(keys | _statistics(snapshot))
+    return frozenset(keys | find_counters(snapshot))
 
 
 def _find_having(snapshot: CatalogSnapshot, keys: AbstractSet[tuple[int, int]]) -> set[tuple[int, int]]:
@@ -476,19 +392,3 @@ def _spread(snapshot: CatalogSnapshot, keys: Iterable[tuple[int, int]], step: _S
                 found.add((near, column.number))
                 pending.append((near, column.number))
     return found
-
-
-def _statistics(snapshot: CatalogSnapshot) -> set[tuple[int, int]]:
-    places = _PLACES | {oid for oid in snapshot.shapes.types if not snapshot.shapes.within(frozenset({oid})).isdisjoint(_PLACES)}
-    return {
-        (relation.oid, column.number)
-        for relation in snapshot.relations.values()
-        if relation.name in STATISTICS
-        for column in relation.columns.values()
-        if column.name in STATISTICS[relation.name]
-    } | {
-        (relation.oid, column.number)
-        for relation in snapshot.relations.values()
-        for column in relation.columns.values()
-        if column.type_oid in places
-    }
