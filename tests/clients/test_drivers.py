@@ -365,11 +365,11 @@ REFUSED = {
     "vacuum orders": "No rule allows the effect write",
     "drop table orders": "DROP destroys an object",
     "alter table orders drop column amount": "ALTER ... DROP destroys a column",
-    "select pg_sleep(1)": "Function pg_catalog.pg_sleep is not on the allow-list",
-    "select lo_create(0)": "Function pg_catalog.lo_create is not on the allow-list",
-    r"\lo_import /etc/hostname": "Function pg_catalog.lo_creat is not on the allow-list",
-    r"\lo_export 1 /dev/null": "Function pg_catalog.lo_open is not on the allow-list",
-    r"\lo_unlink 1": "Function pg_catalog.lo_unlink is not on the allow-list",
+    "select pg_sleep(1)": "Function pg_catalog.pg_sleep is unknown, or not on the allow-list",
+    "select lo_create(0)": "Function pg_catalog.lo_create is unknown, or not on the allow-list",
+    r"\lo_import /etc/hostname": "Function pg_catalog.lo_creat is unknown, or not on the allow-list",
+    r"\lo_export 1 /dev/null": "Function pg_catalog.lo_open is unknown, or not on the allow-list",
+    r"\lo_unlink 1": "Function pg_catalog.lo_unlink is unknown, or not on the allow-list",
     r"\copy orders to stdout": "Needs approval by 1 of data-approvers",
 }
 

@@ -205,7 +205,7 @@ def test_functions_operators_and_types(snapshot: CatalogSnapshot) -> None:
 
 def test_sensitive_relations(snapshot: CatalogSnapshot) -> None:
     sensitivity = find_sensitive(snapshot, SENSITIVE)
-    held = {name for name in ("people", "plain", "computed", "counted", "stored", "events_a", "derived", "pg_stats", "pg_class")
+    held = {name for name in ("people", "plain", "computed", "counted", "stored", "events_a", "derived", "pg_stats", "pg_namespace")
             if sensitivity.holds_any(snapshot.resolve(None, name))}  # fmt: skip
     assert held == {"people", "plain", "computed", "stored", "events_a", "derived", "pg_stats"}
     assert not find_sensitive(snapshot, ()).holds_any(snapshot.resolve(None, "people"))
