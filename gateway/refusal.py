@@ -92,12 +92,20 @@ def refuse_decision(decision: Decision, action: Action, decision_id: str, ticket
     return Refusal("denied", lead.rule, what, lead.message, fix, decision_id, ticket, retry_after_s)
 
 
+_ASKING: Final = (
+    "Ask a reviewer to approve the ticket, then run the same statement again",
+    "Ask a reviewer to approve the ticket, then send the same request again",
+    "Ask a reviewer to approve the ticket",
+    "Wait for the reviewer, or ask one with the ticket",
+)
+"""How rules say what is said here anyway, with the ticket."""
+
+
 def _say_solution(solution: str | None) -> str:
-    """What to do about a rule: what it says itself, and whom to ask. Begins small and ends without a stop, as every `fix` does."""
+    """What to do about a rule: what it says itself, and whom to ask."""
     if not solution:
         return "ask for a policy change or an exception, naming the rule and the decision id"
-    is_name = solution[1:2].isupper()  # "EXPLAIN without ANALYZE"
-    said = (solution if is_name else solution[:1].lower() + solution[1:]).rstrip(".")
+    said = _begin_small(solution.rstrip("."))
     whom = "name" if "ask " in said else "or ask for a policy change, naming"
     return f"{said}; {whom} the rule and the decision id"
 
@@ -106,18 +114,14 @@ def _say_alternative(solution: str | None) -> str:
     """What can be done instead of waiting for a reviewer, as far as the rule says so."""
     said = (solution or "").rstrip(".")
     for asking in _ASKING:
-        said = said.removeprefix(asking).removesuffix(f"; or {asking[:1].lower()}{asking[1:]}")
+        said = said.removeprefix(asking).removesuffix(f"; or {_begin_small(asking)}")
     said = said.strip(" ,;").removeprefix("or ")
-    return f"; or {said[:1].lower()}{said[1:]}" if said else ""
+    return f"; or {_begin_small(said)}" if said else ""
 
 
-_ASKING: Final = (
-    "Ask a reviewer to approve the ticket, then run the same statement again",
-    "Ask a reviewer to approve the ticket, then send the same request again",
-    "Ask a reviewer to approve the ticket",
-    "Wait for the reviewer, or ask one with the ticket",
-)
-"""How rules say what is said here anyway, with the ticket."""
+def _begin_small(text: str) -> str:
+    """As every `fix` begins, but for a word of capitals: "EXPLAIN without ANALYZE"."""
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
 
 
 def refuse_unreadable(reason: str, decision_id: str) -> Refusal:

@@ -327,34 +327,22 @@ def write_when(condition):
         create trigger alerted after update on people for each row when ({condition}) execute function alerted()"""
 
 
-@pytest.mark.parametrize("name", [*CHOOSING, *NOTICING])
+@pytest.mark.parametrize("name", CHOOSING)
 def test_a_condition_that_chooses_rows_by_sensitive_columns_is_listed_with_its_trigger(name, people, start, connect):  # noqa: F811
-    people.run(write_when(({**CHOOSING, **NOTICING})[name]))
-    with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
-        if name in NOTICING:
-            session.execute("update people set name = 'other' where id = 1")
-            return
-        with pytest.raises(psycopg.Error, match=r"functions\.hook.*uses sensitive columns"):
-            session.execute("update people set name = 'other' where id = 1")
-
-
-STAMPING = {
-    "default": "alter table orders add place numeric default pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')",
-    "body": """create function stamped() returns trigger language plpgsql as $$ begin new.place := pg_current_wal_lsn()::text; return new; end $$;
-        alter table orders add place text;
-        create trigger stamped before insert on orders for each row execute function stamped()""",
-}
-
-
-@pytest.mark.parametrize("name", STAMPING)
-def test_rows_that_are_stamped_with_the_place_in_the_log_are_listed_first(name, people, start, connect):  # noqa: F811
-    people.run("create table orders (id int primary key, label text); grant all on orders to app; " + STAMPING[name])
+    people.run(write_when(CHOOSING[name]))
     with (
         start(sensitive=SENSITIVE, hold_s=0) as running,
         connect(running) as session,
-        pytest.raises(psycopg.Error, match=r"functions\.(hook|cast)"),
+        pytest.raises(psycopg.Error, match=r"functions\.hook.*uses sensitive columns"),
     ):
-        session.execute("insert into orders (id) values (1)")
+        session.execute("update people set name = 'other' where id = 1")
+
+
+@pytest.mark.parametrize("name", NOTICING)
+def test_a_condition_that_only_notices_a_change_is_not(name, people, start, connect):  # noqa: F811
+    people.run(write_when(NOTICING[name]))
+    with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
+        assert session.execute("update people set name = 'other' where id = 1").rowcount == 1
 
 
 def test_places_in_the_log_are_masked_whatever_they_are_kept_in(people, start, connect):  # noqa: F811
@@ -366,6 +354,11 @@ def test_places_in_the_log_are_masked_whatever_they_are_kept_in(people, start, c
 
 
 READING = {
+    "place in the log as a default": "alter table guesses add place numeric default pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')",
+    "place in the log in a body": """create function stamped() returns trigger language plpgsql as $$ begin
+            new.place := pg_current_wal_lsn()::text; return new; end $$;
+        alter table guesses add place text;
+        create trigger stamped before insert on guesses for each row execute function stamped()""",
     "default": "alter table guesses add doc text default (query_to_xml('select code from people', true, false, '')::text)",
     "check": "alter table guesses add check (query_to_xml('select code from people', true, false, '')::text <> pattern)",
     "policy": """create policy p on guesses using (query_to_xml('select code from people', true, false, '')::text <> pattern);

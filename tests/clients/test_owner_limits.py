@@ -3,6 +3,7 @@
 import psycopg
 import pytest
 
+from gateway.errors import TargetError
 from tests.clients.test_row_order import connect, server, start  # noqa: F401 - fixtures
 from tests.clients.test_unseen_guesses import SENSITIVE, people  # noqa: F401 - a fixture
 
@@ -57,7 +58,7 @@ def test_a_refresh_that_fails_tells_that_some_row_was_there(people, start, conne
         create unique index on kept (code); grant select on kept to app""")
     with start(sensitive=SENSITIVE) as running, connect(running) as session:
         session.execute("insert into notes values (1, 'c1'), (2, 'c99')")
-        with pytest.raises(Exception, match=r"could not create unique index|duplicate key"):
+        with pytest.raises(TargetError, match=r"could not create unique index|duplicate key"):
             people.run("refresh materialized view kept")
         assert session.execute("select count(*) from kept").fetchall() == [(9,)]
 

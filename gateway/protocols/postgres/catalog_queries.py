@@ -116,20 +116,24 @@ _SAME_PATH: Final = rf"""(p.proconfig is null or cardinality(p.proconfig) = 1 an
         order by part.place) = {_SCHEMAS})"""  # noqa: S608 - constants of this module
 """A function has no settings of its own, or only the schemas that the session looks into anyway: `pg_catalog` first, temporary ones last."""
 
-_USED: Final = r"""pg_catalog.array_to_json(array(
+
+def _list_names(tree: str, relation: str) -> str:
+    """Names of the columns of a relation that stand in a tree, as JSON; `*` for the whole row."""
+    return rf"""pg_catalog.array_to_json(array(
     select case found[1] when '0' then '*' else (
-        select attname from pg_catalog.pg_attribute where attrelid = place.relation and attnum = found[1]::int2) end
-    from pg_catalog.regexp_matches(place.tree, ':varattno (-?[0-9]+)', 'g') as found where found[1] !~ '-' order by 1))::text"""
+        select attname from pg_catalog.pg_attribute where attrelid = {relation} and attnum = found[1]::int2) end
+    from pg_catalog.regexp_matches({tree}, ':varattno (-?[0-9]+)', 'g') as found where found[1] !~ '-' order by 1))::text"""  # noqa: S608 - constants of this module
+
+
+_USED: Final = _list_names("place.tree", "place.relation")
 """Names of the columns that stand in the tree of an expression; `*` for the whole row."""
 
-_CHOOSING: Final = r"""pg_catalog.array_to_json(array(
-    select case found[1] when '0' then '*' else (
-        select attname from pg_catalog.pg_attribute where attrelid = t.tgrelid and attnum = found[1]::int2) end
-    from pg_catalog.regexp_matches(pg_catalog.regexp_replace(t.tgqual::text,
-        '[{](?:OPEXPR|DISTINCTEXPR) [^(]*:opresulttype 16 [^(]*:args [(](?:[{][A-Z]+ :arg )?[{]VAR :varno [12] :varattno (-?[0-9]+) [^{}]*[}](?: :result[^{}]*[}])? (?:[{][A-Z]+ :arg )?[{]VAR :varno [12] :varattno \1 ',
-        '', 'g'), ':varattno (-?[0-9]+)', 'g') as found where found[1] !~ '-' order by 1))::text"""
-"""Names of the columns by which a WHEN chooses: all but those of the row as it was that are compared with the same of the row as it will be,
-which tells of the change, and counts as a comparison."""
+_OF_CHANGE: Final = r"""'[{](?:OPEXPR|DISTINCTEXPR) [^(]*:opresulttype 16 [^(]*:args [(](?:[{][A-Z]+ :arg )?[{]VAR :varno [12] :varattno (-?[0-9]+) [^{}]*[}](?: :result[^{}]*[}])? (?:[{][A-Z]+ :arg )?[{]VAR :varno [12] :varattno \1 '"""
+"""In a tree a comparison of a column of the row as it was with the same of the row as it will be, up to the second of the two."""
+
+_CHOOSING: Final = _list_names(f"pg_catalog.regexp_replace(t.tgqual::text, {_OF_CHANGE}, '', 'g')", "t.tgrelid")
+"""Names of the columns by which a WHEN chooses: all but those that are only compared with themselves, which tells of the change, and
+counts as a comparison."""
 
 _PLANNED: Final = r"""((select count(*) from pg_catalog.regexp_matches(place.tree, pg_catalog.concat(':(?:op)?funcid ', code.function, ' '), 'g'))
     > (select count(*) from pg_catalog.regexp_matches(place.tree, pg_catalog.concat(

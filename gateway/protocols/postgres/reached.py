@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from gateway.protocols.postgres.assigned import adds_only, is_alone
@@ -99,25 +98,42 @@ def _find_merging(
 def _find_referring(snapshot: CatalogSnapshot, sensitivity: Sensitivity, analyzed: Analyzed) -> Iterator[tuple[str, str, str]]:
     for table in analyzed["tables"]:
         relation = snapshot.resolve(table.get("schema"), table["name"])
-        if relation is None or table["access"] not in {"read", "write"}:
+        if relation is None:
             continue
-        names: frozenset[str] | None = None
         if table["access"] == "read":
-            behind = snapshot.behind(relation.oid).relations
-            locks = "for_update" in analyzed["flags"] or any(map(partial(_locks, snapshot), behind))
-            reached = behind if locks else ()
-        elif adds_only(analyzed):
-            continue
-        else:
-            actions = find_key_actions(snapshot, analyzed, relation)
-            reached = (*snapshot.behind(relation.oid).relations, *find_written_through(snapshot, relation, actions))
-            if analyzed["verb"] == "update" and is_alone(analyzed) and relation.kind != "v" and not actions:
-                names = frozenset(column["name"] for column in analyzed["assigned"]) | find_filled(snapshot, relation)
-                names = None if "*" in names else names
-        for each in {each.oid: each for each in reached}.values():
-            referring = [(other.schema, other.name, name) for other, name in sensitivity.find_referring(each)]
-            if referring and (names is None or _touches_index(snapshot, each, names)):
-                yield from referring
+            yield from _find_locking(snapshot, sensitivity, analyzed, relation)
+        elif table["access"] == "write" and not adds_only(analyzed):
+            yield from _find_changing(snapshot, sensitivity, analyzed, relation)
+
+
+def _list_referring(sensitivity: Sensitivity, relation: Relation) -> list[tuple[str, str, str]]:
+    return [(other.schema, other.name, name) for other, name in sensitivity.find_referring(relation)]
+
+
+def _find_locking(
+    snapshot: CatalogSnapshot, sensitivity: Sensitivity, analyzed: Analyzed, relation: Relation
+) -> Iterator[tuple[str, str, str]]:
+    """What refers to the rows that a statement, or a view it reads, locks."""
+    behind = snapshot.behind(relation.oid).relations
+    referring = [found for each in behind for found in _list_referring(sensitivity, each)]
+    if referring and ("for_update" in analyzed["flags"] or any(_locks(snapshot, each) for each in behind)):
+        yield from referring
+
+
+def _find_changing(
+    snapshot: CatalogSnapshot, sensitivity: Sensitivity, analyzed: Analyzed, relation: Relation
+) -> Iterator[tuple[str, str, str]]:
+    """What refers to the rows that a statement lets go, or gives another key."""
+    actions = find_key_actions(snapshot, analyzed, relation)
+    names: frozenset[str] | None = None
+    if analyzed["verb"] == "update" and is_alone(analyzed) and relation.kind != "v" and not actions:
+        assigned = frozenset(column["name"] for column in analyzed["assigned"]) | find_filled(snapshot, relation)
+        names = None if "*" in assigned else assigned
+    reached = (*snapshot.behind(relation.oid).relations, *find_written_through(snapshot, relation, actions))
+    for each in {each.oid: each for each in reached}.values():
+        referring = _list_referring(sensitivity, each)
+        if referring and (names is None or _touches_index(snapshot, each, names)):
+            yield from referring
 
 
 def _locks(snapshot: CatalogSnapshot, relation: Relation) -> bool:

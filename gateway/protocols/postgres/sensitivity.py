@@ -163,7 +163,7 @@ class Sensitivity:
                 if each.columns & numbers and (self._any_sensitive(place, others) or self._asks_sensitive(place)):
                     return True
             # The code of a value is looked up where it is another one than before.
-            if any((place, number) in self.keys and (place, number) in self._referring for number in numbers):
+            if any((place, number) in self._links for number in numbers):
                 return True
             # What cannot be computed is an error.
             if any(
@@ -178,13 +178,13 @@ class Sensitivity:
         return any(each.is_open and each.is_of_change and self._any_sensitive(oid, each.columns) for each in found)
 
     @property
-    def _referring(self) -> frozenset[tuple[int, int]]:
-        """The columns of all foreign keys, by relation and attnum."""
+    def _links(self) -> Mapping[tuple[int, int], tuple[tuple[int, int], ...]]:
+        """The sensitive columns of foreign keys, by relation and attnum, with those they refer to."""
         snapshot = self.snapshot
         if snapshot is None:
-            return frozenset()
-        found: frozenset[tuple[int, int]] = snapshot.remember(
-            "referring", lambda: frozenset(each for those in snapshot.references.values() for each in those)
+            return {}
+        found: Mapping[tuple[int, int], tuple[tuple[int, int], ...]] = snapshot.remember(
+            ("links", self.names), lambda: _find_links(snapshot, self.keys)
         )
         return found
 
@@ -231,34 +231,29 @@ class Sensitivity:
 
         Whether such a row can go, or be locked, or what goes with it, tells who has its code.
         """
-        snapshot = self.snapshot
-        if snapshot is None:
-            return
-        for column in relation.columns.values():
-            if not self.holds(relation.oid, column.number):
-                for oid, number in snapshot.references.get((relation.oid, column.number), ()):
-                    if (oid, number) in self.keys:
-                        yield snapshot.relations[oid], snapshot.relations[oid].columns[number].name
+        for (oid, number), referred in self._links.items():
+            if self.snapshot is not None and any(to == relation.oid and not self.holds(to, at) for to, at in referred):
+                table = self.snapshot.relations[oid]
+                yield table, table.columns[number].name
 
     def find_constrained(self) -> Iterator[tuple[str, str, str]]:
         """Schema, table and name of the sensitive columns of foreign keys and unique indexes, which can be deferred."""
         snapshot = self.snapshot
-        indexes = () if snapshot is None else (*(index for index, _ in snapshot.foreign_keys), *snapshot.indexes)
-        for index in indexes:
-            relation = None if snapshot is None else snapshot.relations.get(index.relation)
-            for column in () if relation is None else relation.columns.values():
-                if relation is not None and column.number in index.columns and (relation.oid, column.number) in self.keys:
-                    yield relation.schema, relation.name, column.name
+        for index in () if snapshot is None else (*(each for each, _ in snapshot.foreign_keys), *snapshot.indexes):
+            for number in index.columns:
+                if snapshot is not None and (index.relation, number) in self.keys:
+                    relation = snapshot.relations[index.relation]
+                    yield relation.schema, relation.name, relation.columns[number].name
 
-    def shows_locks(self, relation: Relation) -> bool:
-        """Whether which rows of a relation are locked follows from sensitive columns: these are in a foreign key of it, or refer to it.
+    def shows_locks(self, relation: Relation, name: str) -> bool:
+        """Whether a system column shows which rows of a relation are locked, where that follows from sensitive columns.
 
-        The server locks the row that is referred to while it checks another, and leaves in it who did (`xmax`).
+        The server locks the row that one refers to while it checks another, and leaves in both who did (`xmax`).
         """
         snapshot = self.snapshot
-        if snapshot is None:
-            return self.is_configured
-        locked: frozenset[int] = snapshot.remember(("locked by keys", self.names), lambda: _find_locked(snapshot, self.keys))
+        if name != "xmax" or snapshot is None:
+            return name == "xmax" and self.is_configured
+        locked: frozenset[int] = snapshot.remember(("locked by keys", self.names), lambda: _find_locked(snapshot, self._links))
         return not locked.isdisjoint({relation.oid, *(each.oid for each in snapshot.behind(relation.oid).relations)})
 
     def touches(self, relation: Relation) -> bool:
@@ -350,12 +345,19 @@ def _find_having(snapshot: CatalogSnapshot, keys: AbstractSet[tuple[int, int]]) 
     return referring | made
 
 
-def _find_locked(snapshot: CatalogSnapshot, keys: AbstractSet[tuple[int, int]]) -> frozenset[int]:
-    """The tables on both sides of foreign keys with a sensitive column, and what these are partitions or children of."""
-    pairs = (
-        (oid, each) for (oid, _), referring in snapshot.references.items() for each, number in referring if (each, number) in keys
-    )
-    sides = {oid for pair in pairs for oid in pair}
+def _find_links(
+    snapshot: CatalogSnapshot, keys: AbstractSet[tuple[int, int]]
+) -> dict[tuple[int, int], tuple[tuple[int, int], ...]]:
+    links: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {}
+    for referred, referring in snapshot.references.items():
+        for each in keys & set(referring):
+            links[each] = (*links.get(each, ()), referred)
+    return links
+
+
+def _find_locked(snapshot: CatalogSnapshot, links: Mapping[tuple[int, int], tuple[tuple[int, int], ...]]) -> frozenset[int]:
+    """The tables on both sides of these foreign keys, and what they are partitions or children of."""
+    sides = {oid for each, referred in links.items() for oid, _ in (each, *referred)}
     return frozenset(sides | {above.oid for oid in sides for above in snapshot.above(oid)})
 
 

@@ -355,7 +355,7 @@ class _Reader:
         if found is not None:
             yield relation.schema, relation.name, found.name, self.sensitivity.holds(relation.oid, found.number)
         elif name in SYSTEM_COLUMNS:
-            yield relation.schema, relation.name, name, name == "xmax" and self.sensitivity.shows_locks(relation)
+            yield relation.schema, relation.name, name, self.sensitivity.shows_locks(relation, name)
         else:
             # `t.f` without such a column calls f with the whole row.
             self._add_attribute(name)
