@@ -63,7 +63,7 @@ def new_decision_id() -> str:
 def name_action(action: Action | None) -> str:
     """What a person would call the action: its statements' verbs, or its method and operation, where it has them."""
     if action is None:
-        return "this action"
+        return "request"
     if action.title is not None:
         return action.title
     statements = action.facts.get("statements")

@@ -30,16 +30,26 @@ EXIT_PENDING = 8
 
 @click.group("approvals")
 @click.option(
-    "--gateway", "url", envvar="SEALGATE_ADMIN_URL", required=True, help="The gateway's admin listener, such as https://gw:8444."
+    "--gateway",
+    "url",
+    envvar="SEALGATE_ADMIN_URL",
+    show_envvar=True,
+    required=True,
+    help="The gateway's admin listener, such as https://gw:8444.",
 )
 @click.option(
     "--token-file",
     envvar="SEALGATE_TOKEN_FILE",
+    show_envvar=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="File with your OIDC token; else the variable SEALGATE_TOKEN.",
 )
 @click.option(
-    "--ca-file", envvar="SEALGATE_CA_FILE", type=click.Path(exists=True, dir_okay=False), help="CA of the admin listener."
+    "--ca-file",
+    envvar="SEALGATE_CA_FILE",
+    show_envvar=True,
+    type=click.Path(exists=True, dir_okay=False),
+    help="CA of the admin listener.",
 )
 @click.pass_context
 def command(context: click.Context, url: str, token_file: Path | None, ca_file: str | None) -> None:
@@ -95,6 +105,7 @@ def _answer_options(function: Any) -> Any:
         click.option(
             "--trust-config",
             envvar="SEALGATE_TRUST_CONFIG",
+            show_envvar=True,
             required=True,
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
             help="Sigstore ClientTrustConfig to sign with.",
@@ -102,6 +113,7 @@ def _answer_options(function: Any) -> Any:
         click.option(
             "--sigstore-token-file",
             envvar="SEALGATE_SIGSTORE_TOKEN_FILE",
+            show_envvar=True,
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
             help="Token of your identity for audience sigstore; else the token itself is used.",
         ),

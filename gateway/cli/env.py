@@ -21,6 +21,7 @@ def token_options[F: Callable[..., Any]](command: F) -> F:
         click.option(
             "--token-file",
             envvar="SEALGATE_TOKEN_FILE",
+            show_envvar=True,
             type=click.Path(dir_okay=False, path_type=Path),
             help="File with the token, read at each use; else the variable SEALGATE_TOKEN.",
         ),
@@ -36,6 +37,7 @@ def gateway_options[F: Callable[..., Any]](command: F) -> F:
         click.option(
             "--ca-file",
             envvar="SEALGATE_CA_FILE",
+            show_envvar=True,
             type=click.Path(exists=True, dir_okay=False),
             help="Authority of the gateway's own listeners.",
         ),
@@ -46,6 +48,7 @@ def gateway_options[F: Callable[..., Any]](command: F) -> F:
             "--gateway",
             "url",
             envvar="SEALGATE_ADMIN_URL",
+            show_envvar=True,
             required=True,
             help="The gateway's admin listener, such as https://gw:8444.",
         ),
@@ -60,6 +63,9 @@ def find_place(
     """What the gateway told, and where and as whom the agent reaches it."""
     token = source.read()
     info = ask_gateway(url, token, host=host, ca_file=ca_file)
+    # The variables hold in whatever folder a client runs.
+    ca_file = None if ca_file is None else str(Path(ca_file).absolute())
+    directory = None if directory is None else directory.absolute()
     return info, Place(info.host, token, directory or default_directory(info.name), forwarder, ca_file, url)
 
 

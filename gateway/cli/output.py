@@ -60,6 +60,7 @@ def config_option[F: Callable[..., Any]](*, required: bool = True) -> Callable[[
         "config_path",
         required=required,
         envvar="SEALGATE_CONFIG",
+        show_envvar=True,
         metavar="FILE",
         type=click.Path(dir_okay=False, path_type=Path),
         help="The gateway's configuration (sealgate.yaml).",

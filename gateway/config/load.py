@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args, get_origin
@@ -116,7 +117,15 @@ def _leave_out_type(detail: ErrorDetails) -> ErrorDetails:
 def _describe(detail: ErrorDetails, source: Source) -> Problem:
     kind = detail["type"]
     line, location = locate(source, tuple(detail["loc"]), key=kind == "extra_forbidden")
-    return Problem(line, show_path(location), _explain(detail))
+    return Problem(line, show_path(location), _explain(detail) + (_suggest(detail, source) if kind == "extra_forbidden" else ""))
+
+
+def _suggest(detail: ErrorDetails, source: Source) -> str:
+    """The setting that an unknown one may be meant for."""
+    *place, name = detail["loc"]
+    model, _ = _find_section(place, source.value)
+    close = difflib.get_close_matches(str(name), () if model is None else model.model_fields, n=1)
+    return f"; is {close[0]} meant?" if close else ""
 
 
 def _is_echo(detail: ErrorDetails, details: Sequence[ErrorDetails]) -> bool:

@@ -117,5 +117,5 @@ def test_a_computed_name_is_said_to_be_one() -> None:
 
 
 def test_other_settings_are_explained_by_what_they_mean() -> None:
-    assert "encodings" in explain_pins(["client_encoding"], set_action("client_encoding"))[2]
-    assert "encodings" in explain_pins(["client_encoding", "transaction_read_only"], set_action("client_encoding"))[2]
+    assert "UTF8" in explain_pins(["client_encoding"], set_action("client_encoding"))[2]
+    assert "UTF8" in explain_pins(["client_encoding", "transaction_read_only"], set_action("client_encoding"))[2]

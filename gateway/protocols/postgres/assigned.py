@@ -110,7 +110,7 @@ class Assigned:
             facts.append(_describe(place, table, name, is_sensitive, is_compared=is_compared))
             if relation is not None and relation.kind == "v":
                 facts += self._describe_below(relation, name, is_adding=is_adding)
-        return facts + list(self._describe_all_followers(actions))
+        return [*facts, *self._describe_left_out(facts), *self._describe_all_followers(actions)]
 
     def bound(self, assigned: Iterable[Mapping[str, Any]], actions: Iterable[KeyAction]) -> dict[str, Any]:
         """Of what `describe` said, the facts of how many guesses the statement writes at most; none where none is compared, or where nothing says how many."""
@@ -135,6 +135,31 @@ class Assigned:
         if relation is None or column is None:
             return ()
         return self._sensitivity.find_comparing(relation.oid, column.number) or ()
+
+    def _describe_left_out(self, named: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The sensitive columns that a new row has without being given one, by default, and that are compared all the same."""
+        analyzed, snapshot = self._analyzed, self._snapshot
+        if (
+            snapshot is None
+            or not self._sensitivity.is_configured
+            or (analyzed["verb"] in {"update", "delete"} and is_alone(analyzed))
+        ):
+            return
+        written = (snapshot.resolve(each.get("schema"), each["name"]) for each in analyzed["tables"] if each["access"] == "write")
+        given = {(fact.get("schema"), fact["table"], fact["name"]) for fact in named if "table" in fact}
+        for relation in {each.oid: each for found in written if found is not None for each in self._find_stored(found)}.values():
+            for column in relation.columns.values():
+                if (relation.schema, relation.name, column.name) not in given and self._sensitivity.fills(relation.oid, column):
+                    yield _describe(relation.schema, relation.name, column.name, is_sensitive=True, is_compared=True)
+
+    def _find_stored(self, relation: Relation) -> Iterator[Relation]:
+        """The tables that rows of a relation are stored in: those that a view uses, and the views below it."""
+        view = None if self._snapshot is None or relation.kind != "v" else self._snapshot.views.get(relation.oid)
+        if self._snapshot is None or view is None:
+            yield relation
+            return
+        for oid in sorted({oid for oid, _ in view.columns} & self._snapshot.relations.keys()):
+            yield from self._find_stored(self._snapshot.relations[oid])
 
     def _describe_all_followers(self, actions: Iterable[KeyAction]) -> Iterator[dict[str, Any]]:
         for action in dict.fromkeys(actions):

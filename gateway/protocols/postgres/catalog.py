@@ -110,10 +110,14 @@ class CatalogSnapshot:
         foreign_keys: as indexes, which compare as they do, with relation and attnum of the columns they refer to.
         references: columns of foreign keys, by relation and attnum, under those they refer to.
         partition_keys: attnums of the columns that tell a row's partition, 0 for an expression, by partitioned table.
+        policies: relation and attnum of the columns that policies use, by the table they govern; attnum 0 for any, and 0, 0 where they ask more
+            than the row: other rows, its own table's too, or a setting.
+        reading_policies: the same of those that a plain SELECT meets.
         costs: what the planner weighs plans by, by the names of the settings.
         search_path: schemas in the order names are searched, the implicit `pg_catalog` included.
         path_names: the schemas the setting names, whether or not there are such; None where it is not made of names alone.
         digest: SHA-256 in hex over the canonical JSON of every row it was built from.
+        former: relation and attnum of columns that a sensitive name meant before, and that are here under another one.
     """
 
     database: str
@@ -140,6 +144,7 @@ class CatalogSnapshot:
     conditions: Mapping[int, tuple[Condition, ...]]
     costs: Mapping[str, float]
     policies: Mapping[int, tuple[tuple[int, int], ...]]
+    reading_policies: Mapping[int, tuple[tuple[int, int], ...]]
     shapes: UserTypes
     digest: str
     _by_name: Mapping[tuple[str, str], Relation] = field(repr=False)
@@ -147,6 +152,7 @@ class CatalogSnapshot:
     _children: Mapping[int, tuple[int, ...]] = field(repr=False)
     _functions_by_oid: Mapping[int, Function] = field(repr=False)
     _origins: dict[tuple[int, int], Origins] = field(default_factory=dict, repr=False)
+    former: frozenset[tuple[int, int]] = frozenset()
     _outputs: dict[int, ViewOutputs] = field(default_factory=dict, repr=False)
     memo: dict[object, Any] = field(default_factory=dict, repr=False)
     """Results derived from this snapshot alone, kept by `remember`; they end with it."""

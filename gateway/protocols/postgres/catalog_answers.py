@@ -76,7 +76,10 @@ def _build(texts: Mapping[str, list[tuple[str, ...]]]) -> CatalogSnapshot:
         references=MappingProxyType(_group(pair for row in texts["references"] for pair in _referenced(row))),
         partition_keys=MappingProxyType({int(oid): frozenset(json.loads(numbers)) for oid, numbers in texts["partition_keys"]}),
         conditions=MappingProxyType(_group(_condition(row) for row in texts["conditions"])),
-        policies=MappingProxyType(_group((int(oid), (int(other), int(number))) for oid, other, number in texts["policies"])),
+        policies=MappingProxyType(_group((int(oid), (int(other), int(number))) for oid, other, number, _ in texts["policies"])),
+        reading_policies=MappingProxyType(
+            _group((int(oid), (int(other), int(number))) for oid, other, number, reads in texts["policies"] if reads == "1")
+        ),
         shapes=shapes,
         digest=hashlib.sha256(json.dumps(texts, sort_keys=True, separators=(",", ":")).encode()).hexdigest(),
         _generated=MappingProxyType(_group(((int(oid), int(number)), int(source)) for oid, number, source in texts["generated"])),
@@ -95,8 +98,9 @@ def _text(value: str | int | bool | None) -> str:
 
 def _relations(relations: Iterable[Sequence[str]], columns: Iterable[Sequence[str]]) -> dict[int, Relation]:
     by_relation: dict[int, dict[int, Column]] = {}
-    for oid, number, name, type_oid, generated, computed in columns:
-        column = Column(int(number), name, int(type_oid), is_generated=generated == "1", is_computed=computed == "1")
+    for oid, number, name, type_oid, *says in columns:
+        generated, computed, filled = (said == "1" for said in says)
+        column = Column(int(number), name, int(type_oid), generated, computed, filled)
         by_relation.setdefault(int(oid), {})[column.number] = column
     return {
         int(oid): Relation(
@@ -147,7 +151,7 @@ def _is_harmless(function: Function) -> bool:
 
 def _index(row: Sequence[str]) -> Index:
     """Columns that are only included (INCLUDE) stand behind the keys; a key that is an expression is number 0 among them."""
-    name, relation, keys, partial, numbers, within, is_key, method, refuses, condition = row
+    name, relation, keys, partial, numbers, within, is_key, method, refuses, condition, compares_nulls = row
     listed = [int(number) for number in numbers.split()]
     plain, carried = listed[: int(keys)], frozenset(listed[int(keys) :])
     columns = frozenset({*filter(None, plain), *map(int, json.loads(within))})
@@ -156,7 +160,9 @@ def _index(row: Sequence[str]) -> Index:
     mixed = frozenset(map(int, json.loads(within)))
     is_plural = method not in {"btree", "hash"}
     condition_columns = frozenset(map(int, json.loads(condition))) if refuses == "1" else frozenset[int]()
-    return Index(name, int(relation), columns, is_ranging, key, carried, mixed, is_plural, condition_columns)
+    return Index(
+        name, int(relation), columns, is_ranging, key, carried, mixed, is_plural, condition_columns, compares_nulls == "1"
+    )
 
 
 def _reference(row: Sequence[str]) -> Index:

@@ -24,6 +24,7 @@ class Column:
         number: its attnum.
         is_generated: it is made of other columns, and left out of a plain COPY.
         is_computed: the server chooses its value where a new row has none: by a default that is no constant, or as an identity.
+        has_default: a new row that has no value of its own gets one.
     """
 
     number: int
@@ -31,6 +32,7 @@ class Column:
     type_oid: int
     is_generated: bool = False
     is_computed: bool = False
+    has_default: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ class Index:
         mixed: attnums of the columns that stand in its expressions.
         is_plural: it may have many entries for one row, as GIN has for an array or a document.
         condition: where it refuses rows, attnums of the columns by which its predicate tells which of them it has.
+        compares_nulls: a null is as any other value to it (NULLS NOT DISTINCT).
     """
 
     name: str
@@ -120,6 +123,7 @@ class Index:
     mixed: frozenset[int]
     is_plural: bool
     condition: frozenset[int]
+    compares_nulls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,7 @@ class Condition:
     Attributes:
         columns: attnums of the columns it is made of; 0 stands for the whole row.
         is_of_change: it has the row as it was before, too.
-        is_open: it has a setting that an agent may give any value, beside the row.
+        is_open: it has a setting that an agent may give any value, beside the row, or there may be rows that do not fulfil it (NOT VALID).
     """
 
     relation: int

@@ -206,7 +206,8 @@ from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamesp
 where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and n.nspname !~ '^pg_(toast|temp)'""",
         "columns": """
 select a.attrelid, a.attnum, a.attname, a.atttypid, (a.attgenerated <> '')::int,
-       (a.attidentity <> '' or coalesce(d.adbin::text, t.typdefaultbin::text, '{CONST') !~ '^[{]CONST')::int
+       (a.attidentity <> '' or coalesce(d.adbin::text, t.typdefaultbin::text, '{CONST') !~ '^[{]CONST')::int,
+       (a.attidentity <> '' or coalesce(d.adbin::text, t.typdefault) is not null)::int
 from pg_catalog.pg_attribute a
 join pg_catalog.pg_type t on t.oid = a.atttypid
 left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum and a.attgenerated = ''
@@ -237,16 +238,15 @@ from pg_catalog.pg_rewrite r
 join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
 where d.refclassid = 'pg_catalog.pg_type'::regclass and d.refobjid >= 16384 and r.ev_type = '1' and r.ev_class >= 16384""",
         "policies": f"""
-select distinct p.polrelid, d.refobjid, d.refobjsubid
+select distinct p.polrelid, d.refobjid, d.refobjsubid, (p.polcmd in ('r', '*'))::int
 from pg_catalog.pg_policy p join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_policy'::regclass and d.objid = p.oid
 where d.refclassid = 'pg_catalog.pg_class'::regclass and (
   d.refobjid <> p.polrelid or d.refobjsubid <> 0 or concat(p.polqual::text, p.polwithcheck::text) ~ ':varattno 0 ')
 union
-select polrelid, 0, 0 from pg_catalog.pg_policy where {_is_open("concat(polqual::text, polwithcheck::text)")} = 1
-  or exists (select from pg_catalog.regexp_matches(concat(polqual::text, polwithcheck::text), ':relid ([1-9][0-9]*)', 'g') as named
-             where named[1]::oid <> polrelid)
+select polrelid, 0, 0, (polcmd in ('r', '*'))::int from pg_catalog.pg_policy
+where {_is_open("concat(polqual::text, polwithcheck::text)")} = 1 or concat(polqual::text, polwithcheck::text) ~ ':relid [1-9]'
 union
-select polrelid, named[1]::oid, 0 from pg_catalog.pg_policy
+select polrelid, named[1]::oid, 0, (polcmd in ('r', '*'))::int from pg_catalog.pg_policy
 cross join pg_catalog.regexp_matches(concat(polqual::text, polwithcheck::text), ':relid ([1-9][0-9]*)', 'g') as named
 where concat(polqual::text, polwithcheck::text) ~ ':varattno 0 '""",  # noqa: S608 - constants of this module
         "parents": "select inhrelid, inhparent from pg_catalog.pg_inherits",
@@ -359,12 +359,14 @@ select i.indexrelid::pg_catalog.regclass::text, i.indrelid, i.indnkeyatts, (i.in
            where a.attcollation <> i.indcollation[k.at] or not o.opcdefault))::int,
        (select m.amname from pg_catalog.pg_class c join pg_catalog.pg_am m on m.oid = c.relam where c.oid = i.indexrelid),
        (i.indisunique or i.indisexclusion)::int,
-       array_to_json(array(select m[1] from pg_catalog.regexp_matches(i.indpred::text, ':varattno (-?[0-9]+)', 'g') as m))::text
+       array_to_json(array(select m[1] from pg_catalog.regexp_matches(i.indpred::text, ':varattno (-?[0-9]+)', 'g') as m))::text,
+       coalesce((pg_catalog.to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false)::int
 from pg_catalog.pg_index i
 where i.indrelid >= 16384""",
         "conditions": f"""
-select conrelid, 0, pg_catalog.array_to_json(conkey)::text, {_is_open("conbin::text")}
-from pg_catalog.pg_constraint where (contype = 'c' or contype = 'f' and cardinality(conkey) > 1) and conrelid >= 16384 and conkey is not null
+select conrelid, 0, pg_catalog.array_to_json(conkey)::text, (contype <> 'f' and not convalidated or {_is_open("conbin::text")} = 1)::int
+from pg_catalog.pg_constraint
+where (contype = 'c' or contype = 'f' and cardinality(conkey) > 1 or contype = 'n' and not convalidated) and conrelid >= 16384 and conkey is not null
 union all
 select tgrelid, 1, pg_catalog.array_to_json(array(select m[1]::int from pg_catalog.regexp_matches(tgqual::text, ':varattno (-?[0-9]+)', 'g') as m))::text,
        {_is_open("tgqual::text")}

@@ -47,6 +47,15 @@ _BESIDE: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
 _READ_ONLY: Final = frozenset(_BESIDE) | frozenset().union(*_BESIDE.values())
 """What a connection fixes that is read-only."""
 
+_PIN_FIXES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "search_path": "write names with their schema, or connect with another search_path",
+        "client_encoding": "leave it at UTF8, and convert text where it comes from and goes to",
+        "standard_conforming_strings": "write strings that need escapes as E'...'",
+    }
+)
+"""What to do instead of changing a pin."""
+
 _PLANNER: Final = re.compile(r"enable_\w+|\w+_cost|plan_cache_mode|effective_cache_size")
 """What the planner weighs kinds of scans by: where one of them is fixed, making others dear would bring it back."""
 
@@ -104,7 +113,7 @@ def explain_pins(pins: list[str], action: Action | None) -> tuple[str, str, str]
     return (
         f"{' and '.join(pins)} cannot be changed",
         "the gateway judges statements by what this setting makes them mean, or by what it keeps their answers from telling",
-        "write names with their schema, and leave encodings, quoting and the kinds of scans as they are",
+        "; ".join(dict.fromkeys(_PIN_FIXES.get(pin, "leave the kinds of scans as they are") for pin in pins)),
     )
 
 

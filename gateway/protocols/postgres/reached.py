@@ -150,6 +150,19 @@ def _touches_index(snapshot: CatalogSnapshot, relation: Relation, names: Abstrac
     return 0 in indexed or not indexed.isdisjoint(changed | made)
 
 
+def _find_asked(snapshot: CatalogSnapshot, sensitivity: Sensitivity, analyzed: Analyzed) -> Iterator[tuple[str, str, str]]:
+    """What the policies ask that run with a statement; those for writing do where it writes to a table, or locks its rows."""
+    for table in analyzed["tables"]:
+        relation = snapshot.resolve(table.get("schema"), table["name"])
+        if relation is None or table["access"] not in {"read", "write"}:
+            continue
+        locks = "lock" in analyzed["effects"] or any(_locks(snapshot, each) for each in snapshot.behind(relation.oid).relations)
+        reads_only = table["access"] == "read" and not locks
+        for each in find_governed(snapshot, relation):
+            found = sensitivity.find_asked(each, reads_only=reads_only)
+            yield from ((asked.schema, asked.name, name) for asked, name in found)
+
+
 def find_used_unnamed(
     snapshot: CatalogSnapshot, sensitivity: Sensitivity, analyzed: Analyzed, relations: Iterable[Relation]
 ) -> Iterator[tuple[str, str, str]]:
@@ -162,10 +175,7 @@ def find_used_unnamed(
     if types := _find_changed_types(analyzed):
         yield from ((each.schema, each.name, name) for each, name in find_of_domain(snapshot, sensitivity, types))
     if snapshot.policies and analyzed["verb"] not in _UNGOVERNED_VERBS:
-        used = (table for table in analyzed["tables"] if table["access"] in {"read", "write"})
-        named = (snapshot.resolve(table.get("schema"), table["name"]) for table in used)
-        governed = (each for relation in named if relation is not None for each in find_governed(snapshot, relation))
-        yield from ((asked.schema, asked.name, name) for each in governed for asked, name in sensitivity.find_asked(each))
+        yield from _find_asked(snapshot, sensitivity, analyzed)
     if analyzed["verb"] == "alter_table":
         for relation in relations:
             for child in _find_merging(snapshot, sensitivity, relation, analyzed["added_columns"]):

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import astuple, dataclass
 
-from gateway.errors import ConfigError
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import BaseColumn, Column, Condition, Function, Index, Relation
-from gateway.protocols.postgres.counters import find_counters
 from gateway.protocols.postgres.governed import find_governed
+from gateway.protocols.postgres.holders import find_keys, read_name
 from gateway.protocols.postgres.hooks import find_row_columns, uses_whole_row
-
-type _Step = Callable[[int], Iterable[int]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +83,11 @@ class Sensitivity:
         (found,) = self.snapshot.remember(key, lambda: (self._find_comparing(oid, attnum),))
         return found
 
+    def fills(self, oid: int, column: Column) -> bool:
+        """Whether a new row that is given none gets a sensitive value in a column all the same, which is compared with those there are."""
+        found = (self.find_comparing(oid, column.number) or ()) if self.holds(oid, column.number) else ()
+        return any(column.has_default or index.compares_nulls for index in found)
+
     def mixes(self, oid: int, attnum: int) -> bool:
         """Whether an index that compares a column has it and a sensitive one in one value, so that either may say all of it."""
         found = self.find_comparing(oid, attnum)
@@ -135,7 +137,7 @@ class Sensitivity:
         having = (
             index
             for index in (*snapshot.indexes, *keys)
-            if index.relation in made and (moves or (index.columns | index.carried) & made[index.relation])
+            if index.relation in made and (moves or (index.columns | index.carried | index.condition) & made[index.relation])
         )
         return tuple(
             index for index in having if self._orders_sensitive(index) or self._any_sensitive(index.relation, index.condition)
@@ -162,8 +164,8 @@ class Sensitivity:
                     others = numbers - {0} if 0 in each.columns else each.columns
                 if each.columns & numbers and (self._any_sensitive(place, others) or self._asks_sensitive(place)):
                     return True
-            # The code of a value is looked up where it is another one than before.
-            if any((place, number) in self._links for number in numbers):
+            # The code of a value is looked up where it is another one than before, or in another partition.
+            if any(oid == place and (moves or number in numbers) for oid, number in self._links):
                 return True
             # What cannot be computed is an error.
             if any(
@@ -197,24 +199,25 @@ class Sensitivity:
         asked = () if self.snapshot is None else self.snapshot.policies.get(relation.oid, ())
         return relation.has_row_security and any(self._any_sensitive(other, (number,)) for other, number in asked)
 
-    def find_asked(self, relation: Relation) -> Iterator[tuple[Relation, str]]:
-        """The sensitive columns that policies of a relation hold against rows of other tables, its own and those of others.
+    def find_asked(self, relation: Relation, *, reads_only: bool = False) -> Iterator[tuple[Relation, str]]:
+        """The sensitive columns that policies of a relation hold against other rows, its own and those of others.
 
         Which of its rows there are, and which may be written, tells of them, to whoever may write such other rows. What a function does
-        with those that it is given is judged with its body.
+        with those that it is given is judged with its body. With `reads_only` the policies for writing do not run.
         """
         if self.snapshot is None or not relation.has_row_security or not self.is_configured:
             return
-        asked = self.snapshot.policies.get(relation.oid, ())
+        policies = self.snapshot.reading_policies if reads_only else self.snapshot.policies
+        asked = policies.get(relation.oid, ())
         for other, number in asked if any(other != relation.oid for other, _ in asked) else ():
             if (table := self.snapshot.relations.get(other)) is not None:
                 columns = (column for column in table.columns.values() if number in {0, column.number})
                 yield from ((table, column.name) for column in columns if self.holds(other, column.number))
 
     def _asks_sensitive(self, oid: int) -> bool:
-        """Whether a policy of a relation looks at sensitive columns of others."""
+        """Whether a policy of a relation looks at sensitive columns of other rows."""
         asked = () if self.snapshot is None else self.snapshot.policies.get(oid, ())
-        return any(self._any_sensitive(other, (number,)) for other, number in asked if other != oid)
+        return any(other != oid for other, _ in asked) and any(self._any_sensitive(other, (number,)) for other, number in asked)
 
     def _any_sensitive(self, oid: int, numbers: Iterable[int]) -> bool:
         relation = None if self.snapshot is None else self.snapshot.relations.get(oid)
@@ -292,11 +295,11 @@ def find_sensitive(
     snapshot: CatalogSnapshot | None, sensitive: tuple[str, ...], clean_functions: frozenset[str] = frozenset()
 ) -> Sensitivity:
     """Resolve configured "schema.table.column" names. Raises ConfigError for a name of another shape."""
-    names = frozenset(_read_name(text) for text in sensitive)
+    names = frozenset(read_name(text) for text in sensitive)
     if snapshot is None or not names:
         return Sensitivity(snapshot, names, frozenset(), clean_functions)
     key = ("sensitive", names, clean_functions)
-    return snapshot.remember(key, lambda: Sensitivity(snapshot, names, _find_keys(snapshot, names), clean_functions))
+    return snapshot.remember(key, lambda: Sensitivity(snapshot, names, find_keys(snapshot, names), clean_functions))
 
 
 def _find_in_bodies(snapshot: CatalogSnapshot, oid: int) -> tuple[Condition, ...]:
@@ -324,27 +327,6 @@ def _is_part(snapshot: CatalogSnapshot, oid: int) -> bool:
     return any(relation is not None and relation.kind == "p" for relation in above)
 
 
-def _find_keys(snapshot: CatalogSnapshot, names: Iterable[BaseColumn]) -> frozenset[tuple[int, int]]:
-    keys: set[tuple[int, int]] = set()
-    for name in names:
-        relation = snapshot.resolve(name.schema, name.table)
-        column = None if relation is None else relation.find(name.column)
-        if relation is not None and column is not None:
-            keys.add((relation.oid, column.number))
-    keys |= _through_partitions(snapshot, keys)
-    while having := _find_having(snapshot, keys) - keys:
-        keys |= having
-        keys |= _through_partitions(snapshot, keys)
-    return frozenset(keys | find_counters(snapshot))
-
-
-def _find_having(snapshot: CatalogSnapshot, keys: AbstractSet[tuple[int, int]]) -> set[tuple[int, int]]:
-    """The columns that have what is in these: those of foreign keys that refer to one, and those generated from one."""
-    referring = {each for key in keys for each in snapshot.references.get(key, ())}
-    made = {(oid, made) for oid, number in keys for made in snapshot.find_generated(oid, number)}
-    return referring | made
-
-
 def _find_links(
     snapshot: CatalogSnapshot, keys: AbstractSet[tuple[int, int]]
 ) -> dict[tuple[int, int], tuple[tuple[int, int], ...]]:
@@ -359,38 +341,3 @@ def _find_locked(snapshot: CatalogSnapshot, links: Mapping[tuple[int, int], tupl
     """The tables on both sides of these foreign keys, and what they are partitions or children of."""
     sides = {oid for each, referred in links.items() for oid, _ in (each, *referred)}
     return frozenset(sides | {above.oid for oid in sides for above in snapshot.above(oid)})
-
-
-def _read_name(text: str) -> BaseColumn:
-    parts = text.split(".")
-    if len(parts) != 3 or not all(parts):  # noqa: PLR2004 - schema, table, column
-        raise ConfigError(
-            "a sensitive column cannot be read", why=f"{text!r} is not schema.table.column", fix="write it with both dots"
-        )
-    return BaseColumn(*parts)
-
-
-def _through_partitions(snapshot: CatalogSnapshot, keys: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
-    """Columns of the same name below a sensitive one, and above: a parent delivers its children's rows."""
-    children: dict[int, list[int]] = {}
-    for child, parents in snapshot.parents.items():
-        for parent in parents:
-            children.setdefault(parent, []).append(child)
-    below = _spread(snapshot, keys, lambda oid: children.get(oid, ()))
-    above = _spread(snapshot, keys, lambda oid: snapshot.parents.get(oid, ()))
-    return below | above
-
-
-def _spread(snapshot: CatalogSnapshot, keys: Iterable[tuple[int, int]], step: _Step) -> set[tuple[int, int]]:
-    found: set[tuple[int, int]] = set()
-    pending = list(keys)
-    while pending:
-        oid, attnum = pending.pop()
-        name = snapshot.relations[oid].columns[attnum].name
-        for near in step(oid):
-            relation = snapshot.relations.get(near)
-            column = None if relation is None else relation.find(name)
-            if column is not None and (near, column.number) not in found:
-                found.add((near, column.number))
-                pending.append((near, column.number))
-    return found

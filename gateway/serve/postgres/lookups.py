@@ -8,6 +8,7 @@ sessions that need the same snapshot at the same time share one question.
 from __future__ import annotations
 
 import asyncio
+import logging
 import struct
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -20,8 +21,11 @@ from gateway.errors import TargetError
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_answers import build_snapshot
 from gateway.protocols.postgres.catalog_queries import PREPARING, QUERIES
+from gateway.protocols.postgres.holders import follow_renames
 from gateway.protocols.postgres.named import ANY_CODE, ANY_NAME
 from gateway.serve.postgres.upstream import Upstream
+
+logger = logging.getLogger(__name__)
 
 MAX_LOOKUP_MESSAGE_BYTES: Final = 1 << 20
 """Longest row of a catalogue answer: a view definition tree is the largest value and stays far below."""
@@ -116,6 +120,7 @@ class _Database:
         ended: how many have ended.
         moved: how many had ended when one that moved this name did.
         unsettled: the names that transactions have moved which are open, by what tells of each.
+        sensitive: relation and attnum of what the names of sensitive columns have meant so far.
         watches: what sessions left behind to be waited for.
     """
 
@@ -125,6 +130,7 @@ class _Database:
     moved: dict[Moved, int] = field(default_factory=dict)
     watches: set[asyncio.Task[None]] = field(default_factory=set)
     unsettled: dict[object, frozenset[Moved]] = field(default_factory=dict)
+    sensitive: frozenset[tuple[int, int]] = frozenset()
 
     def forget(self) -> None:
         for cache in self.caches:
@@ -166,6 +172,7 @@ class CatalogCache:
         connect: opens a connection with the connection's own credential and pins.
         max_age_s: how old a snapshot may get; definitions changed past the gateway are noticed after that.
         timeout_s: deadline of one question, all queries together.
+        sensitive: the connection's sensitive columns; what one of these names meant before stays sensitive.
         on_forget: told whenever a snapshot counts no more before its time.
     """
 
@@ -175,12 +182,14 @@ class CatalogCache:
         *,
         max_age_s: float,
         timeout_s: float,
+        sensitive: tuple[str, ...] = (),
         on_forget: Callable[[CatalogCache], None] | None = None,
     ) -> None:
         self._connect = connect
         self._on_forget = on_forget
         self._max_age_s = max_age_s
         self._timeout_s = timeout_s
+        self._sensitive = sensitive
         self._upstream: Upstream | None = None
         self._snapshot: CatalogSnapshot | None = None
         self._last: CatalogSnapshot | None = None
@@ -295,10 +304,22 @@ class CatalogCache:
         except BaseException:
             self._drop()
             raise
-        snapshot = self._last = self._share(snapshot)
+        snapshot = self._last = self._share(self._follow(snapshot))
         self._last_began = began
         if generation == self._generation and not self._database.changes:
             self._snapshot, self._taken_at = snapshot, began
+        return snapshot
+
+    def _follow(self, snapshot: CatalogSnapshot) -> CatalogSnapshot:
+        """The snapshot with what the names of sensitive columns meant before; the operators are told once of each column."""
+        snapshot, known = follow_renames(snapshot, self._sensitive, self._database.sensitive)
+        for oid, number in snapshot.former - (frozenset() if self._last is None else self._last.former):
+            relation = snapshot.relations[oid]
+            name = f"{relation.schema}.{relation.name}.{relation.columns[number].name}"
+            logger.warning(
+                "%s had the name of a sensitive column, and counts as one until the gateway starts anew: list it", name
+            )
+        self._database.sensitive = known
         return snapshot
 
     def _share(self, snapshot: CatalogSnapshot) -> CatalogSnapshot:
@@ -306,7 +327,7 @@ class CatalogCache:
 
         What was remembered with it goes all the same, so that it does not pile up where no two statements are alike.
         """
-        if self._last is None or self._last.digest != snapshot.digest:
+        if self._last is None or (self._last.digest, self._last.former) != (snapshot.digest, snapshot.former):
             return snapshot
         self._last.memo.clear()
         return self._last

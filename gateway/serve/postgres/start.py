@@ -189,7 +189,13 @@ def _make_connection(parts: Parts, item: PostgresConnectionConfig, asked: str, l
         settings = {**PINNED_SETTINGS, "application_name": LOOKUP_NAME, **({} if path is None else {"search_path": path})}
         connect = partial(open_upstream, target, credential, settings)
         on_forget = None if loans is None else loans.recall_group
-        catalog = CatalogCache(connect, max_age_s=limits.catalog_age_s, timeout_s=limits.lookup_timeout_s, on_forget=on_forget)
+        catalog = CatalogCache(
+            connect,
+            max_age_s=limits.catalog_age_s,
+            timeout_s=limits.lookup_timeout_s,
+            sensitive=tuple(item.sensitive),
+            on_forget=on_forget,
+        )
         return Questions(catalog, PreviewQuestions(connect, limits.lookup_timeout_s))
 
     transcript = item.transcript or "head"

@@ -153,7 +153,7 @@ fn has_new_numbers(text: &str) -> bool {
 fn check_count(count: usize) -> Result<(), String> {
     if count > MAX_STATEMENTS {
         return Err(format!(
-            "{TOO}many statements: {count}, at most {MAX_STATEMENTS}"
+            "{TOO}long: {count} statements, at most {MAX_STATEMENTS}"
         ));
     }
     Ok(())
