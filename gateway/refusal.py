@@ -67,11 +67,19 @@ def name_action(action: Action | None) -> str:
     if action.title is not None:
         return action.title
     statements = action.facts.get("statements")
-    verbs = [str(item.get("verb", "")).upper().replace("_", " ") for item in statements] if isinstance(statements, list) else []
+    verbs = [_name_verb(item) for item in statements] if isinstance(statements, list) else []
     if isinstance(method := action.facts.get("method"), str):
         operation = action.facts.get("operation") or {}
         return f"{method} {operation.get('id') or action.facts.get('host', '')}".strip()
     return " and ".join(dict.fromkeys(verb for verb in verbs if verb)) or action.name
+
+
+def _name_verb(statement: Mapping[str, object]) -> str:
+    """The words a statement begins with: CREATE and the kind of object, where the verb alone says no more than that it makes one."""
+    verb = str(statement.get("verb", ""))
+    if verb == "create_object" and "object" in statement:
+        verb = f"create_{statement['object']}"
+    return verb.upper().replace("_", " ")
 
 
 def refuse_decision(decision: Decision, action: Action, decision_id: str, ticket: str | None = None) -> Refusal:

@@ -85,7 +85,7 @@ def test_a_target_is_tried_as_a_session_begins(examine, server):
     assert {name: item["status"] for name, item in found.items()} == dict.fromkeys(
         ("", "tls", "login", "catalogue", "settings"), "ok"
     )
-    assert found["login"]["detail"] == "owner is let into shop (SCRAM-SHA-256-PLUS)"
+    assert found["login"]["detail"] == "owner is let into shop with SCRAM-SHA-256-PLUS"
     after = server.run("select count(*) from pg_class; select sum(n_tup_ins) from pg_stat_user_tables", database="shop")
     assert before == after
 

@@ -389,3 +389,23 @@ def test_a_row_that_moves_is_held_against_the_keys_of_where_it_goes(people, star
                 session.execute(statement)
         session.execute("update parts_1 set year = 1 where id = 2 and year = 1")
         assert count_guesses(session) == 2
+
+
+@pytest.mark.parametrize(
+    ("constraint", "counted"),
+    [
+        ("alter table people add unique (code) deferrable", 1),
+        ("create table codes (code text primary key); insert into codes select code from people;"
+         "alter table people add foreign key (code) references codes deferrable", 1),
+        ("alter table people add exclude (name with =) where (code like 'zebra%') deferrable", 1),
+        ("alter table people add unique (code)", 0),
+        ("alter table people add unique (name) deferrable", 0),
+    ],
+)  # fmt: skip
+def test_a_constraint_that_is_asked_again_counts_where_it_has_sensitive_values(constraint, counted, people, start, connect):  # noqa: F811
+    people.run(constraint)
+    with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
+        session.execute("begin")
+        session.execute("set constraints all immediate")
+        session.execute("commit")
+        assert count_guesses(session) == counted

@@ -62,7 +62,7 @@ async def test_tls_modes(target, mode, ssl):
 async def test_unix_socket_without_password(server):
     target = PostgresTarget("", server.port, "postgres", socket_dir=server.socket_dir)
     upstream = await open_upstream(target, credential("postgres", ""), {})
-    assert upstream.mechanism == "trust"
+    assert upstream.mechanism == ""
     upstream.close()
 
 

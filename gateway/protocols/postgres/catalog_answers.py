@@ -151,7 +151,7 @@ def _is_harmless(function: Function) -> bool:
 
 def _index(row: Sequence[str]) -> Index:
     """Columns that are only included (INCLUDE) stand behind the keys; a key that is an expression is number 0 among them."""
-    name, relation, keys, partial, numbers, within, is_key, method, refuses, condition, compares_nulls = row
+    name, relation, keys, partial, numbers, within, is_key, method, refuses, condition, compares_nulls, deferrable = row
     listed = [int(number) for number in numbers.split()]
     plain, carried = listed[: int(keys)], frozenset(listed[int(keys) :])
     columns = frozenset({*filter(None, plain), *map(int, json.loads(within))})
@@ -160,14 +160,13 @@ def _index(row: Sequence[str]) -> Index:
     mixed = frozenset(map(int, json.loads(within)))
     is_plural = method not in {"btree", "hash"}
     condition_columns = frozenset(map(int, json.loads(condition))) if refuses == "1" else frozenset[int]()
-    return Index(
-        name, int(relation), columns, is_ranging, key, carried, mixed, is_plural, condition_columns, compares_nulls == "1"
-    )
+    last = {"compares_nulls": compares_nulls == "1", "is_deferrable": deferrable == "1"}
+    return Index(name, int(relation), columns, is_ranging, key, carried, mixed, is_plural, condition_columns, **last)
 
 
 def _reference(row: Sequence[str]) -> Index:
     """A foreign key as an index: whether a row may have a value tells whether the other table has it."""
-    name, relation, numbers, _, _ = row
+    name, relation, numbers, _, _, deferrable = row
     nothing = frozenset[int]()
     columns = frozenset[int](json.loads(numbers))
     return Index(
@@ -180,12 +179,13 @@ def _reference(row: Sequence[str]) -> Index:
         mixed=nothing,
         is_plural=False,
         condition=nothing,
+        is_deferrable=deferrable == "1",
     )
 
 
 def _referenced(row: Sequence[str]) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
     """The columns of a foreign key under those they have the values of."""
-    _, relation, numbers, other, keys = row
+    _, relation, numbers, other, keys, _ = row
     for number, key in zip(json.loads(numbers), json.loads(keys), strict=True):
         yield (int(other), key), (int(relation), number)
 

@@ -112,6 +112,7 @@ class Index:
         is_plural: it may have many entries for one row, as GIN has for an array or a document.
         condition: where it refuses rows, attnums of the columns by which its predicate tells which of them it has.
         compares_nulls: a null is as any other value to it (NULLS NOT DISTINCT).
+        is_deferrable: rows may be compared later than they are written, and whenever SET CONSTRAINTS says so.
     """
 
     name: str
@@ -124,6 +125,7 @@ class Index:
     is_plural: bool
     condition: frozenset[int]
     compares_nulls: bool = False
+    is_deferrable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

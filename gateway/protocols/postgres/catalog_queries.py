@@ -345,7 +345,7 @@ select confrelid, conrelid, pg_catalog.array_to_json(conkey)::text, pg_catalog.a
 from pg_catalog.pg_constraint
 where contype = 'f' and (confdeltype not in ('a', 'r') or confupdtype not in ('a', 'r'))""",
         "references": """
-select conname, conrelid, pg_catalog.array_to_json(conkey)::text, confrelid, pg_catalog.array_to_json(confkey)::text
+select conname, conrelid, pg_catalog.array_to_json(conkey)::text, confrelid, pg_catalog.array_to_json(confkey)::text, condeferrable::int
 from pg_catalog.pg_constraint where contype = 'f' and conrelid >= 16384""",
         "partition_keys": """
 select partrelid, pg_catalog.array_to_json(partattrs::int2[])::text from pg_catalog.pg_partitioned_table""",
@@ -360,7 +360,7 @@ select i.indexrelid::pg_catalog.regclass::text, i.indrelid, i.indnkeyatts, (i.in
        (select m.amname from pg_catalog.pg_class c join pg_catalog.pg_am m on m.oid = c.relam where c.oid = i.indexrelid),
        (i.indisunique or i.indisexclusion)::int,
        array_to_json(array(select m[1] from pg_catalog.regexp_matches(i.indpred::text, ':varattno (-?[0-9]+)', 'g') as m))::text,
-       coalesce((pg_catalog.to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false)::int
+       coalesce((pg_catalog.to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false)::int, (not i.indimmediate)::int
 from pg_catalog.pg_index i
 where i.indrelid >= 16384""",
         "conditions": f"""

@@ -88,7 +88,7 @@ def _choose_code(refusal: Refusal, action: Action | None) -> str:
     """What the server would have said of a text that cannot be read, where its own code tells more than that policy allows no such text."""
     if action is not None and action.parse_status == "failed" and refusal.kind == "denied":
         reason = action.parse_reason or ""
-        if reason.startswith("syntax"):
+        if reason.startswith(("syntax", "unterminated")):
             return SYNTAX_ERROR
         if reason.startswith(BEYOND_LIMIT):
             return SQLSTATES["limit"]

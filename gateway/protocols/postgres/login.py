@@ -305,7 +305,7 @@ class UpstreamLogin:
         self._asked = False
         self._authenticated = False
         self._seen = 0
-        self.mechanism = "trust"
+        self.mechanism = ""
         self.parameters: dict[str, str] = {}
         self.key: tuple[int, bytes] | None = None
         self.is_ready = False

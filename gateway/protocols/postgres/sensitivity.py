@@ -240,13 +240,18 @@ class Sensitivity:
                 yield table, table.columns[number].name
 
     def find_constrained(self) -> Iterator[tuple[str, str, str]]:
-        """Schema, table and name of the sensitive columns of foreign keys and unique indexes, which can be deferred."""
+        """Schema, table and name of the sensitive columns of foreign keys, unique and exclusion constraints that can be deferred."""
         snapshot = self.snapshot
-        for index in () if snapshot is None else (*(each for each, _ in snapshot.foreign_keys), *snapshot.indexes):
-            for number in index.columns:
-                if snapshot is not None and (index.relation, number) in self.keys:
-                    relation = snapshot.relations[index.relation]
-                    yield relation.schema, relation.name, relation.columns[number].name
+        if snapshot is None:
+            return
+        for index in (*(each for each, _ in snapshot.foreign_keys), *snapshot.indexes):
+            relation = snapshot.relations.get(index.relation) if index.is_deferrable else None
+            if relation is None:
+                continue
+            asked = index.columns | index.condition
+            for column in relation.columns.values():
+                if asked & {0, column.number} and (relation.oid, column.number) in self.keys:
+                    yield relation.schema, relation.name, column.name
 
     def shows_locks(self, relation: Relation, name: str) -> bool:
         """Whether a system column shows which rows of a relation are locked, where that follows from sensitive columns.

@@ -393,10 +393,10 @@ class PostgresHost:
             await connection.fixed.check(upstream, fixed)
         except (TargetError, ProtocolError) as error:
             await session.close("the target is not available")
-            what, fix = "the target of this connection is not available", "try again later, or tell the operators the decision id"
+            what, fix = "the target of this connection is not available", "tell the operators the decision id, or try again later"
             recorded = f"{error.what}: {error.why}"
             raise _RefusedLogin(
-                enforce.TARGET_DOWN, what, "", fix, connection.name, subject, code=TARGET_UNAVAILABLE, recorded=recorded
+                enforce.TARGET_DOWN, what, error.what, fix, connection.name, subject, code=TARGET_UNAVAILABLE, recorded=recorded
             ) from error
         return upstream, fixed
 

@@ -143,7 +143,9 @@ class _Trial:
     async def _log_in(self) -> list[str]:
         upstream = await open_upstream(self._target, self._credential, self._settings)
         upstream.close()
-        return [f"{self._item.credential.user} is let into {self._target.database} ({upstream.mechanism})"]
+        unasked = "with its certificate" if self._target.own_certificate else "without a credential"
+        how = f"with {upstream.mechanism}" if upstream.mechanism else unasked
+        return [f"{self._item.credential.user} is let into {self._target.database} {how}"]
 
     async def _read_catalogue(self) -> list[str]:
         snapshot = (await self._catalog.read(_stay_silent)).snapshot

@@ -67,7 +67,7 @@ class Upstream:
         parameters: what the server reported at login.
         key: process id and secret for a cancellation.
         rest: bytes that followed the first ReadyForQuery.
-        mechanism: how the login was proved, such as "SCRAM-SHA-256-PLUS".
+        mechanism: how the password proved the login, such as "SCRAM-SHA-256-PLUS"; empty where the server asked for none.
     """
 
     wire: Wire
@@ -75,7 +75,7 @@ class Upstream:
     parameters: Mapping[str, str] = field(default_factory=dict)
     key: tuple[int, bytes] | None = None
     rest: bytes = b""
-    mechanism: str = "trust"
+    mechanism: str = ""
 
     async def cancel(self) -> None:
         """Ask the server to cancel what this connection runs (53.2.8): a new connection with the real key. Best effort."""

@@ -129,7 +129,7 @@ impl Session {
             return self.excess_row(
                 &message,
                 &why,
-                &format!("Ask for fewer rows, for example with LIMIT {limit}."),
+                &format!("Ask for fewer rows, for example with LIMIT {limit}, or for an export with COPY ... TO STDOUT."),
             );
         }
         let is_learned = result.action.is_some_and(|label| label >= KNOWN_LABELS);
@@ -141,7 +141,7 @@ impl Session {
         {
             let message =
                 "the rows this session and its run may receive are used up; the rest is withheld";
-            return self.excess_row(message, "", "Ask for less, or for an exception.");
+            return self.excess_row(message, "", "A new run, with a token of its own, has rows of its own; or ask for an exception.");
         }
         let Masker::Rows { masker, formats } = &mut result.masker else {
             return Err(Violation::unexpected("a row in a result that has none"));

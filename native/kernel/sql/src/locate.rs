@@ -16,6 +16,9 @@ pub(crate) fn find_syntax_error(sql: &str, message: &str) -> Option<usize> {
     if sql.len() > MAX_TEXT_BYTES {
         return None;
     }
+    if message.starts_with("unterminated ") {
+        return find_open_quote(sql, message);
+    }
     let word = message
         .strip_prefix("syntax error at or near \"")?
         .strip_suffix('"')?;
@@ -36,6 +39,12 @@ pub(crate) fn find_syntax_error(sql: &str, message: &str) -> Option<usize> {
         place = places.next()?;
     }
     None
+}
+
+/// Where a quote or comment begins that does not end: the parser says all of the text from there.
+fn find_open_quote(sql: &str, message: &str) -> Option<usize> {
+    let rest = message.split_once(" at or near \"")?.1.strip_suffix('"')?;
+    Some(sql.strip_suffix(rest)?.chars().count() + 1)
 }
 
 fn stops_at(part: &str, message: &str) -> bool {
@@ -66,6 +75,10 @@ mod tests {
             ("select from from t", Some(13)),
             ("select a b c, a b, c b from", Some(12)),
             ("select (1", None), // at the end of the text
+            ("select 'é', 'open", Some(13)),
+            ("select \"open", Some(8)),
+            ("select $a$open", Some(8)),
+            ("select 1 /* open", Some(10)),
         ] {
             assert_eq!(locate(sql), place, "{sql}");
         }
