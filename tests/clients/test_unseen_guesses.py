@@ -329,14 +329,19 @@ TOGETHER = "create unique index on people (name, code)"
         ("alter table people alter column code set default 'c1'; " + TOGETHER, 4),
         (STANDARD + TOGETHER, 4),
         (TOGETHER + " nulls not distinct", 4),
-        (TOGETHER, 0),
+        ("create unique index on people (name, coalesce(code, 'c1'))", 4),
+        (
+            "alter table people add kind text generated always as (coalesce(code, 'c1')) stored; create unique index on people (name, kind)",
+            4,
+        ),
+        (TOGETHER + "; create view filled as select code from people; alter view filled alter code set default 'c1'", 0),
     ],
 )
 def test_a_new_row_counts_where_a_default_gives_it_a_sensitive_value(definition, counted, people, start, connect):  # noqa: F811
-    people.run(f"{definition}; create view short as select id, name from people; grant all on short to app")
+    people.run(f"{definition}; create view short as select id, name, code from people; grant all on short to app")
     with start(sensitive=["public.people.code"]) as running, connect(running) as session:
         session.execute("insert into people (id, name) values (50, 'n50')")
-        session.execute("insert into short values (51, 'n51') on conflict (id) do nothing")
+        session.execute("insert into short (id, name) values (51, 'n51') on conflict (id) do nothing")
         loaded = pytest.raises(psycopg.Error, match=r"guesses\.loaded") if counted else contextlib.nullcontext()
         with loaded, session.cursor().copy("copy people (id, name) from stdin") as copy:
             copy.write_row((52, "n2"))
@@ -391,12 +396,15 @@ def test_a_row_that_moves_is_held_against_the_keys_of_where_it_goes(people, star
         assert count_guesses(session) == 2
 
 
+REFERRING = """create table codes (code text primary key); insert into codes select code from people;
+    alter table people add foreign key (code) references codes deferrable"""
+
+
 @pytest.mark.parametrize(
     ("constraint", "counted"),
     [
         ("alter table people add unique (code) deferrable", 1),
-        ("create table codes (code text primary key); insert into codes select code from people;"
-         "alter table people add foreign key (code) references codes deferrable", 1),
+        (REFERRING, 1),
         ("alter table people add exclude (name with =) where (code like 'zebra%') deferrable", 1),
         ("alter table people add unique (code)", 0),
         ("alter table people add unique (name) deferrable", 0),
@@ -409,3 +417,62 @@ def test_a_constraint_that_is_asked_again_counts_where_it_has_sensitive_values(c
         session.execute("set constraints all immediate")
         session.execute("commit")
         assert count_guesses(session) == counted
+
+
+def test_how_many_rows_were_locked_twice_shows_in_no_table(people, start, connect):  # noqa: F811
+    people.run(CODES.format(""))
+    with start(sensitive=SENSITIVE) as running, connect(running) as session:
+        session.execute("create temp table own (id int)")
+        session.execute("insert into own values (1)")
+        session.execute("begin")
+        session.execute("select id from own for share")
+        session.execute("savepoint s")
+        session.execute("select id from own for update")  # the session has locked it twice, so the server has drawn a number
+        for table in ("own", "notes", "codes"):
+            assert {row[0] for row in session.execute(f"select xmax from {table}").fetchall()} <= {None}
+            session.execute("savepoint asked")
+            for asks in (
+                f"select xmax::text::int from {table}",
+                f"select t.xmax = '7' from {table} t",
+                f"select 1 from {table} where xmax::text > '7'",
+            ):
+                with pytest.raises(psycopg.Error, match=r"regulated\.(predicate|computed)"):
+                    session.execute(asks)
+                session.execute("rollback to asked")
+
+
+def test_no_transaction_is_serializable_where_rows_are_looked_up_by_sensitive_values(people, start, connect):  # noqa: F811
+    people.run(CODES.format(""))
+    with start(sensitive=SENSITIVE) as running, connect(running) as session:
+        for asks in (
+            "begin isolation level serializable",
+            "start transaction isolation level serializable, read only, deferrable",
+            "set session characteristics as transaction isolation level serializable",
+            "set default_transaction_isolation = 'Serializable'",
+            "select set_config('transaction_isolation', 'serial' || 'izable', true)",
+        ):
+            with pytest.raises(psycopg.Error, match=r"pinned.*looks some up by sensitive values"):
+                session.execute(asks)
+        session.execute("set default_transaction_isolation = 'repeatable read'")
+        session.execute("begin isolation level repeatable read, read only")
+        session.execute("set transaction isolation level read committed")
+        session.execute("rollback")
+        with pytest.raises(psycopg.Error, match=r"regulated\.(predicate|analyzed)"):
+            session.execute("explain (analyze, wal) select 1 from codes where code = 'c1' for share")
+        people.run("alter role app set default_transaction_isolation = 'serializable'")
+        with pytest.raises(psycopg.OperationalError, match="cannot be SERIALIZABLE"):
+            connect(running)
+    with start(sensitive=["public.people.income"]) as running, connect(running) as session:
+        session.execute("begin isolation level serializable")
+
+
+def test_a_new_row_counts_where_a_view_gives_it_a_sensitive_value(people, start, connect):  # noqa: F811
+    people.run(
+        TOGETHER
+        + """; create view filled as select id, name, code from people; create view over as select * from filled;
+        alter view filled alter code set default 'c1'; grant all on filled, over to app"""
+    )
+    with start(sensitive=["public.people.code"]) as running, connect(running) as session:
+        session.execute("insert into filled (id, name) values (50, 'n50')")
+        session.execute("insert into over (id, name) values (51, 'n51')")
+        assert count_guesses(session) == 4

@@ -147,19 +147,23 @@ class Assigned:
             return
         written = (snapshot.resolve(each.get("schema"), each["name"]) for each in analyzed["tables"] if each["access"] == "write")
         given = {(fact.get("schema"), fact["table"], fact["name"]) for fact in named if "table" in fact}
-        for relation in {each.oid: each for found in written if found is not None for each in self._find_stored(found)}.values():
+        stored = (each for relation in written if relation is not None for each in self._find_stored(relation))
+        for relation, is_given in {(relation.oid, is_given): (relation, is_given) for relation, is_given in stored}.values():
             for column in relation.columns.values():
-                if (relation.schema, relation.name, column.name) not in given and self._sensitivity.fills(relation.oid, column):
-                    yield _describe(relation.schema, relation.name, column.name, is_sensitive=True, is_compared=True)
+                is_named = (relation.schema, relation.name, column.name) in given
+                if not is_named and self._sensitivity.fills(relation.oid, column, is_given=is_given):
+                    fact = _describe(relation.schema, relation.name, column.name, is_sensitive=True, is_compared=True)
+                    yield fact | {"unnamed": True}
 
-    def _find_stored(self, relation: Relation) -> Iterator[Relation]:
-        """The tables that rows of a relation are stored in: those that a view uses, and the views below it."""
+    def _find_stored(self, relation: Relation) -> Iterator[tuple[Relation, bool]]:
+        """The tables that rows of a relation are stored in, those that a view uses, and whether a view gives values of its own."""
         view = None if self._snapshot is None or relation.kind != "v" else self._snapshot.views.get(relation.oid)
         if self._snapshot is None or view is None:
-            yield relation
+            yield relation, False
             return
+        gives = any(column.has_default for column in relation.columns.values())
         for oid in sorted({oid for oid, _ in view.columns} & self._snapshot.relations.keys()):
-            yield from self._find_stored(self._snapshot.relations[oid])
+            yield from ((each, gives or is_given) for each, is_given in self._find_stored(self._snapshot.relations[oid]))
 
     def _describe_all_followers(self, actions: Iterable[KeyAction]) -> Iterator[dict[str, Any]]:
         for action in dict.fromkeys(actions):

@@ -47,6 +47,9 @@ _BESIDE: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
 _READ_ONLY: Final = frozenset(_BESIDE) | frozenset().union(*_BESIDE.values())
 """What a connection fixes that is read-only."""
 
+ISOLATION: Final = frozenset({"transaction_isolation", "default_transaction_isolation"})
+"""How far a transaction is kept from others."""
+
 _PIN_FIXES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "search_path": "write names with their schema, or connect with another search_path",
@@ -67,6 +70,7 @@ def find_changed_pins(
     fixed: AbstractSet[str] = frozenset(),
     path: tuple[str, ...] | None = None,
     encodings: frozenset[str] = UTF8_NAMES,
+    looks_up: bool = False,
 ) -> list[str]:
     """The pinned settings a statement would change, which the host then refuses.
 
@@ -76,6 +80,7 @@ def find_changed_pins(
         fixed: the settings its connection fixed when it began.
         path: the search path the session has; None where it is not made of names alone.
         encodings: names of encodings that mean the bytes the gateway judges, as `fold_encoding` writes them.
+        looks_up: whether a SERIALIZABLE transaction would show what the server looks up by sensitive values.
     """
     if action is None or not isinstance(event, Query | Parse | Execute):
         return []
@@ -84,6 +89,8 @@ def find_changed_pins(
         # A computed name could be any of them. RESET ALL is another matter: it restores what the gateway fixed at start-up.
         return sorted(pins)
     settings = actions.find_settings(action)
+    if looks_up and _is_serializable(action):
+        return sorted(settings & ISOLATION)
     if HEAP_ORDER_SETTINGS.keys() <= fixed:
         pins |= {name for name in settings if _PLANNER.fullmatch(name)}
     changed = sorted(settings & pins)
@@ -106,6 +113,13 @@ def explain_pins(pins: list[str], action: Action | None) -> tuple[str, str, str]
     if _computes_name(action):
         what = "set_config refused: the name of its setting is computed, so it could be any"
         return what, f"{' and '.join(pins)} cannot be changed", "write the name of the setting into the statement, as a string"
+    if ISOLATION.issuperset(pins):
+        why = "the server shows of them which rows it looks up, and here it looks some up by sensitive values"
+        return (
+            "transactions of this connection cannot be SERIALIZABLE",
+            why,
+            "use REPEATABLE READ, and lock the rows you decide by",
+        )
     if _READ_ONLY.issuperset(pins):
         what = f"this connection is read-only, so {' and '.join(pins)} cannot be changed"
         fix = "leave out READ WRITE and the setting, or use a connection that may write, where the gateway's operators offer one"
@@ -115,6 +129,10 @@ def explain_pins(pins: list[str], action: Action | None) -> tuple[str, str, str]
         "the gateway judges statements by what this setting makes them mean, or by what it keeps their answers from telling",
         "; ".join(dict.fromkeys(_PIN_FIXES.get(pin, "leave the kinds of scans as they are") for pin in pins)),
     )
+
+
+def _is_serializable(action: Action) -> bool:
+    return any("serializable" in statement["flags"] for statement in action.facts.get("statements", ()))
 
 
 def _computes_name(action: Action | None) -> bool:

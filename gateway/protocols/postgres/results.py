@@ -158,7 +158,7 @@ def _trace(
     if attnum < 0:
         name = SYSTEM_ATTRIBUTES.get(attnum, "system")
         origin = {"schema": relation.schema, "table": relation.name, "column": name}
-        return {"lineage": "known", "sensitive": sensitivity.shows_locks(relation, name), "origin": origin}
+        return {"lineage": "known", "sensitive": sensitivity.shows_locks(name), "origin": origin}
     origins = snapshot.origins(oid, attnum)
     if origins.is_opaque:
         return {"lineage": "unknown", "sensitive": may_yield or sensitivity.holds(oid, attnum)}

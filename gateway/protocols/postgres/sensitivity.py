@@ -83,10 +83,23 @@ class Sensitivity:
         (found,) = self.snapshot.remember(key, lambda: (self._find_comparing(oid, attnum),))
         return found
 
-    def fills(self, oid: int, column: Column) -> bool:
-        """Whether a new row that is given none gets a sensitive value in a column all the same, which is compared with those there are."""
+    def fills(self, oid: int, column: Column, *, is_given: bool = False) -> bool:
+        """Whether a new row that is given none gets a sensitive value in a column all the same, which is compared with those there are.
+
+        With `is_given` a view may have a default for it.
+        """
         found = (self.find_comparing(oid, column.number) or ()) if self.holds(oid, column.number) else ()
-        return any(column.has_default or index.compares_nulls for index in found)
+        return any(
+            is_given or column.has_default or index.compares_nulls or self._makes_of_null(index, column) for index in found
+        )
+
+    def _makes_of_null(self, index: Index, column: Column) -> bool:
+        """Whether an index may have a value for a null: in an expression (`coalesce(grade, 'STD')`), or of a column that is generated."""
+        relation = None if self.snapshot is None else self.snapshot.relations.get(index.relation)
+        own = None if relation is None else relation.find(column.name)
+        if self.snapshot is None or own is None:
+            return True
+        return own.number in index.mixed or not index.columns.isdisjoint(self.snapshot.find_generated(index.relation, own.number))
 
     def mixes(self, oid: int, attnum: int) -> bool:
         """Whether an index that compares a column has it and a sensitive one in one value, so that either may say all of it."""
@@ -253,16 +266,18 @@ class Sensitivity:
                 if asked & {0, column.number} and (relation.oid, column.number) in self.keys:
                     yield relation.schema, relation.name, column.name
 
-    def shows_locks(self, relation: Relation, name: str) -> bool:
-        """Whether a system column shows which rows of a relation are locked, where that follows from sensitive columns.
+    @property
+    def looks_up(self) -> bool:
+        """Whether the server looks other rows up by sensitive values, which a SERIALIZABLE transaction keeps and shows (`pg_locks`, 13.2.3)."""
+        return bool(self._links)
 
-        The server locks the row that one refers to while it checks another, and leaves in both who did (`xmax`).
+    def shows_locks(self, name: str) -> bool:
+        """Whether a system column of any table, a session's own too, shows what the server locks for sensitive columns.
+
+        It locks the row that one refers to while it checks another. That two have locked a row is a number, which it draws for all tables
+        in turn, and which `xmax` shows wherever it was drawn: how many were drawn meanwhile is the difference of two.
         """
-        snapshot = self.snapshot
-        if name != "xmax" or snapshot is None:
-            return name == "xmax" and self.is_configured
-        locked: frozenset[int] = snapshot.remember(("locked by keys", self.names), lambda: _find_locked(snapshot, self._links))
-        return not locked.isdisjoint({relation.oid, *(each.oid for each in snapshot.behind(relation.oid).relations)})
+        return name == "xmax" and (self.is_configured if self.snapshot is None else self.looks_up)
 
     def touches(self, relation: Relation) -> bool:
         """Whether the server meets sensitive values where it reads a relation: in it, or in the conditions of a view or policy."""
@@ -340,9 +355,3 @@ def _find_links(
         for each in keys & set(referring):
             links[each] = (*links.get(each, ()), referred)
     return links
-
-
-def _find_locked(snapshot: CatalogSnapshot, links: Mapping[tuple[int, int], tuple[tuple[int, int], ...]]) -> frozenset[int]:
-    """The tables on both sides of these foreign keys, and what they are partitions or children of."""
-    sides = {oid for each, referred in links.items() for oid, _ in (each, *referred)}
-    return frozenset(sides | {above.oid for oid in sides for above in snapshot.above(oid)})

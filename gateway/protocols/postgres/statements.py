@@ -326,7 +326,8 @@ class _Reader:
                 shown = "*" if name.startswith(POSITION) else name
                 if name not in HARMLESS:
                     self._add_attribute(name)
-                yield schema, table, shown, self.sensitivity.is_configured and not self._is_own(schema, table)
+                is_hidden = self.sensitivity.is_configured and not self._is_own(schema, table)
+                yield schema, table, shown, is_hidden or self.sensitivity.shows_locks(name)
             else:
                 yield from self._column_of(relation, name)
             return
@@ -336,7 +337,7 @@ class _Reader:
         if self.has_unresolved:
             yield None, None, name, self.sensitivity.is_configured
         elif not candidates:
-            yield None, None, name, False
+            yield None, None, name, self.sensitivity.shows_locks(name)
 
     def _column_of(self, relation: Relation, name: str) -> Iterator[tuple[str, str, str, bool]]:
         if name == "*":
@@ -355,7 +356,7 @@ class _Reader:
         if found is not None:
             yield relation.schema, relation.name, found.name, self.sensitivity.holds(relation.oid, found.number)
         elif name in SYSTEM_COLUMNS:
-            yield relation.schema, relation.name, name, self.sensitivity.shows_locks(relation, name)
+            yield relation.schema, relation.name, name, self.sensitivity.shows_locks(name)
         else:
             # `t.f` without such a column calls f with the whole row.
             self._add_attribute(name)

@@ -344,6 +344,11 @@ class PostgresDoor:
         return None if snapshot is None else snapshot.path_names
 
     @property
+    def looks_up(self) -> bool:
+        """Whether the server looks rows up by sensitive values."""
+        return find_sensitive(read_snapshot(self.facts), self._settings.sensitive).looks_up
+
+    @property
     def snapshot(self) -> object:
         """The snapshot the last event was described with."""
         return self.facts.get(CATALOG)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
 
 from gateway.errors import TargetError
 from gateway.protocols.postgres.catalog import CatalogSnapshot
@@ -19,6 +20,8 @@ from gateway.serve.postgres.lookups import CatalogCache, run_query
 from gateway.serve.postgres.upstream import Upstream
 
 logger = logging.getLogger(__name__)
+
+ISOLATION: Final = "default_transaction_isolation"
 
 
 class FixedSettings:
@@ -30,7 +33,7 @@ class FixedSettings:
         read_only: whether the server has to refuse every write.
     """
 
-    __slots__ = ("_chosen", "_connection", "_own", "_sensitive", "_told")
+    __slots__ = ("_chosen", "_connection", "_looks_up", "_own", "_sensitive", "_told")
 
     def __init__(self, connection: str, sensitive: tuple[str, ...], *, read_only: bool) -> None:
         self._connection = connection
@@ -38,12 +41,14 @@ class FixedSettings:
         self._own: Mapping[str, str] = {"default_transaction_read_only": "on"} if read_only else {}
         self._told: tuple[str, ...] = ()
         self._chosen = self._own
+        self._looks_up = False
 
     async def choose(self, catalog: CatalogCache, announce: Callable[[], Awaitable[None]]) -> Mapping[str, str]:
         """Those of a session that is about to begin. Raises TargetError where its server cannot be asked."""
         if not self._sensitive:
             return self._own
         snapshot = (await catalog.read(announce)).snapshot
+        self._looks_up = find_sensitive(snapshot, self._sensitive).looks_up
         indexes = find_telling_indexes(snapshot, self._sensitive)
         if indexes and indexes != self._told:
             self._told = indexes
@@ -55,14 +60,13 @@ class FixedSettings:
             self._chosen = chosen  # thousands of sessions keep it, and would each keep another
         return self._chosen
 
-    @staticmethod
-    async def check(upstream: Upstream, fixed: Mapping[str, str]) -> None:
+    async def check(self, upstream: Upstream, fixed: Mapping[str, str]) -> None:
         """See that they hold in a session that was just opened, which is closed where they do not. Raises TargetError."""
         if not fixed:
             return
         try:
             async with asyncio.timeout(upstream.target.connect_timeout_s):
-                await _require(upstream, fixed)
+                await _require(upstream, fixed, bars_serializable=self._looks_up)
         except TimeoutError as error:
             upstream.wire.abort()
             raise TargetError("the target did not say what its settings are in time") from error
@@ -71,9 +75,16 @@ class FixedSettings:
             raise
 
 
-async def _require(upstream: Upstream, fixed: Mapping[str, str]) -> None:
+async def _require(upstream: Upstream, fixed: Mapping[str, str], *, bars_serializable: bool) -> None:
     names = sorted(fixed)
-    (row,) = await run_query(upstream, f"select {', '.join(f"pg_catalog.current_setting('{name}')" for name in names)}")
+    asked = [*names, ISOLATION]
+    ((*row, level),) = await run_query(upstream, f"select {', '.join(f"pg_catalog.current_setting('{name}')" for name in asked)}")
+    if bars_serializable and level == "serializable":
+        raise TargetError(
+            "sessions of this connection cannot be SERIALIZABLE",
+            why="the server would show which rows it looks up by sensitive values",
+            fix="begin with another default_transaction_isolation, or give the role another one",
+        )
     if wrong := [name for name, value in zip(names, row, strict=True) if not _is_same(value, fixed[name])]:
         raise TargetError(
             "the target does not take settings at start-up",

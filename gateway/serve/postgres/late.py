@@ -106,7 +106,14 @@ class LateChecks:
 
     def _find_pins(self, event: JudgedEvent, ruling: Ruling) -> list[str]:
         door = self._door
-        return find_changed_pins(event, ruling.action, fixed=door.fixed, path=door.present_path, encodings=door.values.encodings)
+        return find_changed_pins(
+            event,
+            ruling.action,
+            fixed=door.fixed,
+            path=door.present_path,
+            encodings=door.values.encodings,
+            looks_up=door.looks_up,
+        )
 
     def _find_bounds(self, ruling: Ruling) -> list[str]:
         hold = self._door.hold

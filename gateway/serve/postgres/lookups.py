@@ -120,7 +120,7 @@ class _Database:
         ended: how many have ended.
         moved: how many had ended when one that moved this name did.
         unsettled: the names that transactions have moved which are open, by what tells of each.
-        sensitive: relation and attnum of what the names of sensitive columns have meant so far.
+        sensitive: relation and attnum of what the names of sensitive columns have meant so far, by these names.
         watches: what sessions left behind to be waited for.
     """
 
@@ -130,7 +130,7 @@ class _Database:
     moved: dict[Moved, int] = field(default_factory=dict)
     watches: set[asyncio.Task[None]] = field(default_factory=set)
     unsettled: dict[object, frozenset[Moved]] = field(default_factory=dict)
-    sensitive: frozenset[tuple[int, int]] = frozenset()
+    sensitive: dict[tuple[str, ...], frozenset[tuple[int, int]]] = field(default_factory=dict)
 
     def forget(self) -> None:
         for cache in self.caches:
@@ -312,14 +312,14 @@ class CatalogCache:
 
     def _follow(self, snapshot: CatalogSnapshot) -> CatalogSnapshot:
         """The snapshot with what the names of sensitive columns meant before; the operators are told once of each column."""
-        snapshot, known = follow_renames(snapshot, self._sensitive, self._database.sensitive)
+        snapshot, known = follow_renames(snapshot, self._sensitive, self._database.sensitive.get(self._sensitive, frozenset()))
         for oid, number in snapshot.former - (frozenset() if self._last is None else self._last.former):
             relation = snapshot.relations[oid]
             name = f"{relation.schema}.{relation.name}.{relation.columns[number].name}"
             logger.warning(
                 "%s had the name of a sensitive column, and counts as one until the gateway starts anew: list it", name
             )
-        self._database.sensitive = known
+        self._database.sensitive[self._sensitive] = known
         return snapshot
 
     def _share(self, snapshot: CatalogSnapshot) -> CatalogSnapshot:

@@ -141,7 +141,11 @@ impl Session {
         {
             let message =
                 "the rows this session and its run may receive are used up; the rest is withheld";
-            return self.excess_row(message, "", "A new run, with a token of its own, has rows of its own; or ask for an exception.");
+            return self.excess_row(
+                message,
+                "",
+                "A new run, with a token of its own, has rows of its own; or ask for an exception.",
+            );
         }
         let Masker::Rows { masker, formats } = &mut result.masker else {
             return Err(Violation::unexpected("a row in a result that has none"));

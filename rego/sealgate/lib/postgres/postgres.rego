@@ -94,7 +94,7 @@ written_tables(statement) := {name |
 #   controls: [NIST-AC-3]
 #   failure_msg: Not a rule of its own; topics that use it say why they deny.
 #   solution: See the rule that uses this helper.
-assigned_columns(statement) := {column.name | some column in statement.assigned}
+assigned_columns(statement) := {column.name | some column in statement.assigned; not column.unnamed}
 
 # METADATA
 # title: Member of a group

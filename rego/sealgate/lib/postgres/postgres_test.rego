@@ -115,7 +115,8 @@ test_written_tables if {
 }
 
 test_assigned_columns if {
-	lib.assigned_columns(statement("update", {"assigned": [{"name": "password_hash"}]})) == {"password_hash"}
+	assigned := [{"name": "password_hash"}, {"name": "given_by_default", "unnamed": true}]
+	lib.assigned_columns(statement("update", {"assigned": assigned})) == {"password_hash"}
 }
 
 test_in_groups if {

@@ -150,6 +150,7 @@ impl Walker {
             _ => "all".to_owned(),
         };
         self.set_var(&setting);
+        self.isolation(&setting, args.get(1..2).unwrap_or(&[]));
     }
 
     pub(super) fn window(&mut self, window: &pb::WindowDef) {

@@ -9,6 +9,10 @@ use crate::effects::Effect as E;
 /// Settings that decide who a statement runs as.
 const ROLE_SETTINGS: [&str; 2] = ["role", "session_authorization"];
 
+/// What says how far a transaction is kept from others, and the levels at which the server keeps nothing of what was read.
+const ISOLATION_SETTINGS: [&str; 2] = ["transaction_isolation", "default_transaction_isolation"];
+const READING_LEVELS: [&str; 3] = ["read uncommitted", "read committed", "repeatable read"];
+
 impl Walker {
     pub(super) fn set(&mut self, set: &pb::VariableSetStmt) {
         use pb::VariableSetKind as K;
@@ -43,6 +47,26 @@ impl Walker {
             self.transaction_modes(&set.args);
         } else {
             self.set_var(&set.name);
+            self.isolation(&set.name, &set.args);
+        }
+    }
+
+    /// Notes that a transaction may be SERIALIZABLE: at any level that is not certainly another one.
+    pub(super) fn isolation(&mut self, name: &str, level: &[pb::Node]) {
+        let is_reading = |node: &pb::Node| match &node.node {
+            Some(N::AConst(pb::AConst {
+                val: Some(pb::a_const::Val::Sval(text)),
+                ..
+            })) => READING_LEVELS
+                .iter()
+                .any(|level| level.eq_ignore_ascii_case(&text.sval)),
+            _ => false,
+        };
+        let is_isolation = ISOLATION_SETTINGS
+            .iter()
+            .any(|each| each.eq_ignore_ascii_case(name));
+        if is_isolation && !level.iter().all(is_reading) {
+            self.flag("serializable");
         }
     }
 
@@ -60,7 +84,13 @@ impl Walker {
     pub(super) fn transaction_modes(&mut self, modes: &[pb::Node]) {
         for node in modes {
             match &node.node {
-                Some(N::DefElem(mode)) => self.set_var(&mode.defname),
+                Some(N::DefElem(mode)) => {
+                    self.set_var(&mode.defname);
+                    self.isolation(
+                        &mode.defname,
+                        mode.arg.as_deref().map_or(&[], std::slice::from_ref),
+                    );
+                }
                 // SET TRANSACTION SNAPSHOT
                 Some(N::AConst(_)) => self.set_var("transaction_snapshot"),
                 _ => self.unknown(),

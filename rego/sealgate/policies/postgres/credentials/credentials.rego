@@ -40,6 +40,7 @@ approve contains {
 _named contains column.name if {
 	some statement in input.postgres.facts.statements
 	some column in statement.assigned
+	not column.unnamed
 }
 
 _named contains column.name if {
