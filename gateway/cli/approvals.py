@@ -18,7 +18,7 @@ from rich.table import Table
 from evidence.approval_statement import ApprovalTerms, sign_statement
 from evidence.keyless import KeylessSigner, SigningError
 from gateway.approval.client import ApprovalsClient
-from gateway.cli.output import EXIT_NO, json_option
+from gateway.cli.output import EXIT_NO, admin_url_option, json_option
 from gateway.errors import ApprovalError
 
 MAX_WIDTH = 10_000
@@ -29,14 +29,7 @@ EXIT_PENDING = 8
 
 
 @click.group("approvals")
-@click.option(
-    "--gateway",
-    "url",
-    envvar="SEALGATE_ADMIN_URL",
-    show_envvar=True,
-    required=True,
-    help="The gateway's admin listener, such as https://gw:8444.",
-)
+@admin_url_option
 @click.option(
     "--token-file",
     envvar="SEALGATE_TOKEN_FILE",

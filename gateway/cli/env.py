@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import click
 
+from gateway.cli.output import admin_url_option
 from gateway.client.contributions import Place
 from gateway.client.environment import SHELLS, Shell, default_directory, make_environment
 from gateway.client.gateway_info import GatewayInfo, ask_gateway
@@ -44,14 +45,7 @@ def gateway_options[F: Callable[..., Any]](command: F) -> F:
         click.option(
             "--host", metavar="NAME", help="Where the gateway's listeners are reached, if not at the admin listener's host."
         ),
-        click.option(
-            "--gateway",
-            "url",
-            envvar="SEALGATE_ADMIN_URL",
-            show_envvar=True,
-            required=True,
-            help="The gateway's admin listener, such as https://gw:8444.",
-        ),
+        admin_url_option,
     ):
         command = option(command)
     return command

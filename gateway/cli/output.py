@@ -52,6 +52,17 @@ def json_option[F: Callable[..., Any]](command: F) -> F:
     return option(command)
 
 
+admin_url_option: Final = click.option(
+    "--gateway",
+    "url",
+    envvar="SEALGATE_ADMIN_URL",
+    show_envvar=True,
+    required=True,
+    help="The gateway's admin listener, such as https://gw:8444.",
+)
+"""The option of commands that speak with a running gateway; the command gets `url`."""
+
+
 def config_option[F: Callable[..., Any]](*, required: bool = True) -> Callable[[F], F]:
     """Add -c/--config FILE; the command gets `config_path`. Also read from SEALGATE_CONFIG."""
     return click.option(
