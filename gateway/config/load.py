@@ -326,6 +326,13 @@ def find_warnings(config: Config) -> tuple[str, ...]:
             "evidence.recipients is empty: nobody will be able to read recorded inputs and transcripts",
         ),
         (config.masking.key is None, "masking.key is not set: hashes and tokens change at every start"),
+        (
+            config.listeners.admin is not None
+            and config.evidence.sigstore.trust_config is None
+            and config.evidence.sigstore.mode == "development",
+            "evidence.sigstore.trust_config is not set in mode development: no reviewer can sign an approval, since only the gateway has"
+            " an identity there",
+        ),
         (config.listeners.admin is None, "listeners.admin is not set: actions that need approval can only be refused"),
     )
     found = [text for applies, text in checks if applies]

@@ -88,6 +88,8 @@ def test_weak_settings_are_warned_about():
     warnings = "\n".join(find_warnings(parse(text)))
     for part in ("development", "masking.key", "listeners.admin", "tls mode require"):
         assert part in warnings
+    assert "no reviewer can sign" not in warnings
+    assert any("no reviewer can sign an approval" in warning for warning in find_warnings(parse(MINIMAL)))
 
 
 def test_the_view_shows_defaults_and_references():

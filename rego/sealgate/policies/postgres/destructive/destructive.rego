@@ -60,13 +60,13 @@ deny contains {
 #   solution: Add a WHERE clause that names the rows meant.
 deny contains {
 	"rule": "postgres.destructive.unfiltered_write",
-	"message": "a DELETE or UPDATE without WHERE changes every row; name the rows you mean",
+	"message": message,
 	"severity": "critical",
 	"controls": ["FFIEC-AIO-VI.B", "NIST-AC-3", "NIST-CM-5"],
 } if {
 	input.phase == "request"
 	some statement in input.postgres.facts.statements
-	some flag in ["unfiltered_write", "where_without_column"]
+	some flag, message in _unfiltered
 	flag in statement.flags
 	not lib.only_own(statement)
 }
@@ -182,4 +182,18 @@ default _copy_advice := ""
 _copy_advice := "; use COPY TO STDOUT or FROM STDIN" if {
 	some statement in input.postgres.facts.statements
 	statement.verb == "copy"
+}
+
+# METADATA
+# title: Which rows are not said
+# description: The flags of statements that may change every row, with what to say of each.
+# custom:
+#   id: postgres.destructive.unfiltered
+#   severity: critical
+#   controls: [FFIEC-AIO-VI.B, NIST-AC-3, NIST-CM-5]
+#   failure_msg: Not a rule of its own.
+#   solution: See postgres.destructive.unfiltered_write.
+_unfiltered := {
+	"unfiltered_write": "a DELETE or UPDATE without WHERE changes every row; name the rows you mean",
+	"where_without_column": "this WHERE names no column of a table, so it may hold for every row; name the rows you mean",
 }
