@@ -16,7 +16,14 @@ Errors of the evidence package (`evidence.errors`) stand alone, because an audit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+def suggest_name(name: str, known: Iterable[str]) -> str:
+    """What ends an error about an unknown name: `; is hold_s meant?`, or nothing where no known name is close."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; is {close[0]} meant?" if close else ""
 
 
 class SealgateError(Exception):

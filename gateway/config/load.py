@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args, get_origin
@@ -33,7 +32,7 @@ from gateway.config.values import (
     URL_PATTERN,
     Settings,
 )
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, suggest_name
 
 FIX: Final = "correct the file and run `sealgate validate -c FILE`; `sealgate config docs` describes every setting"
 
@@ -124,8 +123,7 @@ def _suggest(detail: ErrorDetails, source: Source) -> str:
     """The setting that an unknown one may be meant for."""
     *place, name = detail["loc"]
     model, _ = _find_section(place, source.value)
-    close = difflib.get_close_matches(str(name), () if model is None else model.model_fields, n=1)
-    return f"; is {close[0]} meant?" if close else ""
+    return suggest_name(str(name), () if model is None else model.model_fields)
 
 
 def _is_echo(detail: ErrorDetails, details: Sequence[ErrorDetails]) -> bool:
@@ -330,8 +328,7 @@ def find_warnings(config: Config) -> tuple[str, ...]:
             config.listeners.admin is not None
             and config.evidence.sigstore.trust_config is None
             and config.evidence.sigstore.mode == "development",
-            "evidence.sigstore.trust_config is not set in mode development: no reviewer can sign an approval, since only the gateway has"
-            " an identity there",
+            "no reviewer can sign an approval: evidence.sigstore.trust_config is not set, and in mode development only the gateway has an identity",
         ),
         (config.listeners.admin is None, "listeners.admin is not set: actions that need approval can only be refused"),
     )

@@ -8,7 +8,6 @@ site's own read stands under `data.site.own`, which nothing here looks into.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
@@ -19,6 +18,7 @@ from jsonschema import Draft4Validator, Draft7Validator, FormatChecker, Validati
 from jsonschema.validators import extend
 
 import gateway
+from gateway.errors import suggest_name
 from gateway.paths import parse_path
 
 SCHEMAS: Final = Path(gateway.__file__).resolve().parent.parent / "schemas"
@@ -129,7 +129,7 @@ def _check_names(section: str, said: object, detectors: Collection[str] | None) 
     for name in listed if isinstance(listed, list) and detectors is not None else ():
         if isinstance(name, str) and name not in (detectors or ()):
             why = "which is neither a built-in detector nor a pattern of the configuration"
-            yield f"data.site.{section}.detectors has {_show(name)}, {why}{_suggest(name, detectors or ())}"
+            yield f"data.site.{section}.detectors has {_show(name)}, {why}{suggest_name(name, detectors or ())}"
     held, ledger = said.get("held_tables"), said.get("ledger_tables")
     if isinstance(held, list) and isinstance(ledger, list):
         for name in held:
@@ -138,15 +138,10 @@ def _check_names(section: str, said: object, detectors: Collection[str] | None) 
 
 
 def _name_unknown(path: tuple[str | int, ...], known: Iterable[str]) -> str:
-    guess = _suggest(str(path[-1]), known)
+    guess = suggest_name(str(path[-1]), known)
     return (
         f"{_render(path)} is no key of the policies, so nothing reads it{guess or f'; keys of your own go below data.site.{OWN}'}"
     )
-
-
-def _suggest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; is {close[0]} meant?" if close else ""
 
 
 def _render(path: Iterable[str | int]) -> str:
