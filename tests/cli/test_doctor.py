@@ -1,6 +1,7 @@
 """`sealgate doctor` against a real PostgreSQL server: it goes as far as a session does, and says at which step it stopped."""
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -9,8 +10,10 @@ from gateway.cli import main
 from gateway.testing.certificates import make_authority
 from gateway.testing.gateway import write_config
 from gateway.testing.oidc import DevelopmentIssuer
+from gateway.testing.policy import list_functions
 from gateway.testing.postgres import find_free_port, start_postgres
-from tests.clients.test_row_order import list_functions
+
+ROOT = Path(__file__).parents[2]
 
 PASSWORD = "first-of-many"
 
@@ -136,7 +139,7 @@ def test_code_that_the_site_has_to_list_is_named(server, issuer, tmp_path, monke
     server.run(CODE, database="coded")
 
     def examine(listed):
-        bundle = list_functions(tmp_path / f"policy{len(listed)}", listed)
+        bundle = list_functions(ROOT / "rego", tmp_path / f"policy{len(listed)}", listed)
         connection = connect_by_socket(server, "env:TARGET_PASSWORD")
         connection["target"]["database"] = "coded"
         path = write_config(

@@ -27,7 +27,7 @@ _UNGOVERNED_VERBS: Final = frozenset({"create_table", "analyze", "vacuum", "lock
 """What no policy runs with, whatever relations it names."""
 
 
-_LOCKING: Final = re.compile(r"\bfor\s+(no\s+key\s+)?update\b", re.IGNORECASE)
+_LOCKING: Final = re.compile(r"\bfor\s+((no\s+key\s+)?update|(key\s+)?share)\b", re.IGNORECASE)
 
 
 def find_key_actions(snapshot: CatalogSnapshot, analyzed: Analyzed, relation: Relation) -> tuple[KeyAction, ...]:
@@ -96,6 +96,12 @@ def _find_merging(
 
 
 def _find_referring(snapshot: CatalogSnapshot, sensitivity: Sensitivity, analyzed: Analyzed) -> Iterator[tuple[str, str, str]]:
+    """What refers to rows that a statement locks, lets go, or gives another key.
+
+    A row that two have locked takes more of the log, which EXPLAIN counts for all that a statement and the code it sets off do.
+    """
+    if "explain_wal" in analyzed["flags"]:
+        yield from sensitivity.list_links()
     for table in analyzed["tables"]:
         relation = snapshot.resolve(table.get("schema"), table["name"])
         if relation is None:
@@ -113,14 +119,10 @@ def _list_referring(sensitivity: Sensitivity, relation: Relation) -> list[tuple[
 def _find_locking(
     snapshot: CatalogSnapshot, sensitivity: Sensitivity, analyzed: Analyzed, relation: Relation
 ) -> Iterator[tuple[str, str, str]]:
-    """What refers to the rows that a statement, or a view it reads, locks.
-
-    A lock that waits for none of the server's own shows in what EXPLAIN ANALYZE counts: a row that two have locked takes more of the log.
-    """
+    """What refers to the rows that a statement locks against the server's own locks, or a view it reads."""
     behind = snapshot.behind(relation.oid).relations
     referring = [found for each in behind for found in _list_referring(sensitivity, each)]
-    shows = "for_update" in analyzed["flags"] or {"for_share", "explain_analyze"}.issubset(analyzed["flags"])
-    if referring and (shows or any(_locks(snapshot, each) for each in behind)):
+    if referring and ("for_update" in analyzed["flags"] or any(_locks(snapshot, each) for each in behind)):
         yield from referring
 
 

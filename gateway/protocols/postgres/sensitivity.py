@@ -252,6 +252,12 @@ class Sensitivity:
                 table = self.snapshot.relations[oid]
                 yield table, table.columns[number].name
 
+    def list_links(self) -> Iterator[tuple[str, str, str]]:
+        """Schema, table and name of every sensitive column that refers to plain ones."""
+        if self.snapshot is not None:
+            tables = ((self.snapshot.relations[oid], number) for oid, number in self._links)
+            yield from ((table.schema, table.name, table.columns[number].name) for table, number in tables)
+
     def find_constrained(self) -> Iterator[tuple[str, str, str]]:
         """Schema, table and name of the sensitive columns of foreign keys, unique and exclusion constraints that can be deferred."""
         snapshot = self.snapshot

@@ -183,15 +183,21 @@ impl Walker {
     pub(super) fn explain(&mut self, explain: &pb::ExplainStmt) -> Outs {
         self.verb("explain");
         self.effect(Effect::Read);
-        let analyze = explain.options.iter().any(|node| match &node.node {
-            Some(N::DefElem(option)) => {
-                option.defname.eq_ignore_ascii_case("analyze") && is_on(option)
-            }
-            _ => true,
-        });
+        let asks = |name: &str| {
+            explain.options.iter().any(|node| match &node.node {
+                Some(N::DefElem(option)) => {
+                    option.defname.eq_ignore_ascii_case(name) && is_on(option)
+                }
+                _ => true,
+            })
+        };
+        let analyze = asks("analyze");
         if analyze {
             self.statement.is_explain_analyze = true;
             self.flag("explain_analyze");
+        }
+        if asks("wal") {
+            self.flag("explain_wal");
         }
         let before = self.statement.effects;
         // A plan shows estimates and constants, never a column as it is.

@@ -287,7 +287,9 @@ impl Walker {
             Strength::LcsForkeyshare as i32,
         ]
         .contains(&lock.strength);
-        self.flag(if shared { "for_share" } else { "for_update" });
+        if !shared {
+            self.flag("for_update");
+        }
     }
 
     pub(super) fn json_optional(&mut self, value: Option<&pb::JsonValueExpr>, usage: Usage) {

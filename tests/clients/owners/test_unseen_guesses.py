@@ -7,12 +7,11 @@ import shutil
 import psycopg
 import pytest
 
-from tests.clients.test_row_order import connect, server, start  # noqa: F401 - fixtures
-
 PEOPLE = """
 create table people (id int primary key, name text, income int, bonus int default 0, code text, tags text[]);
 insert into people select n, 'n' || n, 1000 * n, 0, 'c' || n, array['t' || n] from generate_series(1, 9) n;
 create table notes (id int primary key, body text);
+create index on people (code);
 grant all on people, notes to app;
 """
 
@@ -71,15 +70,8 @@ def count_guesses(session):
     return int(str(caught.value).partition("has had ")[2].partition(",")[0])
 
 
-@pytest.fixture
-def people(server):  # noqa: F811
-    server.run(PEOPLE)
-    server.run("create index on people (code)")
-    return server
-
-
 @pytest.mark.parametrize("name", OBJECTS)
-def test_a_column_that_is_compared_with_a_sensitive_one_of_its_row_counts(name, people, start, connect):  # noqa: F811
+def test_a_column_that_is_compared_with_a_sensitive_one_of_its_row_counts(name, people, start, connect):
     people.run(OBJECTS[name])
     audited = ["public.audit.row_as_it_was"] if "audit" in name else []
     listed = ["public.limited", "public.audited", "public.noted", "rule.limited"]
@@ -96,14 +88,14 @@ def test_a_column_that_is_compared_with_a_sensitive_one_of_its_row_counts(name, 
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_what_compares_with_nothing_sensitive_counts_for_nothing(name, people, start, connect):  # noqa: F811
+def test_what_compares_with_nothing_sensitive_counts_for_nothing(name, people, start, connect):
     people.run(HARMLESS[name])
     with start(sensitive=SENSITIVE) as running, connect(running) as session:
         session.execute("update people set bonus = 500 where id > 0")
         assert count_guesses(session) == 0
 
 
-def test_what_changes_a_sensitive_column_counts_where_a_trigger_sees_whether_it_does(people, start, connect):  # noqa: F811
+def test_what_changes_a_sensitive_column_counts_where_a_trigger_sees_whether_it_does(people, start, connect):
     people.run(HARMLESS["condition on the whole row"])
     with start(sensitive=SENSITIVE) as running, connect(running) as session:
         session.execute("update people set income = 1000 where id = 1")
@@ -118,7 +110,7 @@ def test_what_changes_a_sensitive_column_counts_where_a_trigger_sees_whether_it_
         "alter table people add whole text generated always as (coalesce(code, name)) stored; create index on people (whole)",
     ],
 )
-def test_a_new_row_counts_where_an_expression_mixes_it_with_sensitive_values(index, people, start, connect):  # noqa: F811
+def test_a_new_row_counts_where_an_expression_mixes_it_with_sensitive_values(index, people, start, connect):
     people.run(index)
     with start(sensitive=SENSITIVE) as running, connect(running) as session:
         session.execute("insert into people (id, name) values (100, 'guess')")
@@ -137,7 +129,7 @@ CODES = """create table codes (code text primary key, label text, number serial 
 @pytest.mark.parametrize(
     "action", ["", "on delete set null", "on delete cascade on update cascade", "deferrable initially deferred"]
 )
-def test_a_code_that_sensitive_values_refer_to_is_no_way_to_find_them(action, people, start, connect):  # noqa: F811
+def test_a_code_that_sensitive_values_refer_to_is_no_way_to_find_them(action, people, start, connect):
     people.run(CODES.format(action))
     with start(sensitive=SENSITIVE) as running, connect(running) as session:
         for statement in (
@@ -163,7 +155,7 @@ def test_a_code_that_sensitive_values_refer_to_is_no_way_to_find_them(action, pe
         assert count_guesses(session) == 0
 
 
-def test_a_value_whose_code_is_looked_up_is_a_guess_in_each_row(people, start, connect):  # noqa: F811
+def test_a_value_whose_code_is_looked_up_is_a_guess_in_each_row(people, start, connect):
     people.run(CODES.format("") + "; drop index people_code_idx")
     with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
         session.execute("update people set code = 'c8' where id = 1")
@@ -174,7 +166,7 @@ def test_a_value_whose_code_is_looked_up_is_a_guess_in_each_row(people, start, c
             session.execute("select mxid_age('1'::xid)")
 
 
-def test_what_refers_to_a_generated_column_counts_as_what_it_is_made_of(people, start, connect):  # noqa: F811
+def test_what_refers_to_a_generated_column_counts_as_what_it_is_made_of(people, start, connect):
     people.run("""alter table people add low text generated always as (lower(code)) stored unique;
         create table cards (id int primary key, holder text references people (low)); insert into cards values (1, 'c1');
         grant all on cards to app""")
@@ -204,7 +196,7 @@ TRIGGERS = {
 
 
 @pytest.mark.parametrize("name", TRIGGERS)
-def test_what_a_trigger_writes_to_an_index_of_sensitive_values_is_stopped(name, people, start, connect, tmp_path):  # noqa: F811
+def test_what_a_trigger_writes_to_an_index_of_sensitive_values_is_stopped(name, people, start, connect, tmp_path):
     people.run(TRIGGERS[name])
     table = "people (id, name)" if "on people" in TRIGGERS[name] and name != "below" else "notes"
     before = people.run("select count(*) from people")
@@ -221,7 +213,7 @@ def test_what_a_trigger_writes_to_an_index_of_sensitive_values_is_stopped(name, 
     assert int(people.run("select count(*) from people")) == int(before) + 1
 
 
-def test_a_trigger_that_fills_what_nothing_compares_asks_nobody(people, start, connect):  # noqa: F811
+def test_a_trigger_that_fills_what_nothing_compares_asks_nobody(people, start, connect):
     people.run("""create function stamp() returns trigger language plpgsql as $$ begin new.name := lower(new.name); return new; end $$;
         create trigger stamp before insert or update on people for each row execute function stamp()""")
     with start(sensitive=SENSITIVE) as running, connect(running) as session:
@@ -230,14 +222,14 @@ def test_a_trigger_that_fills_what_nothing_compares_asks_nobody(people, start, c
         assert session.execute("select name from people where id = 100").fetchone() == ("newer",)
 
 
-def test_a_row_counts_once_for_each_sensitive_column_that_is_compared(people, start, connect):  # noqa: F811
+def test_a_row_counts_once_for_each_sensitive_column_that_is_compared(people, start, connect):
     people.run("create index on people (income)")
     with start(sensitive=SENSITIVE) as running, connect(running) as session:
         session.execute("insert into people (id, code, income) values (100, 'x', 5), (101, 'y', 6)")
         assert count_guesses(session) == 4
 
 
-def test_a_row_counts_for_each_expression_of_a_document_that_is_indexed(people, start, connect):  # noqa: F811
+def test_a_row_counts_for_each_expression_of_a_document_that_is_indexed(people, start, connect):
     people.run("alter table people add doc jsonb; create table without_rows (id int, check (false) no inherit)")
     people.run("create index on people ((doc ->> 'pin')); create index on people ((doc ->> 'tel'))")
     with start(sensitive=[*SENSITIVE, "public.people.doc"]) as running, connect(running) as session:
@@ -245,14 +237,14 @@ def test_a_row_counts_for_each_expression_of_a_document_that_is_indexed(people, 
         assert count_guesses(session) == 2
 
 
-def test_what_an_index_carries_beside_sensitive_values_counts(people, start, connect):  # noqa: F811
+def test_what_an_index_carries_beside_sensitive_values_counts(people, start, connect):
     people.run("create index on people (income) include (name)")
     with start(sensitive=SENSITIVE) as running, connect(running) as session:
         session.execute("update people set name = 'long' where id = 1")
         assert count_guesses(session) == 1
 
 
-def test_a_policy_that_asks_another_table_searches_it(people, start, connect):  # noqa: F811
+def test_a_policy_that_asks_another_table_searches_it(people, start, connect):
     people.run("""create table limited (id int primary key, bonus int); grant all on limited to app; insert into limited values (1, 1);
         create policy p on limited to app using (true) with check (bonus <= (select min(income) from people));
         alter table limited enable row level security""")
@@ -275,7 +267,7 @@ LONG = (
 )
 
 
-def test_entries_of_an_index_are_as_long_as_the_text_or_a_reviewer_sees_them(people, start, connect):  # noqa: F811
+def test_entries_of_an_index_are_as_long_as_the_text_or_a_reviewer_sees_them(people, start, connect):
     people.run("create index on people using gin (tags)")
     with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
         for statement in LONG:
@@ -287,7 +279,7 @@ def test_entries_of_an_index_are_as_long_as_the_text_or_a_reviewer_sees_them(peo
         assert 20 <= count_guesses(session) <= 24
 
 
-def test_a_search_text_filled_by_the_servers_own_trigger_is_generated(people, start, connect):  # noqa: F811
+def test_a_search_text_filled_by_the_servers_own_trigger_is_generated(people, start, connect):
     people.run("""alter table people add found tsvector; create index on people using gin (found);
         create trigger found before insert or update on people for each row
             execute function tsvector_update_trigger(found, 'pg_catalog.simple', name, code)""")
@@ -297,7 +289,7 @@ def test_a_search_text_filled_by_the_servers_own_trigger_is_generated(people, st
         assert count_guesses(session) >= 20
 
 
-def test_a_change_that_the_server_leaves_out_where_it_changes_nothing_counts(people, start, connect):  # noqa: F811
+def test_a_change_that_the_server_leaves_out_where_it_changes_nothing_counts(people, start, connect):
     people.run(
         """create trigger same before update on people for each row execute function suppress_redundant_updates_trigger()"""
     )
@@ -308,7 +300,7 @@ def test_a_change_that_the_server_leaves_out_where_it_changes_nothing_counts(peo
         assert count_guesses(session) == 1
 
 
-def test_a_message_too_long_says_nothing_of_how_long_a_masked_value_is(people, start, connect):  # noqa: F811
+def test_a_message_too_long_says_nothing_of_how_long_a_masked_value_is(people, start, connect):
     limit = 1 << 20
     with start(sensitive=SENSITIVE, limits={"max_message_bytes": limit}) as running:
         with (
@@ -337,7 +329,7 @@ TOGETHER = "create unique index on people (name, code)"
         (TOGETHER + "; create view filled as select code from people; alter view filled alter code set default 'c1'", 0),
     ],
 )
-def test_a_new_row_counts_where_a_default_gives_it_a_sensitive_value(definition, counted, people, start, connect):  # noqa: F811
+def test_a_new_row_counts_where_a_default_gives_it_a_sensitive_value(definition, counted, people, start, connect):
     people.run(f"{definition}; create view short as select id, name, code from people; grant all on short to app")
     with start(sensitive=["public.people.code"]) as running, connect(running) as session:
         session.execute("insert into people (id, name) values (50, 'n50')")
@@ -348,7 +340,7 @@ def test_a_new_row_counts_where_a_default_gives_it_a_sensitive_value(definition,
         assert count_guesses(session) == counted
 
 
-def test_a_check_that_rows_may_break_which_were_there_counts_whatever_changes(people, start, connect):  # noqa: F811
+def test_a_check_that_rows_may_break_which_were_there_counts_whatever_changes(people, start, connect):
     people.run("alter table people add check (income > 4500) not valid")
     with start(sensitive=SENSITIVE) as running, connect(running) as session:
         session.execute("update people set name = 'x' where id = 9")
@@ -359,7 +351,7 @@ def test_a_check_that_rows_may_break_which_were_there_counts_whatever_changes(pe
         assert count_guesses(session) == 2
 
 
-def test_a_column_that_says_which_rows_an_index_has_is_compared_with_what_it_is_of(people, start, connect):  # noqa: F811
+def test_a_column_that_says_which_rows_an_index_has_is_compared_with_what_it_is_of(people, start, connect):
     people.run("drop index people_code_idx; create unique index on people (code) where bonus = 0")
     with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
         session.execute("insert into people (id, bonus, code) values (50, 1, 'c3')")  # a guess that is told of later
@@ -383,7 +375,7 @@ grant all on parts, parts_1, parts_2, parted to app;
 """
 
 
-def test_a_row_that_moves_is_held_against_the_keys_of_where_it_goes(people, start, connect):  # noqa: F811
+def test_a_row_that_moves_is_held_against_the_keys_of_where_it_goes(people, start, connect):
     people.run(PARTS)
     with start(sensitive=["public.parts.code", *SENSITIVE], hold_s=0) as running, connect(running) as session:
         session.execute("update parts set year = 2 where id = 1 and year = 1")
@@ -410,7 +402,7 @@ REFERRING = """create table codes (code text primary key); insert into codes sel
         ("alter table people add unique (name) deferrable", 0),
     ],
 )  # fmt: skip
-def test_a_constraint_that_is_asked_again_counts_where_it_has_sensitive_values(constraint, counted, people, start, connect):  # noqa: F811
+def test_a_constraint_that_is_asked_again_counts_where_it_has_sensitive_values(constraint, counted, people, start, connect):
     people.run(constraint)
     with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
         session.execute("begin")
@@ -419,7 +411,7 @@ def test_a_constraint_that_is_asked_again_counts_where_it_has_sensitive_values(c
         assert count_guesses(session) == counted
 
 
-def test_how_many_rows_were_locked_twice_shows_in_no_table(people, start, connect):  # noqa: F811
+def test_how_many_rows_were_locked_twice_shows_in_no_table(people, start, connect):
     people.run(CODES.format(""))
     with start(sensitive=SENSITIVE) as running, connect(running) as session:
         session.execute("create temp table own (id int)")
@@ -441,7 +433,7 @@ def test_how_many_rows_were_locked_twice_shows_in_no_table(people, start, connec
                 session.execute("rollback to asked")
 
 
-def test_no_transaction_is_serializable_where_rows_are_looked_up_by_sensitive_values(people, start, connect):  # noqa: F811
+def test_no_transaction_is_serializable_where_rows_are_looked_up_by_sensitive_values(people, start, connect):
     people.run(CODES.format(""))
     with start(sensitive=SENSITIVE) as running, connect(running) as session:
         for asks in (
@@ -457,8 +449,6 @@ def test_no_transaction_is_serializable_where_rows_are_looked_up_by_sensitive_va
         session.execute("begin isolation level repeatable read, read only")
         session.execute("set transaction isolation level read committed")
         session.execute("rollback")
-        with pytest.raises(psycopg.Error, match=r"regulated\.(predicate|analyzed)"):
-            session.execute("explain (analyze, wal) select 1 from codes where code = 'c1' for share")
         people.run("alter role app set default_transaction_isolation = 'serializable'")
         with pytest.raises(psycopg.OperationalError, match="cannot be SERIALIZABLE"):
             connect(running)
@@ -466,7 +456,32 @@ def test_no_transaction_is_serializable_where_rows_are_looked_up_by_sensitive_va
         session.execute("begin isolation level serializable")
 
 
-def test_a_new_row_counts_where_a_view_gives_it_a_sensitive_value(people, start, connect):  # noqa: F811
+def test_nobody_counts_what_goes_to_the_log_where_rows_are_looked_up_by_sensitive_values(people, start, connect):
+    """A code that somebody else has locked takes more of it, whoever locks it: the statement, a view, or a trigger."""
+    people.run(
+        CODES.format("")
+        + """; create view shared as select code from codes for key share; create table sales (id int, code text references codes);
+        create view sales_today as select * from sales; grant all on shared, sales, sales_today to app;
+        create function sold() returns trigger language plpgsql as 'begin insert into sales values (new.id, new.code); return new; end';
+        create trigger sold instead of insert on sales_today for each row execute function sold()"""
+    )
+    statements = (
+        "select 1 from codes where code = 'c1' for share",
+        "select code from shared where code = 'c1'",
+        "insert into sales_today values (1, 'c1')",
+        "insert into sales values (1, 'c1')",
+    )
+    with start(sensitive=SENSITIVE) as running, connect(running) as session:
+        for statement in statements:
+            for options in ("analyze, wal", "wal, analyze true", '"wal" on, analyze 1'):
+                with pytest.raises(psycopg.Error, match=r"regulated\.(predicate|analyzed)"):
+                    session.execute(f"explain ({options}) {statement}")
+        session.execute(f"explain (analyze, wal off) {statements[-1]}")
+    with start(sensitive=["public.people.income"]) as running, connect(running) as session:
+        session.execute(f"explain (analyze, wal) {statements[-1]}")
+
+
+def test_a_new_row_counts_where_a_view_gives_it_a_sensitive_value(people, start, connect):
     people.run(
         TOGETHER
         + """; create view filled as select id, name, code from people; create view over as select * from filled;

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 
 from gateway.testing.waiting import wait_until
-from tests.clients.test_row_order import ask, connect, server, start  # noqa: F401 - fixtures
+from tests.clients.owners.test_row_order import ask
 
 PEOPLE = """
 create table people (id int primary key, name text, ssn text);
@@ -33,16 +33,10 @@ def tell(session, sql):
         return str(error)
 
 
-@pytest.fixture
-def people(server):  # noqa: F811
-    server.run(PEOPLE)
-    return server
-
-
 @pytest.mark.parametrize(
     ("change", "asks"), [(SWAPPED, "select ssn from people_old"), (ADDED, "select ssn_old from people")], ids=["table", "column"]
 )
-def test_what_had_a_sensitive_name_stays_sensitive(change, asks, people, start, connect, caplog):  # noqa: F811
+def test_what_had_a_sensitive_name_stays_sensitive(change, asks, people, start, connect, caplog):
     with start(sensitive=SENSITIVE, limits={"catalog_age_s": 1}) as running, connect(running) as session:
         assert ask(session, "select ssn from people") == MASKED * 3
         people.run(change)
@@ -55,7 +49,7 @@ def test_what_had_a_sensitive_name_stays_sensitive(change, asks, people, start, 
     assert caplog.text.count("had the name of a sensitive column") == 1
 
 
-def test_rows_that_are_kept_whole_hold_what_their_table_holds(people, start, connect):  # noqa: F811
+def test_rows_that_are_kept_whole_hold_what_their_table_holds(people, start, connect):
     people.run(ROWS)
     with start(sensitive=SENSITIVE) as running, connect(running) as session:
         for column in ("whole", "several", "named", "inside", "seen", "several[1]"):

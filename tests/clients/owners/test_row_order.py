@@ -7,22 +7,10 @@ import pytest
 from sealgate_native.postgres import encode_message
 
 from gateway.protocols.postgres.login import choose_heap_order, choose_unordered
-from gateway.testing.gateway import start_gateway, write_config
 from gateway.testing.pgbouncer import start_pgbouncer
-from gateway.testing.policy import copy_library
-from gateway.testing.postgres import find_embedded, start_postgres
 from gateway.testing.wire import Client, bind, execute, kinds, parse
 
 ROOT = Path(__file__).parents[2]
-
-TABLES = """
-create role app login password 'app';
-create table illnesses (id int, illness text);
-insert into illnesses values (1, 'plum');
-insert into illnesses select 100000 + n, '~' || n from generate_series(1, 5000) n;
-create table visits (id int primary key, note text);
-grant all on illnesses, visits to app;
-"""
 
 INDEXES = {
     "behind": "create unique index told on illnesses (id, illness)",
@@ -34,52 +22,6 @@ INDEXES = {
 SHUFFLED = "insert into illnesses select 1, chr(97 + n) from generate_series(0, 25) n order by md5(n::text) limit 26"
 
 WARNING = "its sessions read no index in order"
-
-
-@pytest.fixture
-def server():
-    with start_postgres() as running:
-        running.run(TABLES)
-        yield running
-
-
-@pytest.fixture
-def start(server, issuer, mint, tmp_path):
-    """Sessions of a gateway under the policy as shipped, and of one before a pooler where a port is named; `listed` is code the site trusts."""
-
-    def make(port=None, limits=None, listed=(), **changes):
-        password = tmp_path / "password"
-        password.touch(mode=0o600)
-        password.write_text("app")
-        place = {"host": "127.0.0.1", "port": port or server.port, "database": "postgres", "tls": {"mode": "disable"}}
-        connection = {
-            "name": "shop",
-            "type": "postgres",
-            "target": place,
-            "credential": {"user": "app", "password": f"file:{password}"},
-            "environment": "staging",
-            "allow_groups": ["agents"],
-            "sensitive": ["public.illnesses.illness"],
-        } | changes
-        bundle = list_functions(tmp_path / "policy", listed) if listed else ROOT / "rego"
-        config = write_config(tmp_path / "gateway", issuer=issuer, bundle=bundle, connections=[connection], limits=limits or {})
-        return start_gateway(config)
-
-    return make
-
-
-@pytest.fixture
-def connect(mint):
-    def make(running):
-        options = {"host": "127.0.0.1", "port": running.port, "user": "agent", "sslmode": "disable", "dbname": "shop"}
-        return psycopg.connect(password=mint(), autocommit=True, **options)
-
-    return make
-
-
-def list_functions(bundle, names):
-    """The policy as shipped, of a site that lists these functions."""
-    return copy_library(ROOT / "rego", bundle, lambda site: site["postgres"]["allowed_functions"].extend(names))
 
 
 def ask(session, sql):
@@ -140,12 +82,12 @@ def test_a_statement_that_could_be_dearer_is_refused(server, start, connect):
             session.execute(f"select count(*) from {many}")
 
 
-def test_costs_stay_as_they_are_where_a_scan_that_is_off_comes_last(connect, start):
-    with start_postgres(bin_dir=find_embedded()["18"]) as server:
-        server.run(f"{TABLES}; {INDEXES['behind']}")
-        with start(server.port) as running, connect(running) as session:
-            assert ask(session, "show enable_indexscan") == ["off"]
-            assert ask(session, "show seq_page_cost") == ["1"]
+@pytest.mark.parametrize("server", ["18"], indirect=True)
+def test_costs_stay_as_they_are_where_a_scan_that_is_off_comes_last(server, connect, start):
+    server.run(INDEXES["behind"])
+    with start() as running, connect(running) as session:
+        assert ask(session, "show enable_indexscan") == ["off"]
+        assert ask(session, "show seq_page_cost") == ["1"]
 
 
 def test_the_same_rows_come_in_the_order_of_values_without_it(server):

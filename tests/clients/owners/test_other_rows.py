@@ -6,8 +6,6 @@ import shutil
 import psycopg
 import pytest
 
-from tests.clients.test_row_order import connect, server, start  # noqa: F401 - fixtures
-
 PEOPLE = """
 create table people (id int primary key, name text, income int, bonus int default 0, code text);
 insert into people select n, 'n' || n, 1000 * n, 0, 'zebra-' || n from generate_series(1, 9) n;
@@ -80,14 +78,8 @@ HARMLESS = {
 }
 
 
-@pytest.fixture
-def people(server):  # noqa: F811
-    server.run(PEOPLE)
-    return server
-
-
 @pytest.mark.parametrize("name", USING)
-def test_code_that_uses_sensitive_values_runs_where_the_site_lists_it(name, people, start, connect, tmp_path):  # noqa: F811
+def test_code_that_uses_sensitive_values_runs_where_the_site_lists_it(name, people, start, connect, tmp_path):
     people.run(USING[name])
     changing = f"update {'started' if 'copy' in name else 'people'} set name = 'other' where id = 1"
     with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
@@ -102,7 +94,7 @@ def test_code_that_uses_sensitive_values_runs_where_the_site_lists_it(name, peop
             session.execute(changing)
 
 
-def test_rows_that_go_are_used_as_well(people, start, connect):  # noqa: F811
+def test_rows_that_go_are_used_as_well(people, start, connect):
     people.run(
         write_trigger("if exists (select from guesses g where old.code like g.pattern) then return old; end if;", "before delete")
     )
@@ -113,7 +105,7 @@ def test_rows_that_go_are_used_as_well(people, start, connect):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_code_that_uses_nothing_sensitive_passes(name, people, start, connect):  # noqa: F811
+def test_code_that_uses_nothing_sensitive_passes(name, people, start, connect):
     people.run(HARMLESS[name])
     with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
         session.execute("update people set name = 'other' where id = 1")
@@ -137,7 +129,7 @@ POLICIES = {
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_a_policy_that_holds_sensitive_values_against_others_searches_them(name, people, start, connect):  # noqa: F811
+def test_a_policy_that_holds_sensitive_values_against_others_searches_them(name, people, start, connect):
     people.run(f"{POLICIES[name]}; alter table people enable row level security")
     with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
         for statement in (
@@ -149,7 +141,7 @@ def test_a_policy_that_holds_sensitive_values_against_others_searches_them(name,
                 session.execute(statement)
 
 
-def test_policies_that_policies_read_count_as_well(people, start, connect):  # noqa: F811
+def test_policies_that_policies_read_count_as_well(people, start, connect):
     people.run(f"""{POLICIES["rows of another table"]}; alter table people enable row level security;
         create table topics (id int primary key, person int); insert into topics values (1, 1); grant all on topics to app;
         create policy p on topics using (exists (select from people t where t.id = person)); alter table topics enable row level security;
@@ -175,7 +167,7 @@ GOVERNED = {
 
 @pytest.mark.parametrize("name", GOVERNED)
 @pytest.mark.parametrize("how", ["policy", "view"])
-def test_what_runs_below_a_policy_is_judged_like_what_runs_with_it(how, name, people, start, connect):  # noqa: F811
+def test_what_runs_below_a_policy_is_judged_like_what_runs_with_it(how, name, people, start, connect):
     body, sqlstate = GOVERNED[name]
     people.run(f"""create function may_see(code text) returns boolean language plpgsql as $$ {body} $$;
         create table topics (id int primary key, person int); insert into topics values (1, 1); grant all on topics to app;
@@ -193,7 +185,7 @@ def test_what_runs_below_a_policy_is_judged_like_what_runs_with_it(how, name, pe
         assert "zebra" not in str(caught.value)
 
 
-def test_policies_count_where_the_server_applies_them(people, start, connect):  # noqa: F811
+def test_policies_count_where_the_server_applies_them(people, start, connect):
     people.run(f"""{POLICIES["rows of another table"]}; alter table people enable row level security;
         create table everybody (id int, name text, income int, bonus int, code text); alter table people inherit everybody;
         grant all on everybody to app""")
@@ -204,7 +196,7 @@ def test_policies_count_where_the_server_applies_them(people, start, connect):  
         session.execute("create temp table alike (like people)")
 
 
-def test_settings_that_have_names_of_their_own_are_no_guesses(people, start, connect):  # noqa: F811
+def test_settings_that_have_names_of_their_own_are_no_guesses(people, start, connect):
     people.run("""create policy p on people using (code = current_setting('app.code', true) or true);
         alter table people enable row level security""")
     with start(sensitive=SENSITIVE) as running, connect(running) as session:
@@ -221,7 +213,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_setting_that_is_held_against_a_value_is_a_guess(name, people, start, connect):  # noqa: F811
+def test_a_setting_that_is_held_against_a_value_is_a_guess(name, people, start, connect):
     people.run(SETTINGS[name])
     with (
         start(sensitive=SENSITIVE, hold_s=0) as running,
@@ -246,7 +238,7 @@ ZONED = {
 
 
 @pytest.mark.parametrize("name", ZONED)
-def test_what_follows_a_setting_is_a_guess_at_sensitive_values(name, people, start, connect):  # noqa: F811
+def test_what_follows_a_setting_is_a_guess_at_sensitive_values(name, people, start, connect):
     people.run(f"""create domain office_time as timestamptz check (extract(hour from value) between 0 and 24);
         alter table people add seen timestamptz default '2020-05-05 12:00+00', add score float default 1.25;
         create policy p on people using ({ZONED[name]}); create policy q on people using (true);
@@ -271,7 +263,7 @@ STEADY = (
 
 
 @pytest.mark.parametrize("expression", STEADY)
-def test_what_follows_no_setting_passes(expression, people, start, connect):  # noqa: F811
+def test_what_follows_no_setting_passes(expression, people, start, connect):
     people.run(f"""alter table people add seen timestamptz default '2020-05-05 12:00+00', add check (({expression}) or true);
         create policy p on people using (({expression}) or true); alter table people enable row level security""")
     with start(sensitive=[*SENSITIVE, "public.people.seen"], hold_s=0) as running, connect(running) as session:
@@ -279,7 +271,7 @@ def test_what_follows_no_setting_passes(expression, people, start, connect):  # 
         session.execute("update people set bonus = 1 where id > 0")
 
 
-def test_a_policy_over_other_columns_passes(people, start, connect):  # noqa: F811
+def test_a_policy_over_other_columns_passes(people, start, connect):
     people.run("""create policy p on people using (exists (select from guesses g where g.most >= people.bonus));
         alter table people enable row level security; update guesses set most = 1000""")
     with start(sensitive=SENSITIVE) as running, connect(running) as session:
@@ -298,7 +290,7 @@ grant all on parted, parted_1, parted_2 to app;
 """
 
 
-def test_a_row_that_moves_to_another_partition_has_values_when_it_comes(people, start, connect):  # noqa: F811
+def test_a_row_that_moves_to_another_partition_has_values_when_it_comes(people, start, connect):
     people.run(PARTED)
     with start(sensitive=["public.parted.income"], hold_s=0) as running, connect(running) as session:
         session.execute("insert into parted values (2, 2, 'a', 1)")
@@ -313,7 +305,7 @@ PARTIAL = {
 
 
 @pytest.mark.parametrize("name", PARTIAL)
-def test_an_index_of_some_rows_tells_which_of_them_are_in_it(name, people, start, connect):  # noqa: F811
+def test_an_index_of_some_rows_tells_which_of_them_are_in_it(name, people, start, connect):
     people.run(PARTIAL[name])
     with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
         session.execute("insert into people (id, name) values (100, 'new')")
@@ -330,7 +322,7 @@ create trigger watched after update on people referencing new table as changed f
 
 
 @pytest.mark.parametrize("table", ["", "create table changed (id int, name text, code text)"])
-def test_rows_that_changed_are_no_table_of_that_name(table, people, start, connect):  # noqa: F811
+def test_rows_that_changed_are_no_table_of_that_name(table, people, start, connect):
     people.run(CHANGED + table)
     with (
         start(sensitive=SENSITIVE, hold_s=0) as running,
@@ -340,7 +332,7 @@ def test_rows_that_changed_are_no_table_of_that_name(table, people, start, conne
         session.execute("update people set name = 'other' where id = 1")
 
 
-def test_a_name_that_code_waits_for_is_not_taken_unseen(people, start, connect):  # noqa: F811
+def test_a_name_that_code_waits_for_is_not_taken_unseen(people, start, connect):
     people.run(write_trigger("insert into session_log values (new.id, new.code);"))
     with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
         with pytest.raises(psycopg.Error, match=r"functions\.hook"):
@@ -368,7 +360,7 @@ create trigger answered before insert on asked for each row execute function ans
 """
 
 
-def test_what_runs_as_its_owner_looks_for_names_where_the_owner_does(people, start, connect):  # noqa: F811
+def test_what_runs_as_its_owner_looks_for_names_where_the_owner_does(people, start, connect):
     people.run("create role keeper")
     people.run(DEFINER)
     with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
@@ -390,7 +382,7 @@ create trigger answered before insert on asked for each row execute function ans
 """
 
 
-def test_what_runs_as_its_owner_finds_no_names_that_only_the_session_has(people, start, connect):  # noqa: F811
+def test_what_runs_as_its_owner_finds_no_names_that_only_the_session_has(people, start, connect):
     people.run(FIRST)
     with (
         start(sensitive=SENSITIVE, hold_s=0) as running,
@@ -413,7 +405,7 @@ alter table asked owner to holder; grant all on asked to app; grant select on pu
 """
 
 
-def test_what_a_foreign_key_runs_it_runs_as_the_owner_of_the_table(people, start, connect):  # noqa: F811
+def test_what_a_foreign_key_runs_it_runs_as_the_owner_of_the_table(people, start, connect):
     people.run(FOLLOWED)
     with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
         with pytest.raises(psycopg.Error, match=r"functions\.hook"):
@@ -429,7 +421,7 @@ alter table people add dep text references parents (slug) on update cascade; upd
 """
 
 
-def test_a_key_that_a_trigger_fills_is_followed(people, start, connect):  # noqa: F811
+def test_a_key_that_a_trigger_fills_is_followed(people, start, connect):
     people.run(SLUGS + write_trigger("raise exception 'code % is kept', old.code using errcode = '40001';"))
     with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
         with pytest.raises(psycopg.Error) as caught:
@@ -437,14 +429,14 @@ def test_a_key_that_a_trigger_fills_is_followed(people, start, connect):  # noqa
         assert "zebra" not in str(caught.value)
 
 
-def test_a_cursor_is_not_named_by_a_value_in_the_open(people, start, connect):  # noqa: F811
+def test_a_cursor_is_not_named_by_a_value_in_the_open(people, start, connect):
     people.run(write_trigger("c := 'rows of ' || old.code; open c for select 1;", declares="declare c refcursor;"))
     with start(sensitive=SENSITIVE, listed=["public.watched"]) as running, connect(running) as session, session.transaction():
         session.execute("update people set name = 'other' where id = 1")
         assert "zebra" not in str(session.execute("select name from pg_cursors").fetchall())
 
 
-def test_a_column_of_another_tables_row_type_binds_it(people, start, connect):  # noqa: F811
+def test_a_column_of_another_tables_row_type_binds_it(people, start, connect):
     with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
         for kind in ("guesses", "guesses[]"):
             with pytest.raises(psycopg.Error, match=r"schema_changes\.not_plain"):
@@ -461,7 +453,7 @@ COMPUTED = {
 
 
 @pytest.mark.parametrize("name", COMPUTED)
-def test_a_new_row_has_values_of_its_own_where_the_server_chooses_them(name, people, start, connect):  # noqa: F811
+def test_a_new_row_has_values_of_its_own_where_the_server_chooses_them(name, people, start, connect):
     looks = "if new.code like (select max(pattern) from guesses) or new.income > 0 then raise exception 'no'; end if;"
     people.run(COMPUTED[name] + write_trigger(looks, "before insert"))
     with (
@@ -476,7 +468,7 @@ CODES = ("40001", "55P03", "57014", "53400", "08000", "25006", "26000", "P0001",
 
 
 @pytest.mark.parametrize("when", ["before update", "after update"])
-def test_no_text_that_a_body_raises_is_shown_whatever_its_code(when, people, start, connect):  # noqa: F811
+def test_no_text_that_a_body_raises_is_shown_whatever_its_code(when, people, start, connect):
     people.run(
         write_trigger(
             "if new.name like 'w%' then raise warning 'has %', old.code using errcode = substr(new.name, 2); "
@@ -498,7 +490,7 @@ def test_no_text_that_a_body_raises_is_shown_whatever_its_code(when, people, sta
         assert not notices
 
 
-def test_what_the_server_says_of_itself_is_shown_also_below_a_body(people, start, connect):  # noqa: F811
+def test_what_the_server_says_of_itself_is_shown_also_below_a_body(people, start, connect):
     people.run(write_trigger("insert into people (id) values (1);", "after update"))
     with start(sensitive=SENSITIVE) as running, connect(running) as session:
         with pytest.raises(psycopg.errors.UniqueViolation) as caught:

@@ -3,11 +3,13 @@
 import pytest
 
 from gateway.errors import TargetError
-from tests.clients.test_row_order import connect, server, start  # noqa: F401 - fixtures
-from tests.clients.test_unseen_guesses import SENSITIVE, people  # noqa: F401 - a fixture
+from tests.clients.owners import test_unseen_guesses
+from tests.clients.owners.test_unseen_guesses import SENSITIVE
+
+PEOPLE = test_unseen_guesses.PEOPLE
 
 
-def test_the_sequence_behind_a_sensitive_column_shows_its_newest_value(people, start, connect):  # noqa: F811
+def test_the_sequence_behind_a_sensitive_column_shows_its_newest_value(people, start, connect):
     people.run(
         """create table cards (id int primary key, number serial); insert into cards values (1); grant all on cards, cards_number_seq to app"""
     )
@@ -16,7 +18,7 @@ def test_the_sequence_behind_a_sensitive_column_shows_its_newest_value(people, s
         assert session.execute("select last_value from cards_number_seq").fetchall() == [(1,)]  # a limit, see LIMITATIONS.md
 
 
-def test_a_materialized_view_shows_what_it_was_filled_with_after_the_view_below_shows_less(people, start, connect):  # noqa: F811
+def test_a_materialized_view_shows_what_it_was_filled_with_after_the_view_below_shows_less(people, start, connect):
     people.run("""create view shown as select id, code from people; create materialized view kept as select * from shown;
         grant select on kept to app; create or replace view shown as select id, '***'::text as code from people""")
     with start(sensitive=SENSITIVE) as running, connect(running) as session:
@@ -38,7 +40,7 @@ DETACHED = {
 
 
 @pytest.mark.parametrize("name", DETACHED)
-def test_what_leaves_a_sensitive_table_is_configured_by_its_own_name(name, people, start, connect):  # noqa: F811
+def test_what_leaves_a_sensitive_table_is_configured_by_its_own_name(name, people, start, connect):
     people.run(DETACHED[name] + "; grant all on left_alone to app")
     with start(sensitive=["public.members.code"]) as running, connect(running) as session:
         assert session.execute("select code from left_alone").fetchall() == [("c1",)]
@@ -46,13 +48,13 @@ def test_what_leaves_a_sensitive_table_is_configured_by_its_own_name(name, peopl
         assert session.execute("select code from left_alone").fetchall() == [("[redacted]",)]
 
 
-def test_a_policy_shows_on_which_side_of_its_own_constants_a_value_is(people, start, connect):  # noqa: F811
+def test_a_policy_shows_on_which_side_of_its_own_constants_a_value_is(people, start, connect):
     people.run("create policy p on people to app using (income > 5000); alter table people enable row level security")
     with start(sensitive=SENSITIVE) as running, connect(running) as session:
         assert session.execute("select count(*) from people").fetchall() == [(4,)]
 
 
-def test_a_refresh_that_fails_tells_that_some_row_was_there(people, start, connect):  # noqa: F811
+def test_a_refresh_that_fails_tells_that_some_row_was_there(people, start, connect):
     people.run("""create materialized view kept as select code from people union all select body from notes;
         create unique index on kept (code); grant select on kept to app""")
     with start(sensitive=SENSITIVE) as running, connect(running) as session:
@@ -62,14 +64,14 @@ def test_a_refresh_that_fails_tells_that_some_row_was_there(people, start, conne
         assert session.execute("select count(*) from kept").fetchall() == [(9,)]
 
 
-def test_the_planner_knows_how_many_rows_a_partial_index_has(people, start, connect):  # noqa: F811
+def test_the_planner_knows_how_many_rows_a_partial_index_has(people, start, connect):
     people.run("create index rich on people (id) where income > 5000; analyze people")
     with start(sensitive=SENSITIVE) as running, connect(running) as session:
         assert session.execute("select reltuples::int from pg_class where relname = 'rich'").fetchall() == [(4,)]
 
 
 @pytest.mark.parametrize("person", [1, 9])
-def test_the_partition_of_a_code_that_is_looked_up_is_named_by_its_lock(person, people, start, connect):  # noqa: F811
+def test_the_partition_of_a_code_that_is_looked_up_is_named_by_its_lock(person, people, start, connect):
     people.run("""create table codes (code text primary key) partition by range (code); grant all on codes to app;
         create table codes_low partition of codes for values from (minvalue) to ('c5');
         create table codes_high partition of codes for values from ('c5') to (maxvalue);

@@ -3,8 +3,6 @@
 import psycopg
 import pytest
 
-from tests.clients.test_row_order import connect, server, start  # noqa: F401 - fixtures
-
 PEOPLE = """
 create table people (id int primary key, name text, ssn text);
 insert into people select n, 'n' || n, '000-00-000' || n from generate_series(1, 3) n;
@@ -23,7 +21,7 @@ WRITING = {
 
 
 @pytest.mark.parametrize("name", WRITING)
-def test_a_policy_that_asks_its_own_table_searches_it_when_rows_are_written(name, server, start, connect):  # noqa: F811
+def test_a_policy_that_asks_its_own_table_searches_it_when_rows_are_written(name, server, start, connect):
     server.run(PEOPLE + f"create policy written on people {WRITING[name]}")
     with start(sensitive=["public.people.ssn"], hold_s=0) as running, connect(running) as session:
         assert len(session.execute("select id, ssn from people").fetchall()) == 3
@@ -36,7 +34,7 @@ def test_a_policy_that_asks_its_own_table_searches_it_when_rows_are_written(name
                 session.execute(statement)
 
 
-def test_a_policy_that_asks_for_nothing_sensitive_passes(server, start, connect):  # noqa: F811
+def test_a_policy_that_asks_for_nothing_sensitive_passes(server, start, connect):
     asks = "(select count(*) from people p where p.name = people.name) < 9"
     server.run(PEOPLE + f"create table hidden (ssn text); create policy written on people for insert with check ({asks})")
     with start(sensitive=["public.hidden.ssn"], hold_s=0) as running, connect(running) as session:

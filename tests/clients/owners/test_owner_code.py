@@ -5,8 +5,10 @@ import shutil
 import psycopg
 import pytest
 
-from tests.clients.test_other_rows import SENSITIVE, people, write_trigger  # noqa: F401 - fixtures
-from tests.clients.test_row_order import connect, server, start  # noqa: F401 - fixtures
+from tests.clients.owners import test_other_rows
+from tests.clients.owners.test_other_rows import SENSITIVE, write_trigger
+
+PEOPLE = test_other_rows.PEOPLE
 
 CLOSINGS = """create table closings (id int primary key, person int, note text); grant all on closings to app;
     create function closed() returns trigger language plpgsql as 'begin return new; end';
@@ -112,7 +114,7 @@ BELOW = {
 
 
 @pytest.mark.parametrize("name", BELOW)
-def test_what_runs_further_down_is_judged_for_the_table_it_runs_for(name, people, start, connect):  # noqa: F811
+def test_what_runs_further_down_is_judged_for_the_table_it_runs_for(name, people, start, connect):
     people.run(BELOW[name])
     with (
         start(sensitive=[*SENSITIVE, *(["public.people.shown"] if "generated" in name else [])], hold_s=0) as running,
@@ -122,7 +124,7 @@ def test_what_runs_further_down_is_judged_for_the_table_it_runs_for(name, people
         session.execute("insert into closings values (1, 1)")
 
 
-def test_a_partition_is_held_against_the_keys_of_its_parent(people, start, connect):  # noqa: F811
+def test_a_partition_is_held_against_the_keys_of_its_parent(people, start, connect):
     people.run("""create function area(v text) returns text language plpgsql immutable as $$ begin
             if exists (select from guesses where v like pattern) then raise 'no'; end if; return 'a'; end $$;
         create table clients (id int, name text, code text) partition by list (area(code));
@@ -135,7 +137,7 @@ def test_a_partition_is_held_against_the_keys_of_its_parent(people, start, conne
         session.execute("update clients_a set name = 'x' where id = 1")
 
 
-def test_a_search_text_of_any_name_is_generated(people, start, connect):  # noqa: F811
+def test_a_search_text_of_any_name_is_generated(people, start, connect):
     people.run("""alter table people add "suche_für\\x" tsvector, add "straße" text; update people set "straße" = code;
         create trigger found before insert or update on people for each row
             execute function tsvector_update_trigger('suche_für\\x', 'pg_catalog.simple', name, "straße"); update people set name = name""")
@@ -157,7 +159,7 @@ VIEWS = {
 
 
 @pytest.mark.parametrize("name", ["joins", "filters"])
-def test_a_materialized_view_of_a_view_that_chooses_is_listed_first(name, people, start, connect):  # noqa: F811
+def test_a_materialized_view_of_a_view_that_chooses_is_listed_first(name, people, start, connect):
     people.run(f"""create view chosen as {VIEWS[name]}; create materialized view kept as select id from chosen;
         create materialized view own as {VIEWS[name]}; grant select on kept, own to app""")
     with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
@@ -167,7 +169,7 @@ def test_a_materialized_view_of_a_view_that_chooses_is_listed_first(name, people
 
 
 @pytest.mark.parametrize("name", VIEWS)
-def test_a_view_that_uses_sensitive_columns_to_choose_is_listed_first(name, people, start, connect, tmp_path):  # noqa: F811
+def test_a_view_that_uses_sensitive_columns_to_choose_is_listed_first(name, people, start, connect, tmp_path):
     people.run(
         f"create view chosen as {VIEWS[name]}; create view above as select * from chosen; grant all on chosen, above to app"
     )
@@ -182,7 +184,7 @@ def test_a_view_that_uses_sensitive_columns_to_choose_is_listed_first(name, peop
             assert {row[1] for row in found} == {None}
 
 
-def test_a_view_that_shows_sensitive_columns_passes(people, start, connect):  # noqa: F811
+def test_a_view_that_shows_sensitive_columns_passes(people, start, connect):
     people.run("""create view shown as select id, code, upper(code) as loud, income from people where bonus >= 0 order by name;
         grant all on shown to app""")
     with start(sensitive=SENSITIVE) as running, connect(running) as session:
@@ -190,7 +192,7 @@ def test_a_view_that_shows_sensitive_columns_passes(people, start, connect):  # 
 
 
 @pytest.mark.parametrize("whole", ["to_jsonb(c) ->> 'code' = topics.word", "held(c, topics.word)"])
-def test_a_policy_that_takes_a_row_of_another_table_whole_uses_its_columns(whole, people, start, connect):  # noqa: F811
+def test_a_policy_that_takes_a_row_of_another_table_whole_uses_its_columns(whole, people, start, connect):
     people.run(f"""create function held(c people, word text) returns boolean language sql stable as 'select c.code = word';
         create table topics (id int primary key, person int, word text); insert into topics values (1, 1, 'zebra-1'); grant all on topics to app;
         create policy p on topics using (exists (select from people c where c.id = topics.person and {whole}));
@@ -203,7 +205,7 @@ def test_a_policy_that_takes_a_row_of_another_table_whole_uses_its_columns(whole
         session.execute("select id from topics")
 
 
-def test_a_policy_that_looks_into_the_catalogue_asks_it(people, start, connect):  # noqa: F811
+def test_a_policy_that_looks_into_the_catalogue_asks_it(people, start, connect):
     people.run("""create policy p on people using (exists (select from pg_class where relname = 't_' || code));
         alter table people enable row level security""")
     with (
@@ -214,14 +216,14 @@ def test_a_policy_that_looks_into_the_catalogue_asks_it(people, start, connect):
         session.execute("select id from people")
 
 
-def test_a_lock_makes_no_value_of_a_domain(people, start, connect):  # noqa: F811
+def test_a_lock_makes_no_value_of_a_domain(people, start, connect):
     people.run("""create function checked(text) returns boolean language sql as 'select true'; create domain iban as text check (checked(value));
         create table accounts (id int, number iban); grant all on accounts to app""")
     with start(sensitive=SENSITIVE) as running, connect(running) as session, session.transaction():
         session.execute("lock table accounts in access share mode")
 
 
-def test_a_function_that_the_grammar_renames_is_the_owners(people, start, connect):  # noqa: F811
+def test_a_function_that_the_grammar_renames_is_the_owners(people, start, connect):
     people.run("""create function json_object(person int) returns json language sql stable
         as $$ select row_to_json(p) from people p where id = person $$""")
     with start(sensitive=SENSITIVE) as running, connect(running) as session:
@@ -231,7 +233,7 @@ def test_a_function_that_the_grammar_renames_is_the_owners(people, start, connec
             session.execute("select json_object(person => 1)")
 
 
-def test_an_ordered_aggregate_of_the_owner_is_not_the_servers(people, start, connect):  # noqa: F811
+def test_an_ordered_aggregate_of_the_owner_is_not_the_servers(people, start, connect):
     people.run("""create function st(s text, v text) returns text language sql stable as $$ select coalesce(s, v) $$;
         create function fin(s text, f float8) returns text language sql stable as $$ select string_agg(code, ',') from people $$;
         create aggregate percentile_cont(float8 order by text) (sfunc = st, stype = text, finalfunc = fin)""")
@@ -252,7 +254,7 @@ PLANNED = {
 
 
 @pytest.mark.parametrize("name", PLANNED)
-def test_what_the_planner_runs_is_judged_for_reads_as_well(name, people, start, connect):  # noqa: F811
+def test_what_the_planner_runs_is_judged_for_reads_as_well(name, people, start, connect):
     people.run(
         f"create function lowest() returns int language sql immutable as 'select max(income) from people'; {PLANNED[name]}"
     )
@@ -262,7 +264,7 @@ def test_what_the_planner_runs_is_judged_for_reads_as_well(name, people, start, 
                 session.execute(statement)
 
 
-def test_what_the_planner_cannot_run_is_judged_where_it_runs(people, start, connect):  # noqa: F811
+def test_what_the_planner_cannot_run_is_judged_where_it_runs(people, start, connect):
     people.run("""create function norm(t text) returns text language plpgsql immutable as $$ begin execute 'select 1'; return lower(t); end $$;
         create index on guesses (norm(pattern)); alter table guesses add note varchar; create index on guesses (norm(note)) where norm(note) <> ''""")
     with start(sensitive=SENSITIVE) as running, connect(running) as session:
@@ -271,7 +273,7 @@ def test_what_the_planner_cannot_run_is_judged_where_it_runs(people, start, conn
             session.execute("update guesses set most = 1 where id = 1")
 
 
-def test_casts_between_types_of_the_server_may_run_for_any_constant(people, start, connect):  # noqa: F811
+def test_casts_between_types_of_the_server_may_run_for_any_constant(people, start, connect):
     people.run("""create function int_text(i int) returns text language sql stable as $$ select string_agg(code, ',') from people $$;
         create cast (int as text) with function int_text(int) as implicit;
         create function small_text(i smallint) returns text language sql stable as $$ select 'x' $$;
@@ -291,7 +293,7 @@ WHEN = {
 
 
 @pytest.mark.parametrize("name", WHEN)
-def test_rows_that_go_are_looked_at_by_conditions_over_sensitive_columns(name, people, start, connect):  # noqa: F811
+def test_rows_that_go_are_looked_at_by_conditions_over_sensitive_columns(name, people, start, connect):
     people.run(f"""create extension if not exists hstore; alter table people add seen timestamptz default '2020-05-05 12:00+00';
         create function kept() returns trigger language plpgsql as $$ begin return null; end $$;
         create trigger kept before delete on people for each row when ({WHEN[name]}) execute function kept();
@@ -328,7 +330,7 @@ def write_when(condition):
 
 
 @pytest.mark.parametrize("name", CHOOSING)
-def test_a_condition_that_chooses_rows_by_sensitive_columns_is_listed_with_its_trigger(name, people, start, connect):  # noqa: F811
+def test_a_condition_that_chooses_rows_by_sensitive_columns_is_listed_with_its_trigger(name, people, start, connect):
     people.run(write_when(CHOOSING[name]))
     with (
         start(sensitive=SENSITIVE, hold_s=0) as running,
@@ -339,13 +341,13 @@ def test_a_condition_that_chooses_rows_by_sensitive_columns_is_listed_with_its_t
 
 
 @pytest.mark.parametrize("name", NOTICING)
-def test_a_condition_that_only_notices_a_change_is_not(name, people, start, connect):  # noqa: F811
+def test_a_condition_that_only_notices_a_change_is_not(name, people, start, connect):
     people.run(write_when(NOTICING[name]))
     with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
         assert session.execute("update people set name = 'other' where id = 1").rowcount == 1
 
 
-def test_places_in_the_log_are_masked_whatever_they_are_kept_in(people, start, connect):  # noqa: F811
+def test_places_in_the_log_are_masked_whatever_they_are_kept_in(people, start, connect):
     people.run("""create domain place as pg_lsn default pg_current_wal_insert_lsn(); create type span as (began pg_lsn, label text);
         create table orders (id int primary key, place place, places pg_lsn[], span span); grant all on orders to app""")
     with start(sensitive=SENSITIVE) as running, connect(running) as session:
@@ -367,7 +369,7 @@ READING = {
 
 
 @pytest.mark.parametrize("name", READING)
-def test_functions_that_read_what_they_are_told_are_code_wherever_they_stand(name, people, start, connect):  # noqa: F811
+def test_functions_that_read_what_they_are_told_are_code_wherever_they_stand(name, people, start, connect):
     people.run(READING[name])
     with (
         start(sensitive=SENSITIVE, hold_s=0) as running,
@@ -377,7 +379,7 @@ def test_functions_that_read_what_they_are_told_are_code_wherever_they_stand(nam
         session.execute("insert into guesses (id, pattern) values (2, 'wal')")
 
 
-def test_a_delete_is_planned_too(people, start, connect):  # noqa: F811
+def test_a_delete_is_planned_too(people, start, connect):
     people.run("""create function lowest() returns int language sql immutable as 'select max(income) from people';
         create index on guesses (pattern) where most > lowest()""")
     with (
@@ -388,7 +390,7 @@ def test_a_delete_is_planned_too(people, start, connect):  # noqa: F811
         session.execute("delete from guesses where most > 8000")
 
 
-def test_a_check_over_a_sensitive_column_keeps_nobody_from_reading(people, start, connect):  # noqa: F811
+def test_a_check_over_a_sensitive_column_keeps_nobody_from_reading(people, start, connect):
     people.run("""create function valid(t text) returns boolean language sql immutable as $$ select t <> '' $$;
         alter table people add check (valid(upper(code))); create index on people (valid(lower(code)));
         create materialized view totals as select bonus, count(*), avg(income) as mean from people group by bonus; grant select on totals to app""")
@@ -399,7 +401,7 @@ def test_a_check_over_a_sensitive_column_keeps_nobody_from_reading(people, start
             session.execute("update people set name = 'x' where id = 1")
 
 
-def test_what_refers_to_a_sensitive_column_is_sensitive_and_a_guess(people, start, connect):  # noqa: F811
+def test_what_refers_to_a_sensitive_column_is_sensitive_and_a_guess(people, start, connect):
     people.run("""alter table people add unique (code); create table cards (id int primary key, code text references people (code));
         create table copies (id int primary key, code text); grant all on cards, copies to app; insert into cards values (1, 'zebra-1')""")
     with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
@@ -418,7 +420,7 @@ MOVING = """create table members (id int, year int, name text, code text, primar
 
 
 @pytest.mark.parametrize("what", ["create unique index on members_2 (code)", "alter table members_2 add check (code <> name)"])
-def test_a_row_that_moves_is_compared_in_its_new_partition(what, people, start, connect):  # noqa: F811
+def test_a_row_that_moves_is_compared_in_its_new_partition(what, people, start, connect):
     people.run(MOVING + what)
     with start(sensitive=["public.members.code"], hold_s=0) as running, connect(running) as session:
         session.execute("update members set name = 'b' where id = 1 and year = 1")
@@ -426,7 +428,7 @@ def test_a_row_that_moves_is_compared_in_its_new_partition(what, people, start, 
             session.execute("update members set year = 2 where id > 0")
 
 
-def test_a_type_that_is_sorted_by_code_is_a_type_with_code(people, start, connect):  # noqa: F811
+def test_a_type_that_is_sorted_by_code_is_a_type_with_code(people, start, connect):
     people.run("""create type version as (major int, minor int);
         create function version_order(a version, b version) returns int language plpgsql immutable as $$ begin
             return (select count(*) from people where income > (a).major); end $$;
@@ -444,7 +446,7 @@ def test_a_type_that_is_sorted_by_code_is_a_type_with_code(people, start, connec
                 session.execute(statement)
 
 
-def test_a_function_of_the_row_in_exists_is_a_call(people, start, connect):  # noqa: F811
+def test_a_function_of_the_row_in_exists_is_a_call(people, start, connect):
     people.run("""create function told(g guesses) returns setof int language sql stable
         as $$ select p.id from people p where p.code like g.pattern $$""")
     with start(sensitive=SENSITIVE) as running, connect(running) as session:
@@ -459,7 +461,7 @@ def test_a_function_of_the_row_in_exists_is_a_call(people, start, connect):  # n
         session.execute("select id from guesses g where exists (select * from people p where p.id = g.id)")
 
 
-def test_keys_of_locks_are_masked(people, start, connect):  # noqa: F811
+def test_keys_of_locks_are_masked(people, start, connect):
     with psycopg.connect(
         host=people.host, port=people.port, user="postgres", password=people.password, dbname="postgres"
     ) as other:
@@ -492,14 +494,14 @@ ORDINARY = {
 
 
 @pytest.mark.parametrize("name", ORDINARY)
-def test_ordinary_code_over_other_columns_passes(name, people, start, connect):  # noqa: F811
+def test_ordinary_code_over_other_columns_passes(name, people, start, connect):
     people.run(ORDINARY[name])
     with start(sensitive=SENSITIVE) as running, connect(running) as session:
         session.execute("insert into people (id, name) values (100, 'new')")
         session.execute("update people set name = 'other' where id = 1")
 
 
-def test_rows_of_a_parent_run_no_code_of_its_children(people, start, connect):  # noqa: F811
+def test_rows_of_a_parent_run_no_code_of_its_children(people, start, connect):
     people.run("""create table staff () inherits (people); create function opaque() returns trigger language plpgsql as $$ begin
             execute 'select 1'; return new; end $$;
         create trigger opaque before insert or update on staff for each row execute function opaque(); grant all on staff to app""")
@@ -509,7 +511,7 @@ def test_rows_of_a_parent_run_no_code_of_its_children(people, start, connect):  
             session.execute("update people set name = 'other' where id = 1")
 
 
-def test_other_schemas_than_the_sessions_keep_a_body_from_being_read(people, start, connect):  # noqa: F811
+def test_other_schemas_than_the_sessions_keep_a_body_from_being_read(people, start, connect):
     people.run(
         "create schema elsewhere;"
         + write_trigger("new.bonus := 1;")
