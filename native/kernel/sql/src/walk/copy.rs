@@ -195,9 +195,9 @@ impl Walker {
         if analyze {
             self.statement.is_explain_analyze = true;
             self.flag("explain_analyze");
-        }
-        if asks("wal") {
-            self.flag("explain_wal");
+            if asks("wal") {
+                self.flag("explain_wal");
+            }
         }
         let before = self.statement.effects;
         // A plan shows estimates and constants, never a column as it is.

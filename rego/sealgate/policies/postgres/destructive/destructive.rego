@@ -66,9 +66,10 @@ deny contains {
 } if {
 	input.phase == "request"
 	some statement in input.postgres.facts.statements
-	some flag, message in _unfiltered
+	some flag in ["unfiltered_write", "where_without_column"]
 	flag in statement.flags
 	not lib.only_own(statement)
+	message := _unfiltered[statement.has_where]
 }
 
 # METADATA
@@ -186,7 +187,7 @@ _copy_advice := "; use COPY TO STDOUT or FROM STDIN" if {
 
 # METADATA
 # title: Which rows are not said
-# description: The flags of statements that may change every row, with what to say of each.
+# description: What to say of a change that may meet every row, by whether there is a WHERE.
 # custom:
 #   id: postgres.destructive.unfiltered
 #   severity: critical
@@ -194,6 +195,6 @@ _copy_advice := "; use COPY TO STDOUT or FROM STDIN" if {
 #   failure_msg: Not a rule of its own.
 #   solution: See postgres.destructive.unfiltered_write.
 _unfiltered := {
-	"unfiltered_write": "a DELETE or UPDATE without WHERE changes every row; name the rows you mean",
-	"where_without_column": "this WHERE names no column of a table, so it may hold for every row; name the rows you mean",
+	false: "a DELETE or UPDATE without WHERE changes every row; name the rows you mean",
+	true: "a DELETE or UPDATE whose WHERE holds for every row, or names no column, changes all; name the rows you mean",
 }
