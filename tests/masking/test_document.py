@@ -110,6 +110,9 @@ TREES = st.recursive(
 def test_a_planted_value_never_survives_and_masking_twice_changes_nothing(payload, protocol):
     result, counts = masked(payload, protocol)
     assert SSN not in json.dumps(result)
-    assert (f"x {SSN} y" in str(payload)) == (counts.get("ssn", 0) > 0)
+    if f"x {SSN} y" in str(payload):
+        assert counts.keys() & {"ssn", "generic_secret"}  # what stands under a key called "secret" is one as a whole
+    else:
+        assert "ssn" not in counts
     again, _ = masked(result, protocol)
     assert again == result

@@ -119,10 +119,13 @@ def _list_referring(sensitivity: Sensitivity, relation: Relation) -> list[tuple[
 def _find_locking(
     snapshot: CatalogSnapshot, sensitivity: Sensitivity, analyzed: Analyzed, relation: Relation
 ) -> Iterator[tuple[str, str, str]]:
-    """What refers to the rows that a statement locks against the server's own locks, or a view it reads."""
+    """What refers to the rows that a statement, or a view it reads, locks.
+
+    A lock that waits for none of the server's own shows too: one that the transaction has already draws no number for its savepoint.
+    """
     behind = snapshot.behind(relation.oid).relations
     referring = [found for each in behind for found in _list_referring(sensitivity, each)]
-    if referring and ("for_update" in analyzed["flags"] or any(_locks(snapshot, each) for each in behind)):
+    if referring and ("lock" in analyzed["effects"] or any(_locks(snapshot, each) for each in behind)):
         yield from referring
 
 

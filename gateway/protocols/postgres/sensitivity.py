@@ -258,6 +258,20 @@ class Sensitivity:
             tables = ((self.snapshot.relations[oid], number) for oid, number in self._links)
             yield from ((table.schema, table.name, table.columns[number].name) for table, number in tables)
 
+    def find_told(self) -> Iterator[tuple[str, str, str]]:
+        """The columns of `list_links`, where a plain key to what they refer to can be deferred.
+
+        Asked in a savepoint, it shows which code is locked already: it draws no number for the savepoint then.
+        """
+        if self.snapshot is None:
+            return
+        codes = {to for referred in self._links.values() for to, _ in referred}
+        for key, others in self.snapshot.foreign_keys:
+            is_plain = not any((key.relation, number) in self.keys for number in key.columns)
+            if key.is_deferrable and is_plain and any(to in codes for to, _ in others):
+                yield from self.list_links()
+                return
+
     def find_constrained(self) -> Iterator[tuple[str, str, str]]:
         """Schema, table and name of the sensitive columns of foreign keys, unique and exclusion constraints that can be deferred."""
         snapshot = self.snapshot
@@ -278,12 +292,13 @@ class Sensitivity:
         return bool(self._links)
 
     def shows_locks(self, name: str) -> bool:
-        """Whether a system column of any table, a session's own too, shows what the server locks for sensitive columns.
+        """Whether a system column of any table, a session's own too, shows what the server looks up or locks for sensitive columns.
 
-        It locks the row that one refers to while it checks another. That two have locked a row is a number, which it draws for all tables
-        in turn, and which `xmax` shows wherever it was drawn: how many were drawn meanwhile is the difference of two.
+        A look-up is a command of its own, which `cmin` and `cmax` of later rows count. It locks the row that one refers to while it checks
+        another. That two have locked a row is a number, which it draws for all tables in turn, and which `xmax` shows wherever it was drawn:
+        how many were drawn meanwhile is the difference of two.
         """
-        return name == "xmax" and (self.is_configured if self.snapshot is None else self.looks_up)
+        return name in {"xmax", "cmin", "cmax"} and (self.is_configured if self.snapshot is None else self.looks_up)
 
     def touches(self, relation: Relation) -> bool:
         """Whether the server meets sensitive values where it reads a relation: in it, or in the conditions of a view or policy."""

@@ -274,6 +274,7 @@ class _Reader:
             facts |= {(schema, table, name, "predicate"): True for schema, table, name in unnamed}
         if self.analyzed["verb"] == "set_constraints":  # what was deferred is compared now, as often as it is said
             facts |= {(*each, "other"): True for each in self.sensitivity.find_constrained()}
+            facts |= {(*each, "predicate"): True for each in self.sensitivity.find_told()}
         if "compares_assigned" in self.analyzed["flags"]:
             for fact in self.assigned.describe(()):
                 facts[(fact.get("schema"), fact.get("table"), fact["name"], "predicate")] = fact["sensitive"]

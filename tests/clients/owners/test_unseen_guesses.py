@@ -138,6 +138,8 @@ def test_a_code_that_sensitive_values_refer_to_is_no_way_to_find_them(action, pe
             "update codes set code = 'd3' where code = 'c9'",
             "update codes set number = 100 where code = 'c9'",
             "select label from codes where code = 'c9' for update skip locked",
+            "select label from codes where code = 'c9' for share",
+            "select label from codes where exists (select from codes c where c.code = 'c9' for key share)",
             "select label from codes where xmax::text <> '0'",
             "select p.id from people p where p.xmax::text <> '0'",
         ):
@@ -150,7 +152,6 @@ def test_a_code_that_sensitive_values_refer_to_is_no_way_to_find_them(action, pe
             session.execute("insert into notes values (1, 'c9')")
         session.execute("insert into codes values ('d1', 'new', 99)")
         session.execute("update codes set label = 'first' where code = 'c1'")
-        session.execute("select label from codes where code = 'c1' for share")
         assert session.execute("select xmax from codes where code = 'c1'").fetchall() == [(None,)]
         assert count_guesses(session) == 0
 
@@ -454,6 +455,36 @@ def test_no_transaction_is_serializable_where_rows_are_looked_up_by_sensitive_va
             connect(running)
     with start(sensitive=["public.people.income"]) as running, connect(running) as session:
         session.execute("begin isolation level serializable")
+
+
+def test_no_deferred_key_is_asked_in_a_savepoint_where_codes_are_looked_up(people, start, connect):
+    """A code that the transaction has locked already, as that of a row it changed twice, draws no number for the savepoint."""
+    people.run(
+        CODES.format("")
+        + "; create table sales (id int, code text references codes deferrable initially deferred); grant all on sales to app"
+    )
+    with start(sensitive=SENSITIVE) as running, connect(running) as session:
+        session.execute("begin")
+        session.execute("insert into sales values (1, 'c1')")
+        with pytest.raises(psycopg.Error, match=r"regulated\.predicate"):
+            session.execute("set constraints all immediate")
+        session.execute("rollback")
+        session.execute("insert into sales values (1, 'c1')")
+        for name in ("cmin", "cmax", "xmax"):
+            assert session.execute(f"select {name} from sales").fetchall() == [(None,)]
+
+
+def test_what_is_meant_for_the_log_of_the_server_does_not_reach_the_client(people, start, connect):
+    """As auto_explain tells what a statement did, WAL records of its locks among it, whatever has been asked."""
+    people.run("alter role app set log_duration = on")
+    with start(sensitive=["public.people.income"]) as running, connect(running) as session:
+        told = []
+        session.add_notice_handler(lambda notice: told.append(notice.message_primary))
+        for level in ("log", "debug5"):
+            session.execute(f"set client_min_messages = {level}")
+            session.execute("rollback")
+            session.execute("select id from people where id = 1")
+    assert told == ["there is no transaction in progress"] * 2
 
 
 def test_nobody_counts_what_goes_to_the_log_where_rows_are_looked_up_by_sensitive_values(people, start, connect):
