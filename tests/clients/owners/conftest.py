@@ -69,3 +69,16 @@ def people(server, request):
     """The server with the tables that the module calls PEOPLE."""
     server.run(request.module.PEOPLE)
     return server
+
+
+@pytest.fixture
+def assert_refused(start, connect):
+    """Fails unless a session is refused each of the statements, for a reason that matches; keyword arguments are those of `start`."""
+
+    def check(match, *statements, **options):
+        with start(**options) as running, connect(running) as session:
+            for statement in statements:
+                with pytest.raises(psycopg.Error, match=match):
+                    session.execute(statement)
+
+    return check

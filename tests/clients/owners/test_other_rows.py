@@ -129,16 +129,16 @@ POLICIES = {
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_a_policy_that_holds_sensitive_values_against_others_searches_them(name, people, start, connect):
+def test_a_policy_that_holds_sensitive_values_against_others_searches_them(name, people, assert_refused):
     people.run(f"{POLICIES[name]}; alter table people enable row level security")
-    with start(sensitive=SENSITIVE, hold_s=0) as running, connect(running) as session:
-        for statement in (
-            "select id from people",
-            "update people set name = 'other' where id = 1",
-            "insert into people (id) values (100)",
-        ):
-            with pytest.raises(psycopg.Error, match=r"functions\.hook" if "function" in name else r"regulated\.predicate"):
-                session.execute(statement)
+    assert_refused(
+        r"functions\.hook" if "function" in name else r"regulated\.predicate",
+        "select id from people",
+        "update people set name = 'other' where id = 1",
+        "insert into people (id) values (100)",
+        sensitive=SENSITIVE,
+        hold_s=0,
+    )
 
 
 def test_policies_that_policies_read_count_as_well(people, start, connect):
@@ -213,14 +213,14 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_setting_that_is_held_against_a_value_is_a_guess(name, people, start, connect):
+def test_a_setting_that_is_held_against_a_value_is_a_guess(name, people, assert_refused):
     people.run(SETTINGS[name])
-    with (
-        start(sensitive=SENSITIVE, hold_s=0) as running,
-        connect(running) as session,
-        pytest.raises(psycopg.Error, match=r"functions\.hook" if name in {"trigger", "condition"} else r"guesses\.open_ended"),
-    ):
-        session.execute("update people set name = 'other' where id > 0")
+    assert_refused(
+        r"functions\.hook" if name in {"trigger", "condition"} else r"guesses\.open_ended",
+        "update people set name = 'other' where id > 0",
+        sensitive=SENSITIVE,
+        hold_s=0,
+    )
 
 
 ZONED = {
@@ -322,14 +322,9 @@ create trigger watched after update on people referencing new table as changed f
 
 
 @pytest.mark.parametrize("table", ["", "create table changed (id int, name text, code text)"])
-def test_rows_that_changed_are_no_table_of_that_name(table, people, start, connect):
+def test_rows_that_changed_are_no_table_of_that_name(table, people, assert_refused):
     people.run(CHANGED + table)
-    with (
-        start(sensitive=SENSITIVE, hold_s=0) as running,
-        connect(running) as session,
-        pytest.raises(psycopg.Error, match=r"functions\.hook"),
-    ):
-        session.execute("update people set name = 'other' where id = 1")
+    assert_refused(r"functions\.hook", "update people set name = 'other' where id = 1", sensitive=SENSITIVE, hold_s=0)
 
 
 def test_a_name_that_code_waits_for_is_not_taken_unseen(people, start, connect):
@@ -382,14 +377,9 @@ create trigger answered before insert on asked for each row execute function ans
 """
 
 
-def test_what_runs_as_its_owner_finds_no_names_that_only_the_session_has(people, start, connect):
+def test_what_runs_as_its_owner_finds_no_names_that_only_the_session_has(people, assert_refused):
     people.run(FIRST)
-    with (
-        start(sensitive=SENSITIVE, hold_s=0) as running,
-        connect(running) as session,
-        pytest.raises(psycopg.Error, match=r"functions\.hook"),
-    ):
-        session.execute("insert into asked (id) values (1)")
+    assert_refused(r"functions\.hook", "insert into asked (id) values (1)", sensitive=SENSITIVE, hold_s=0)
 
 
 FOLLOWED = """
@@ -453,15 +443,10 @@ COMPUTED = {
 
 
 @pytest.mark.parametrize("name", COMPUTED)
-def test_a_new_row_has_values_of_its_own_where_the_server_chooses_them(name, people, start, connect):
+def test_a_new_row_has_values_of_its_own_where_the_server_chooses_them(name, people, assert_refused):
     looks = "if new.code like (select max(pattern) from guesses) or new.income > 0 then raise exception 'no'; end if;"
     people.run(COMPUTED[name] + write_trigger(looks, "before insert"))
-    with (
-        start(sensitive=SENSITIVE, hold_s=0) as running,
-        connect(running) as session,
-        pytest.raises(psycopg.Error, match=r"functions\.hook"),
-    ):
-        session.execute("insert into people (id, name) values (100, 'new')")
+    assert_refused(r"functions\.hook", "insert into people (id, name) values (100, 'new')", sensitive=SENSITIVE, hold_s=0)
 
 
 CODES = ("40001", "55P03", "57014", "53400", "08000", "25006", "26000", "P0001", "42501")
