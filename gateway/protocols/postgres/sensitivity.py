@@ -266,11 +266,13 @@ class Sensitivity:
         if self.snapshot is None:
             return
         codes = {to for referred in self._links.values() for to, _ in referred}
-        for key, others in self.snapshot.foreign_keys:
-            is_plain = not any((key.relation, number) in self.keys for number in key.columns)
-            if key.is_deferrable and is_plain and any(to in codes for to, _ in others):
-                yield from self.list_links()
-                return
+        if any(
+            key.is_deferrable
+            and any(to in codes for to, _ in others)
+            and not any((key.relation, number) in self.keys for number in key.columns)
+            for key, others in self.snapshot.foreign_keys
+        ):
+            yield from self.list_links()
 
     def find_constrained(self) -> Iterator[tuple[str, str, str]]:
         """Schema, table and name of the sensitive columns of foreign keys, unique and exclusion constraints that can be deferred."""

@@ -50,13 +50,6 @@ const RAISE: &[u8] = b"exec_stmt_raise";
 /// What stands in for a message that could quote a value, such as that of a failed cast or a violated constraint.
 const HIDDEN_TEXT: &[u8] = b"text withheld by the gateway: it could quote sensitive columns";
 
-/// Whether a notice is meant for the server's log: what it says there of statements, as auto_explain does, is for who runs it.
-fn is_of_the_log(given: &[(u8, &[u8])]) -> bool {
-    given.iter().any(|(code, text)| {
-        matches!(code, b'S' | b'V') && (text.starts_with(b"LOG") || text.starts_with(b"DEBUG"))
-    })
-}
-
 /// An ErrorResponse or NoticeResponse after masking.
 pub(crate) struct MaskedFields {
     message: Vec<u8>,
@@ -90,10 +83,10 @@ impl Session {
             fields,
             detected,
         } = self.mask_fields(b'N', body)?;
-        let given = decode::fields(body)?;
         // How many come, and which, can tell of the values a function was given. Nobody depends on a notice.
-        let is_silent = is_of_the_log(&given)
-            || self.hides_texts() && (!is_of_transactions(&fields) || is_by_a_body(&given));
+        let is_silent = is_of_the_log(&fields)
+            || self.hides_texts()
+                && (!is_of_transactions(&fields) || is_by_a_body(&decode::fields(body)?));
         self.tell(ServerEvent::Notice { fields, detected });
         if !is_silent {
             self.to_client.extend_from_slice(&message);
@@ -260,6 +253,13 @@ fn is_of_transactions(fields: &Fields) -> bool {
     fields
         .iter()
         .any(|(code, text)| *code == b'C' && text.starts_with("25"))
+}
+
+/// Whether a notice is meant for the server's log: what it says there of statements, as auto_explain does, is for who runs it.
+fn is_of_the_log(fields: &Fields) -> bool {
+    fields.iter().any(|(code, text)| {
+        matches!(code, b'S' | b'V') && (text.starts_with("LOG") || text.starts_with("DEBUG"))
+    })
 }
 
 /// Whether the message of an error or notice can quote values of rows: any but those of the classes above, where the server says it of itself.

@@ -285,9 +285,8 @@ impl Walker {
         let shared = [
             Strength::LcsForshare as i32,
             Strength::LcsForkeyshare as i32,
-        ]
-        .contains(&lock.strength);
-        if !shared {
+        ];
+        if !shared.contains(&lock.strength) {
             self.flag("for_update");
         }
     }

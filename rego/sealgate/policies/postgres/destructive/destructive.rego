@@ -196,5 +196,5 @@ _copy_advice := "; use COPY TO STDOUT or FROM STDIN" if {
 #   solution: See postgres.destructive.unfiltered_write.
 _unfiltered := {
 	false: "a DELETE or UPDATE without WHERE changes every row; name the rows you mean",
-	true: "a DELETE or UPDATE whose WHERE holds for every row, or names no column, changes all; name the rows you mean",
+	true: "a DELETE or UPDATE has no WHERE of its own, or one that holds for every row; name the rows you mean",
 }
