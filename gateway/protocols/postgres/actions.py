@@ -34,6 +34,7 @@ from gateway.protocols.postgres.named import (
     uses_name,
 )
 from gateway.protocols.postgres.own import OwnTables
+from gateway.protocols.postgres.rewritten import REFERRING, list_changed, mark_again
 from gateway.protocols.postgres.sensitivity import Sensitivity, find_sensitive
 from gateway.protocols.postgres.shapes import Shape, UserTypes
 from gateway.protocols.postgres.statements import Described, describe_statement
@@ -57,6 +58,9 @@ SHIFTED: Final = "postgres.shifted"
 
 VALUES: Final = "postgres.values"
 """Among the facts: the settings of the session that change what values its texts stand for (`SessionSettings`)."""
+
+CHANGED: Final = "postgres.changed"
+"""Among the facts: the tables of `rewritten` whose rows the open transaction may have changed."""
 
 UNSURE_EPOCH: Final = -1
 """The epoch of what was prepared under settings that are not certain: no later one equals it."""
@@ -204,7 +208,7 @@ def describe_in_session(
         judged = _Judged((), frozenset({"unknown"}), _UNCERTAIN)
     if snapshot is not None and (reason := _find_unsafe_type(snapshot, statement.types, settings)):
         judged = _Judged((), frozenset({"unknown"}), reason)
-    judged = _forget_uncertain(judged, statement, used)
+    judged = _mark_again(_forget_uncertain(judged, statement, used), facts)
     action = Action(
         protocol="postgres",
         phase="request",
@@ -251,6 +255,19 @@ def _forget_uncertain(judged: _Judged, statement: Statement, used: Sequence[Defi
 def _forget_count(described: Described) -> Described:
     """The same, where how many guesses it writes is not known after all."""
     return replace(described, facts={name: fact for name, fact in described.facts.items() if name != "most_guesses"})
+
+
+def _mark_again(judged: _Judged, facts: Mapping[str, object]) -> _Judged:
+    """The same, with what changes rows that its transaction, or a statement before it in the text, may have changed already."""
+    if not any(REFERRING in each.facts for each in judged.described):
+        return judged
+    found = facts.get(CHANGED)
+    changed = found if isinstance(found, frozenset) else frozenset()
+    described = []
+    for each in judged.described:
+        described.append(replace(each, facts=mark_again(each.facts, changed)) if REFERRING in each.facts else each)
+        changed |= list_changed(each.facts)
+    return replace(judged, described=tuple(described))
 
 
 def _uses_uncertain(judged: _Judged, facts: Mapping[str, object]) -> bool:

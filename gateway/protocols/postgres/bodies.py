@@ -16,7 +16,8 @@ from gateway.protocols.postgres.catalog_objects import Column, Relation
 from gateway.protocols.postgres.functions import TELLING
 from gateway.protocols.postgres.governed import find_governed
 from gateway.protocols.postgres.hooks import Hook, find_row_columns, read_body, uses_whole_row
-from gateway.protocols.postgres.implied import find_cast_code, find_hooks, find_written_through
+from gateway.protocols.postgres.implied import find_cast_code, find_hooks, find_written_through, locks_rows
+from gateway.protocols.postgres.rewritten import rewrites
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
             is_opaque |= not all(map(_is_harmless, reader.read_functions()))
             # A procedure's OUT arguments are written like others (since PostgreSQL 14), so it can look like a function of the server.
             is_opaque |= "calls_procedure" in analyzed["flags"]
+            is_opaque |= analyzed["is_explain_analyze"]  # it counts how much the server worked
             is_opaque |= bool(analyzed["new_names"])  # a temporary relation of it would take the names of others
             is_opaque |= reader.has_unresolved or bool(reader.operators or reader.casts or analyzed["set_vars"])
             effects |= set(analyzed["effects"]) if current is hook else set()
@@ -125,7 +127,9 @@ def judge_hook(hook: Hook, snapshot: CatalogSnapshot, sensitivity: Sensitivity, 
                 reached = (*snapshot.behind(relation.oid).relations, *find_written_through(snapshot, relation, actions))
                 touches |= any(sensitivity.touches(each) for each in reached)
                 guesses |= table["access"] == "write" and any(sensitivity.asks_when_rows_go(each.oid) for each in reached)
-                if (table["access"] == "write" and analyzed["verb"] != "insert") or "for_update" in analyzed["flags"]:
+                locks = "lock" in analyzed["effects"] or any(locks_rows(snapshot, each) for each in reached)
+                reads_sensitive |= rewrites(snapshot, sensitivity, analyzed, relation, actions)
+                if locks or (table["access"] == "write" and analyzed["verb"] != "insert"):
                     reads_sensitive |= any(True for each in reached for _ in sensitivity.find_referring(each))
                 found = set(find_hooks(snapshot, relation, table["access"], actions))
                 pending += found - seen

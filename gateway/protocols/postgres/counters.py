@@ -58,8 +58,18 @@ STATISTICS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "pg_stats_ext_exprs": _PLANNED,
         "pg_largeobject": frozenset({"data"}),
         "pg_stat_activity": frozenset({"query"}),
-        "pg_stat_statements": frozenset({"query", "wal_records", "wal_fpi", "wal_bytes", "temp_blks_read", "temp_blks_written"}),
-        "pg_stat_database": frozenset({"temp_files", "temp_bytes", "tup_returned", "tup_fetched"}),
+        "pg_stat_statements": frozenset(
+            {
+                "query",
+                *(f"wal_{what}" for what in ("records", "fpi", "bytes", "buffers_full")),
+                *(
+                    f"{which}_blks_{how}"
+                    for which in ("shared", "local", "temp")
+                    for how in ("hit", "read", "dirtied", "written")
+                ),
+            }
+        ),
+        "pg_stat_database": frozenset({"temp_files", "temp_bytes", "tup_returned", "tup_fetched", "blks_read", "blks_hit"}),
         "pg_stat_wal": frozenset({"wal_records", "wal_fpi", "wal_bytes", "wal_buffers_full", "wal_write", "wal_sync"}),
         "pg_stat_io": frozenset(
             {

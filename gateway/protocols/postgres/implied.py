@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from gateway.protocols.postgres.catalog import FIRST_NORMAL_OID, CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import KeyAction, Relation
 from gateway.protocols.postgres.governed import find_governed
 from gateway.protocols.postgres.hooks import COMPILED, Cast, Hook, read_body
 from gateway.protocols.postgres.sensitivity import Sensitivity
+
+_LOCKING: Final = re.compile(r"\bfor\s+((no\s+key\s+)?update|(key\s+)?share)\b", re.IGNORECASE)
 
 
 def find_hooks(
@@ -31,6 +34,12 @@ def find_hooks(
         if hook.kind == "policy"
     ]
     return list(dict.fromkeys(hook for hook in hooks if access == "write" or hook.kind == "policy" or is_planned(hook)))
+
+
+def locks_rows(snapshot: CatalogSnapshot, relation: Relation) -> bool:
+    """Whether a view locks the rows it shows, and so tells which of them somebody else has locked."""
+    view = snapshot.views.get(relation.oid)
+    return view is not None and view.definition is not None and _LOCKING.search(view.definition) is not None
 
 
 def is_planned(hook: Hook) -> bool:

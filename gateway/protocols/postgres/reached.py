@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Final
@@ -12,7 +11,7 @@ from gateway.protocols.postgres.bodies import find_filled
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import KeyAction, Relation
 from gateway.protocols.postgres.governed import find_governed
-from gateway.protocols.postgres.implied import find_of_domain, find_written_through
+from gateway.protocols.postgres.implied import find_of_domain, find_written_through, locks_rows
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
@@ -27,7 +26,8 @@ _UNGOVERNED_VERBS: Final = frozenset({"create_table", "analyze", "vacuum", "lock
 """What no policy runs with, whatever relations it names."""
 
 
-_LOCKING: Final = re.compile(r"\bfor\s+((no\s+key\s+)?update|(key\s+)?share)\b", re.IGNORECASE)
+_COUNTING_PAGES: Final = 180_000
+"""The first version, as the server writes it, whose EXPLAIN ANALYZE counts buffers unless it is told not to."""
 
 
 def find_key_actions(snapshot: CatalogSnapshot, analyzed: Analyzed, relation: Relation) -> tuple[KeyAction, ...]:
@@ -98,9 +98,11 @@ def _find_merging(
 def _find_referring(snapshot: CatalogSnapshot, sensitivity: Sensitivity, analyzed: Analyzed) -> Iterator[tuple[str, str, str]]:
     """What refers to rows that a statement locks, lets go, or gives another key.
 
-    A row that two have locked takes more of the log, which EXPLAIN counts for all that a statement and the code it sets off do.
+    A row that two have locked takes more of the log, and a lock changes the page of its row: EXPLAIN counts both, for all that
+    a statement and the code it sets off do.
     """
-    if "explain_wal" in analyzed["flags"]:
+    counts_pages = snapshot.server_version >= _COUNTING_PAGES and "explain_bare" in analyzed["flags"]
+    if counts_pages or "explain_counts" in analyzed["flags"]:
         yield from sensitivity.list_links()
     for table in analyzed["tables"]:
         relation = snapshot.resolve(table.get("schema"), table["name"])
@@ -125,7 +127,7 @@ def _find_locking(
     """
     behind = snapshot.behind(relation.oid).relations
     referring = [found for each in behind for found in _list_referring(sensitivity, each)]
-    if referring and ("lock" in analyzed["effects"] or any(_locks(snapshot, each) for each in behind)):
+    if referring and ("lock" in analyzed["effects"] or any(locks_rows(snapshot, each) for each in behind)):
         yield from referring
 
 
@@ -145,12 +147,6 @@ def _find_changing(
             yield from referring
 
 
-def _locks(snapshot: CatalogSnapshot, relation: Relation) -> bool:
-    """Whether a view locks the rows it shows, and so tells which of them somebody else has locked."""
-    view = snapshot.views.get(relation.oid)
-    return view is not None and view.definition is not None and _LOCKING.search(view.definition) is not None
-
-
 def _touches_index(snapshot: CatalogSnapshot, relation: Relation, names: AbstractSet[str]) -> bool:
     """Whether an UPDATE of these columns may lock its rows against those who only ask for their key, as one of any unique index does (13.3.2)."""
     indexed = {number for index in snapshot.indexes if index.relation == relation.oid for number in index.columns | index.carried}
@@ -165,7 +161,9 @@ def _find_asked(snapshot: CatalogSnapshot, sensitivity: Sensitivity, analyzed: A
         relation = snapshot.resolve(table.get("schema"), table["name"])
         if relation is None or table["access"] not in {"read", "write"}:
             continue
-        locks = "lock" in analyzed["effects"] or any(_locks(snapshot, each) for each in snapshot.behind(relation.oid).relations)
+        locks = "lock" in analyzed["effects"] or any(
+            locks_rows(snapshot, each) for each in snapshot.behind(relation.oid).relations
+        )
         reads_only = table["access"] == "read" and not locks
         for each in find_governed(snapshot, relation):
             found = sensitivity.find_asked(each, reads_only=reads_only)

@@ -252,6 +252,11 @@ class Sensitivity:
                 table = self.snapshot.relations[oid]
                 yield table, table.columns[number].name
 
+    def refers(self, oid: int) -> bool:
+        """Whether a sensitive column of a table refers to plain ones of another."""
+        found = () if self.snapshot is None else self._links.items()
+        return any(each == oid and not all(self.holds(to, at) for to, at in referred) for (each, _), referred in found)
+
     def list_links(self) -> Iterator[tuple[str, str, str]]:
         """Schema, table and name of every sensitive column that refers to plain ones."""
         if self.snapshot is not None:

@@ -25,6 +25,7 @@ from gateway.protocols.postgres.implied import describe_cast, find_cast_code
 from gateway.protocols.postgres.own import NONE_OWN, OwnTables
 from gateway.protocols.postgres.plain import describe_flags
 from gateway.protocols.postgres.reached import find_reached, find_used_unnamed
+from gateway.protocols.postgres.rewritten import REFERRING, describe_referring
 from gateway.protocols.postgres.rows import MARKS, PRIMARY_KEY, StarRows
 from gateway.protocols.postgres.sensitivity import Sensitivity
 from gateway.protocols.postgres.unclear import SPLIT_NUMBER
@@ -97,6 +98,7 @@ def describe_statement(
         "columns": columns,
         "assigned": assigned,
         **reader.assigned.bound(assigned, actions),
+        **reader.read_referring(actions),
         "functions": functions,
         **{name: analyzed[name] for name in FACT_MEMBERS},
         **{name: analyzed[name] for name in OPTIONAL_MEMBERS if name in analyzed},
@@ -203,8 +205,18 @@ class _Reader:
 
     def changed_by_keys(self) -> list[KeyAction]:
         """What foreign keys do with everything the statement writes to."""
+        return [action for each in self._list_written() for action in self.hooks.find_key_actions(each)]
+
+    def read_referring(self, actions: Iterable[KeyAction]) -> dict[str, Any]:
+        """The tables whose rows it may change and may not change again; `actions` is what `changed_by_keys` found."""
+        if self.snapshot is None:
+            return {}
+        found = describe_referring(self.snapshot, self.sensitivity, self.analyzed, self._list_written(), actions)
+        return {REFERRING: found} if found else {}
+
+    def _list_written(self) -> list[Relation]:
         written = {table["name"] for table in self.analyzed["tables"] if table["access"] == "write"}
-        return [action for each in self.relations if each.name in written for action in self.hooks.find_key_actions(each)]
+        return [each for each in self.relations if each.name in written]
 
     def reads_sensitive(self) -> bool:
         """Whether a relation's sensitive column is used; a name that is no relation's is a variable, filled by a query that counts."""

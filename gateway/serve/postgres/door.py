@@ -36,6 +36,7 @@ from gateway.protocols.postgres.login import HEAP_ORDER_SETTINGS, read_search_pa
 from gateway.protocols.postgres.named import ANY_CODE, ANY_NAME, Change, SessionNames, uses_moved
 from gateway.protocols.postgres.preview import choose_preview
 from gateway.protocols.postgres.sensitivity import find_sensitive
+from gateway.serve.postgres.changed_rows import ChangedRows
 from gateway.serve.postgres.fixed_settings import find_telling_indexes
 from gateway.serve.postgres.hold import HeldWork
 from gateway.serve.postgres.lookups import CatalogCache, Moved
@@ -66,6 +67,7 @@ class PostgresDoor:
 
     __slots__ = (
         "_catalog",
+        "_changed",
         "_checked",
         "_event",
         "_is_fresh_wanted",
@@ -108,6 +110,7 @@ class PostgresDoor:
         self._checked: CatalogSnapshot | None = None
         self._own = OwnTablesBook()
         self._moved = MovedNames()
+        self._changed = ChangedRows()
         self._mark = 0
         self._is_fresh_wanted = False
         self.session: PipelineSession | None = None
@@ -168,7 +171,7 @@ class PostgresDoor:
     @property
     def needs_settling(self) -> bool:
         """Whether something is only certain once the server is outside a transaction: a cursor's end, a table that was made."""
-        return self.names.needs_settling or self._own.is_open
+        return self.names.needs_settling or self._own.is_open or self._changed.is_open
 
     @property
     def weighs_costs(self) -> bool:
@@ -251,6 +254,7 @@ class PostgresDoor:
             actions.OWN_TABLES: self._own.find_known(snapshot),
             actions.MOVED: self._moved.find_uncertain(is_prepared=isinstance(event, Execute)),
             actions.SHIFTED: self._moved.shifted,
+            actions.CHANGED: self._changed.tables,
             actions.VALUES: self.values.describe(is_settled=is_settled),
         }
         self.changes, self._event = (), event
@@ -267,6 +271,7 @@ class PostgresDoor:
             # What follows in its pipeline could take it back: outside a transaction the pipeline is one.
             is_alone = self._may_hold() and self.hold is not None and self.hold.is_alone
             self.values.note_sent(number, action, is_alone=is_alone)
+            self._changed.send(number, action.facts.get("statements", ()))
             for statement in action.facts.get("statements", ()):
                 is_temporary = self._own.makes_temporary(statement)
                 self._own.send(number, statement)
@@ -277,11 +282,13 @@ class PostgresDoor:
         self.names.end(number, is_completed=is_completed)
         self.values.end(number, is_completed=is_completed)
         self._own.end(number)
+        self._changed.end(number)
 
     def settle(self, *, is_under_way: bool) -> None:
         """The server is outside a transaction; `is_under_way` tells that it has yet to answer what defines."""
         self.names.settle()
         self._own.settle()
+        self._changed.settle()
         if not is_under_way:
             self._moved.settle()
 

@@ -23,6 +23,7 @@ from gateway.pipeline import PipelineSession, Ruling
 from gateway.protocols.postgres import enforce
 from gateway.protocols.postgres.events import Execute, JudgedEvent, Parse, Query
 from gateway.protocols.postgres.parse import parse_client_event
+from gateway.protocols.postgres.rewritten import REFERRING
 from gateway.serve.budgets import SessionBudget
 from gateway.serve.postgres.door import PostgresDoor
 from gateway.serve.postgres.lookups import CatalogCache
@@ -139,6 +140,8 @@ class KnownActions:
         statements = action.facts.get("statements", ())
         if len(statements) != 1 or statements[0].get("set_vars") or "copy" in statements[0] or self._door.concerns_names(action):
             return
+        if REFERRING in statements[0]:
+            return  # what it may do follows from what its transaction did before
         if any(item.kind not in CARRIED_OBLIGATIONS for item in ruling.decision.obligations):
             return
         snapshot = self._catalog.current

@@ -279,18 +279,6 @@ impl Walker {
         self.list(&element.opclassopts, Usage::Other);
     }
 
-    pub(super) fn locking(&mut self, lock: &pb::LockingClause) {
-        use pb::LockClauseStrength as Strength;
-        self.effect(Effect::Lock);
-        let shared = [
-            Strength::LcsForshare as i32,
-            Strength::LcsForkeyshare as i32,
-        ];
-        if !shared.contains(&lock.strength) {
-            self.flag("for_update");
-        }
-    }
-
     pub(super) fn json_optional(&mut self, value: Option<&pb::JsonValueExpr>, usage: Usage) {
         if let Some(value) = value {
             self.json_value(value, usage);

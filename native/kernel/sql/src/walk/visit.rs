@@ -5,6 +5,7 @@ use pg_query::NodeEnum as N;
 
 use super::quiet::{self, computed};
 use super::Walker;
+use crate::effects::Effect;
 use crate::facts::{Access, Usage};
 
 impl Walker {
@@ -185,7 +186,7 @@ impl Walker {
                 self.optional(column.colexpr.as_deref(), usage);
                 self.optional(column.coldefexpr.as_deref(), usage);
             }
-            N::LockingClause(lock) => self.locking(lock),
+            N::LockingClause(_) => self.effect(Effect::Lock),
             N::IndexElem(element) => {
                 self.index_element(element, usage);
             }

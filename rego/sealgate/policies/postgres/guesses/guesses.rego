@@ -35,6 +35,31 @@ deny contains {
 }
 
 # METADATA
+# title: Change rows again
+# description: >-
+#   Where a sensitive column refers to plain rows of another table, the server looks for the row it refers to once a
+#   transaction changes a row for the second time, and locks it: other sessions see which one that is. So no agent
+#   changes such a table twice in a transaction.
+# custom:
+#   id: postgres.guesses.rewritten
+#   severity: high
+#   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
+#   failure_msg: A table with a sensitive column that refers to plain rows may not be changed twice in a transaction.
+#   solution: COMMIT first, or change all its rows in one statement, as UPDATE with FROM (VALUES ...) does.
+deny contains {
+	"rule": "postgres.guesses.rewritten",
+	"message": message,
+	"severity": "high",
+	"controls": ["FFIEC-AIO-VI.B", "GLBA-501b", "NIST-AC-4"],
+} if {
+	input.phase == "request"
+	some statement in input.postgres.facts.statements
+	some table in statement.referring
+	table.again
+	message := sprintf("the transaction has changed %v before, which refers to others by a sensitive column", [table.name])
+}
+
+# METADATA
 # title: Write any number of guesses
 # description: >-
 #   The text has to say how many values it gives a column that an index compares with sensitive ones: by rows of VALUES,

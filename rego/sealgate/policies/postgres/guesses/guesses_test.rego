@@ -46,3 +46,10 @@ test_guesses_of_triggers_are_seen if {
 	quiet := object.union(table, {"hooks": [object.remove(hook, ["compared"])]})
 	asked(object.union(filling, {"tables": [quiet]}), ["write"]) == set()
 }
+
+test_rows_are_not_changed_again if {
+	table := {"schema": "public", "name": "customers"}
+	changing := given.statement("update", {"effects": ["write"], "referring": [object.union(table, {"again": true})]})
+	denied(changing, ["write"]) == {"postgres.guesses.rewritten"}
+	denied(object.union(changing, {"referring": [table]}), ["write"]) == set()
+}
