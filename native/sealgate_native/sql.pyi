@@ -54,12 +54,16 @@ class Output(TypedDict):
     columns: list[Column]
 
 class Keyed(TypedDict):
-    """Rows of a relation with certain values in `columns`: one for each of `times` combinations, where the columns hold a key."""
+    """Rows of a relation with certain values in `columns`: one for each of `times` combinations, where the columns hold a key.
+
+    `said` has the value of each column that is compared with one: the text of a constant, or the number of a parameter from 1.
+    """
 
     schema: NotRequired[str]
     name: str
     columns: list[str]
     times: int
+    said: dict[str, str | int]
 
 class Statement(TypedDict):
     """One statement. Facts of statements inside it (CTE, EXPLAIN, PREPARE, cursor, COPY query) are merged in.

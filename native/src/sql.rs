@@ -3,7 +3,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
 use sealgate_sql::{
     analyze as run, find_row_fields as find_fields, uses_whole_row as find_whole_row, Analysis,
-    Column, Copy, Limits, Name, Statement,
+    Column, Copy, Limits, Name, Said, Statement,
 };
 
 /// Adds the submodule `sealgate_native.sql`.
@@ -116,6 +116,14 @@ fn statement<'py>(py: Python<'py>, found: &Statement) -> PyResult<Bound<'py, PyD
         let entry = name(py, rows.table.schema.as_deref(), &rows.table.name)?;
         entry.set_item("columns", PyList::new(py, &rows.columns)?)?;
         entry.set_item("times", rows.times)?;
+        let said = PyDict::new(py);
+        for (column, value) in &rows.said {
+            match value {
+                Said::Constant(text) => said.set_item(column, text)?,
+                Said::Parameter(number) => said.set_item(column, number)?,
+            }
+        }
+        entry.set_item("said", said)?;
         keyed.append(entry)?;
     }
     facts.set_item("keyed_rows", keyed)?;

@@ -70,6 +70,12 @@ def observe(statements: list[dict]) -> dict[str, object]:
             for statement in statements
             for rows in statement["keyed_rows"]
         ),
+        "said": sorted(
+            f"{column}={value if isinstance(value, str) else f'${value}'}"
+            for statement in statements
+            for rows in statement["keyed_rows"]
+            for column, value in rows["said"].items()
+        ),
         "where": "yes" if first.get("has_where") else "no",
         "limit": "yes" if first.get("has_limit") else "no",
         "explain-analyze": "yes" if first.get("is_explain_analyze") else "no",

@@ -18,6 +18,7 @@ from sealgate_native.sql import analyze
 from gateway.action import Action, Lookup
 from gateway.protocols.postgres import guesses
 from gateway.protocols.postgres.catalog import FIRST_NORMAL_OID, CatalogSnapshot
+from gateway.protocols.postgres.changed_rows import ChangedRows, read_pins
 from gateway.protocols.postgres.conversions import makes_looked_up
 from gateway.protocols.postgres.implied import find_parameter_code
 from gateway.protocols.postgres.named import (
@@ -34,7 +35,7 @@ from gateway.protocols.postgres.named import (
     uses_name,
 )
 from gateway.protocols.postgres.own import OwnTables
-from gateway.protocols.postgres.rewritten import REFERRING, list_changed, mark_again
+from gateway.protocols.postgres.rewritten import REFERRING, Name, list_changed, mark_again
 from gateway.protocols.postgres.sensitivity import Sensitivity, find_sensitive
 from gateway.protocols.postgres.shapes import Shape, UserTypes
 from gateway.protocols.postgres.statements import Described, describe_statement
@@ -60,7 +61,7 @@ VALUES: Final = "postgres.values"
 """Among the facts: the settings of the session that change what values its texts stand for (`SessionSettings`)."""
 
 CHANGED: Final = "postgres.changed"
-"""Among the facts: the tables of `rewritten` whose rows the open transaction may have changed."""
+"""Among the facts: the rows that the open transaction may have changed (`ChangedRows`), of tables that are not changed twice."""
 
 UNSURE_EPOCH: Final = -1
 """The epoch of what was prepared under settings that are not certain: no later one equals it."""
@@ -193,14 +194,8 @@ def describe_in_session(
         settings: of the connection.
         names: what cursors and prepared statements of the session stand for.
     """
-    snapshot, own, ahead = read_snapshot(facts), _own_tables(facts), facts.get(AHEAD)
-    if isinstance(ahead, Ahead) and ahead.is_of(statement.sql, snapshot, own):
-        judged = ahead.judged
-    elif snapshot is None or len(statement.sql) > MAX_REMEMBERED_CHARS:
-        judged = _judge(statement.sql, snapshot, settings, own)
-    else:
-        key = (statement.sql, settings.sensitive, settings.clean_functions, settings.max_sql_bytes, settings.max_depth, own)
-        judged = snapshot.remember(key, lambda: _judge(statement.sql, snapshot, settings, own))
+    snapshot, own = read_snapshot(facts), _own_tables(facts)
+    judged = _read_judged(statement, facts, settings)
     used: list[Definition] = []
     if judged.named:
         judged, used = _resolve_names(judged, snapshot, settings, names, own)
@@ -208,7 +203,7 @@ def describe_in_session(
         judged = _Judged((), frozenset({"unknown"}), _UNCERTAIN)
     if snapshot is not None and (reason := _find_unsafe_type(snapshot, statement.types, settings)):
         judged = _Judged((), frozenset({"unknown"}), reason)
-    judged = _mark_again(_forget_uncertain(judged, statement, used), facts)
+    judged = _mark_again(_forget_uncertain(judged, statement, used), statement, facts)
     action = Action(
         protocol="postgres",
         phase="request",
@@ -226,6 +221,17 @@ def describe_in_session(
     values = facts.get(VALUES)
     epoch = (values.epoch if values.is_sure else UNSURE_EPOCH) if isinstance(values, SessionSettings) else 0
     return action, tuple(_date(change, epoch) for change in _read_changes(statement, judged, snapshot))
+
+
+def _read_judged(statement: Statement, facts: Mapping[str, object], settings: SqlSettings) -> _Judged:
+    """What the text of a statement is, by the snapshot among the facts: read ahead, remembered, or read now."""
+    snapshot, own, ahead = read_snapshot(facts), _own_tables(facts), facts.get(AHEAD)
+    if isinstance(ahead, Ahead) and ahead.is_of(statement.sql, snapshot, own):
+        return ahead.judged
+    if snapshot is None or len(statement.sql) > MAX_REMEMBERED_CHARS:
+        return _judge(statement.sql, snapshot, settings, own)
+    key = (statement.sql, settings.sensitive, settings.clean_functions, settings.max_sql_bytes, settings.max_depth, own)
+    return snapshot.remember(key, lambda: _judge(statement.sql, snapshot, settings, own))
 
 
 def _date(change: Change, epoch: int) -> Change:
@@ -252,22 +258,44 @@ def _forget_uncertain(judged: _Judged, statement: Statement, used: Sequence[Defi
     return replace(judged, described=tuple(described))
 
 
+def list_changed_rows(
+    statement: Statement, action: Action, facts: Mapping[str, object], settings: SqlSettings
+) -> dict[Name, Mapping[str, int | str]]:
+    """The tables of an action that change no row twice in a transaction, with what all the rows have that it changes of each."""
+    tables = {table for each in action.facts.get("statements", ()) for table in list_changed(each)}
+    pinned = _read_pins(_read_judged(statement, facts, settings), statement) if len(tables) == 1 else {}
+    return dict.fromkeys(tables, pinned)
+
+
 def _forget_count(described: Described) -> Described:
     """The same, where how many guesses it writes is not known after all."""
     return replace(described, facts={name: fact for name, fact in described.facts.items() if name != "most_guesses"})
 
 
-def _mark_again(judged: _Judged, facts: Mapping[str, object]) -> _Judged:
+def _mark_again(judged: _Judged, statement: Statement, facts: Mapping[str, object]) -> _Judged:
     """The same, with what changes rows that its transaction, or a statement before it in the text, may have changed already."""
-    if not any(REFERRING in each.facts for each in judged.described):
-        return judged
+    if statement.prepares is not None or not any(REFERRING in each.facts for each in judged.described):
+        return judged  # what is prepared changes nothing yet, and is judged each time it runs
     found = facts.get(CHANGED)
-    changed = found if isinstance(found, frozenset) else frozenset()
-    described = []
+    before = found if isinstance(found, ChangedRows) else ChangedRows()
+    pinned = _read_pins(judged, statement)
+    described: list[Described] = []
+    in_text: set[Name] = set()
+
+    def is_changed(table: Name) -> bool:
+        return table in in_text or before.may_hold(table, pinned)
+
     for each in judged.described:
-        described.append(replace(each, facts=mark_again(each.facts, changed)) if REFERRING in each.facts else each)
-        changed |= list_changed(each.facts)
+        described.append(replace(each, facts=mark_again(each.facts, is_changed)) if REFERRING in each.facts else each)
+        in_text |= list_changed(each.facts)
     return replace(judged, described=tuple(described))
+
+
+def _read_pins(judged: _Judged, statement: Statement) -> Mapping[str, int | str]:
+    """What tells the rows that a text of one statement changes from others; nothing of what runs by a name, which has its own parameters."""
+    if len(judged.described) != 1 or judged.named:
+        return {}
+    return read_pins(judged.described[0].pins, statement.params, statement.types)
 
 
 def _uses_uncertain(judged: _Judged, facts: Mapping[str, object]) -> bool:

@@ -26,16 +26,12 @@ _UNGOVERNED_VERBS: Final = frozenset({"create_table", "analyze", "vacuum", "lock
 """What no policy runs with, whatever relations it names."""
 
 
-_COUNTING_PAGES: Final = 180_000
-"""The first version, as the server writes it, whose EXPLAIN ANALYZE counts buffers unless it is told not to."""
-
-
 def find_key_actions(snapshot: CatalogSnapshot, analyzed: Analyzed, relation: Relation) -> tuple[KeyAction, ...]:
     """What foreign keys do with a statement; new rows alone move nothing."""
     if adds_only(analyzed):
         return ()
     verb, is_single = analyzed["verb"], is_alone(analyzed)
-    if verb == "update" and is_single and relation.kind != "v":
+    if verb in {"update", "insert"} and is_single and relation.kind != "v":  # an INSERT that adds only is above
         filled = find_filled(snapshot, relation) if snapshot.key_actions else frozenset[str]()
         updates = frozenset(column["name"] for column in analyzed["assigned"]) | filled
         return snapshot.changed_by_keys(relation.oid, deletes=False, updates=None if "*" in updates else updates)
@@ -98,11 +94,9 @@ def _find_merging(
 def _find_referring(snapshot: CatalogSnapshot, sensitivity: Sensitivity, analyzed: Analyzed) -> Iterator[tuple[str, str, str]]:
     """What refers to rows that a statement locks, lets go, or gives another key.
 
-    A row that two have locked takes more of the log, and a lock changes the page of its row: EXPLAIN counts both, for all that
-    a statement and the code it sets off do.
+    A row that two have locked takes more of the log, which EXPLAIN counts for all that a statement and the code it sets off do.
     """
-    counts_pages = snapshot.server_version >= _COUNTING_PAGES and "explain_bare" in analyzed["flags"]
-    if counts_pages or "explain_counts" in analyzed["flags"]:
+    if "explain_wal" in analyzed["flags"]:
         yield from sensitivity.list_links()
     for table in analyzed["tables"]:
         relation = snapshot.resolve(table.get("schema"), table["name"])

@@ -257,6 +257,31 @@ class Sensitivity:
         found = () if self.snapshot is None else self._links.items()
         return any(each == oid and not all(self.holds(to, at) for to, at in referred) for (each, _), referred in found)
 
+    def looks_up_with(self, oid: int, attnum: int) -> bool:
+        """Whether a row with another value in a column has plain rows looked up that it refers to by a sensitive value nobody named.
+
+        The key has both, or is generated from both; or the row may belong to another partition, where all its keys are asked anew.
+        """
+        made = self._places(oid, attnum)
+        if self.snapshot is None or made is None:
+            return self.is_configured
+        referring = {place: numbers - {0} for place, numbers in made.items() if self.refers(place)}
+        if referring and self._moves(made):
+            return True
+        keys = (key for key, _ in self.snapshot.foreign_keys if key.relation in referring)
+        return any(
+            self._any_sensitive(key.relation, self._find_parts(key) - referring[key.relation])
+            for key in keys
+            if not key.columns.isdisjoint(referring[key.relation])
+        )
+
+    def _find_parts(self, key: Index) -> frozenset[int]:
+        """The columns of a key, for a generated one those it is made of."""
+        made = () if self.snapshot is None else self.snapshot.find_sources(key.relation)
+        columns = {} if self.snapshot is None else self.snapshot.relations[key.relation].columns
+        parts = key.columns.union(*(sources for sources in made if not sources.isdisjoint(key.columns)))
+        return frozenset(number for number in parts if number in columns and not columns[number].is_generated)
+
     def list_links(self) -> Iterator[tuple[str, str, str]]:
         """Schema, table and name of every sensitive column that refers to plain ones."""
         if self.snapshot is not None:

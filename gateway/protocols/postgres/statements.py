@@ -7,15 +7,17 @@ column, and an unknown function has the effect `execute`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.protocols.postgres.assigned import Assigned
+from gateway.protocols.postgres.bodies import find_filled
 from gateway.protocols.postgres.calls import find_calls
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import KeyAction, Relation
+from gateway.protocols.postgres.changed_rows import Pin, find_pins
 from gateway.protocols.postgres.conversions import Conversions
 from gateway.protocols.postgres.copying import describe_copy
 from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, UNJUDGED, YIELDS_ANY
@@ -69,11 +71,13 @@ class Described:
         facts: the entry of `postgres.statements`.
         effects: never empty.
         is_harmless: nothing it does can change anything or take long-lived locks, as far as known.
+        pins: what tells its rows from those of other statements, where it may not change a row that is changed already.
     """
 
     facts: dict[str, Any]
     effects: frozenset[str]
     is_harmless: bool
+    pins: Mapping[str, Pin] = field(default_factory=dict)
 
 
 def describe_statement(
@@ -98,7 +102,7 @@ def describe_statement(
         "columns": columns,
         "assigned": assigned,
         **reader.assigned.bound(assigned, actions),
-        **reader.read_referring(actions),
+        **reader.read_referring(assigned, actions),
         "functions": functions,
         **{name: analyzed[name] for name in FACT_MEMBERS},
         **{name: analyzed[name] for name in OPTIONAL_MEMBERS if name in analyzed},
@@ -117,7 +121,7 @@ def describe_statement(
     flags = describe_flags(analyzed, snapshot, tables)
     facts["flags"] = sorted([*flags, SPLIT_NUMBER]) if is_split else flags
     facts |= {name: found for name, found in (("operators", reader.operators), ("casts", reader.casts)) if found}
-    return Described(facts, effects, effects == {"read"} and reader.is_harmless)
+    return Described(facts, effects, effects == {"read"} and reader.is_harmless, reader.find_pins(facts))
 
 
 class _Reader:
@@ -207,15 +211,24 @@ class _Reader:
         """What foreign keys do with everything the statement writes to."""
         return [action for each in self._list_written() for action in self.hooks.find_key_actions(each)]
 
-    def read_referring(self, actions: Iterable[KeyAction]) -> dict[str, Any]:
-        """The tables whose rows it may change and may not change again; `actions` is what `changed_by_keys` found."""
-        if self.snapshot is None:
+    def read_referring(self, assigned: Iterable[Mapping[str, Any]], actions: Sequence[KeyAction]) -> dict[str, Any]:
+        """The tables whose rows it may change and may not change again, by what it assigns and what foreign keys do with it."""
+        if self.snapshot is None or not self.sensitivity.looks_up:
             return {}
-        found = describe_referring(self.snapshot, self.sensitivity, self.analyzed, self._list_written(), actions)
+        written = self._list_written("define" if self.analyzed["verb"] == "alter_table" else "write")
+        named = [(self._resolve(each.get("schema"), each.get("table", "")), each["name"]) for each in assigned]
+        filled = [(each, name) for each in written for name in find_filled(self.snapshot, each)]
+        changed = [(each, name) for each, name in (*named, *filled) if each is not None and each.kind != "v"]
+        found = describe_referring(self.snapshot, self.sensitivity, self.analyzed, written, changed, actions)
         return {REFERRING: found} if found else {}
 
-    def _list_written(self) -> list[Relation]:
-        written = {table["name"] for table in self.analyzed["tables"] if table["access"] == "write"}
+    def find_pins(self, facts: Mapping[str, Any]) -> Mapping[str, Pin]:
+        """What tells its rows from others of the table that it may not change again; nothing where keys change more."""
+        is_needed = self.snapshot is not None and len(facts.get(REFERRING, ())) == 1 and not self.changed_by_keys()
+        return find_pins(self.snapshot, self.analyzed, self._list_written()) if self.snapshot and is_needed else {}
+
+    def _list_written(self, access: str = "write") -> list[Relation]:
+        written = {table["name"] for table in self.analyzed["tables"] if table["access"] == access}
         return [each for each in self.relations if each.name in written]
 
     def reads_sensitive(self) -> bool:

@@ -35,8 +35,9 @@ from gateway.protocols.postgres.large_objects import write_call
 from gateway.protocols.postgres.login import HEAP_ORDER_SETTINGS, read_search_path
 from gateway.protocols.postgres.named import ANY_CODE, ANY_NAME, Change, SessionNames, uses_moved
 from gateway.protocols.postgres.preview import choose_preview
+from gateway.protocols.postgres.rewritten import Name
 from gateway.protocols.postgres.sensitivity import find_sensitive
-from gateway.serve.postgres.changed_rows import ChangedRows
+from gateway.serve.postgres.changed_rows import ChangedRowsBook
 from gateway.serve.postgres.fixed_settings import find_telling_indexes
 from gateway.serve.postgres.hold import HeldWork
 from gateway.serve.postgres.lookups import CatalogCache, Moved
@@ -110,7 +111,7 @@ class PostgresDoor:
         self._checked: CatalogSnapshot | None = None
         self._own = OwnTablesBook()
         self._moved = MovedNames()
-        self._changed = ChangedRows()
+        self._changed = ChangedRowsBook()
         self._mark = 0
         self._is_fresh_wanted = False
         self.session: PipelineSession | None = None
@@ -254,7 +255,7 @@ class PostgresDoor:
             actions.OWN_TABLES: self._own.find_known(snapshot),
             actions.MOVED: self._moved.find_uncertain(is_prepared=isinstance(event, Execute)),
             actions.SHIFTED: self._moved.shifted,
-            actions.CHANGED: self._changed.tables,
+            actions.CHANGED: self._changed.rows,
             actions.VALUES: self.values.describe(is_settled=is_settled),
         }
         self.changes, self._event = (), event
@@ -271,11 +272,15 @@ class PostgresDoor:
             # What follows in its pipeline could take it back: outside a transaction the pipeline is one.
             is_alone = self._may_hold() and self.hold is not None and self.hold.is_alone
             self.values.note_sent(number, action, is_alone=is_alone)
-            self._changed.send(number, action.facts.get("statements", ()))
+            self._changed.send(number, self._list_changed_rows(action))
             for statement in action.facts.get("statements", ()):
                 is_temporary = self._own.makes_temporary(statement)
                 self._own.send(number, statement)
                 self._moved.send(statement, is_temporary=is_temporary)
+
+    def _list_changed_rows(self, action: Action) -> Mapping[Name, Mapping[str, int | str]]:
+        event = self._event
+        return {} if event is None else actions.list_changed_rows(read_statement(event), action, self.facts, self._settings)
 
     def end(self, number: int, *, is_completed: bool) -> None:
         """No reply of an action can come any more: what it did to names and settings is certain."""

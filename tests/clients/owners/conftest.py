@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from gateway.testing.gateway import start_gateway, write_config
-from gateway.testing.policy import list_functions
+from gateway.testing.policy import copy_library, list_functions
 from gateway.testing.postgres import find_embedded, start_postgres
 
 ROOT = Path(__file__).parents[3]
@@ -32,9 +32,12 @@ def server(request):
 
 @pytest.fixture
 def start(server, issuer, mint, tmp_path):
-    """Sessions of a gateway under the policy as shipped, and of one before a pooler where a port is named; `listed` is code the site trusts."""
+    """Sessions of a gateway under the policy as shipped, and of one before a pooler where a port is named.
 
-    def make(port=None, limits=None, listed=(), **changes):
+    `listed` is code that the site trusts, `site` other data of it.
+    """
+
+    def make(port=None, limits=None, listed=(), site=None, **changes):
         password = tmp_path / "password"
         password.touch(mode=0o600)
         password.write_text("app")
@@ -49,6 +52,8 @@ def start(server, issuer, mint, tmp_path):
             "sensitive": ["public.illnesses.illness"],
         } | changes
         bundle = list_functions(ROOT / "rego", tmp_path / "policy", listed) if listed else ROOT / "rego"
+        if site:
+            bundle = copy_library(bundle, tmp_path / "policy_of_site", lambda data: data["postgres"].update(site))
         config = write_config(tmp_path / "gateway", issuer=issuer, bundle=bundle, connections=[connection], limits=limits or {})
         return start_gateway(config)
 

@@ -170,6 +170,17 @@ pub struct Keyed {
     pub columns: BTreeSet<String>,
     /// How many combinations of values.
     pub times: u64,
+    /// Of columns that are compared with one value each: which.
+    pub said: Vec<(String, Said)>,
+}
+
+/// A value as a text has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// A constant: the text of a number or string.
+    Constant(String),
+    /// The number of a parameter, from 1.
+    Parameter(i32),
 }
 
 /// One statement.

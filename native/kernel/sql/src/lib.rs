@@ -14,7 +14,7 @@ mod walk;
 
 pub use effects::{Effect, EffectSet};
 pub use facts::{
-    Access, Column, Copy, Function, Name, Output, OutputKind, Statement, Table, Usage,
+    Access, Column, Copy, Function, Name, Output, OutputKind, Said, Statement, Table, Usage,
 };
 pub use parse::{analyze, Analysis, Limits, MAX_STATEMENTS, MAX_WORK};
 pub use row::{find_row_fields, uses_whole_row};

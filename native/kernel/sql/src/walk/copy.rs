@@ -185,7 +185,9 @@ impl Walker {
         self.effect(Effect::Read);
         let asks = |name: &str| {
             explain.options.iter().any(|node| match &node.node {
-                Some(N::DefElem(option)) => is_named(option, name) && is_on(option),
+                Some(N::DefElem(option)) => {
+                    option.defname.eq_ignore_ascii_case(name) && is_on(option)
+                }
                 _ => true,
             })
         };
@@ -193,13 +195,8 @@ impl Walker {
         if analyze {
             self.statement.is_explain_analyze = true;
             self.flag("explain_analyze");
-            let says_buffers = explain.options.iter().any(|node| {
-                matches!(&node.node, Some(N::DefElem(option)) if is_named(option, "buffers"))
-            });
-            if asks("wal") || asks("buffers") {
-                self.flag("explain_counts");
-            } else if !says_buffers {
-                self.flag("explain_bare"); // which counts buffers since PostgreSQL 18
+            if asks("wal") {
+                self.flag("explain_wal");
             }
         }
         let before = self.statement.effects;
@@ -353,10 +350,6 @@ pub(super) fn text_of(node: Option<&pb::Node>) -> Option<String> {
         },
         _ => None,
     }
-}
-
-fn is_named(option: &pb::DefElem, name: &str) -> bool {
-    option.defname.eq_ignore_ascii_case(name)
 }
 
 /// A boolean option; what is not clearly off counts as on.

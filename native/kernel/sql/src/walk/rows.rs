@@ -10,7 +10,7 @@ use pg_query::protobuf as pb;
 use pg_query::NodeEnum as N;
 
 use super::{names, Walker};
-use crate::facts::Keyed;
+use crate::facts::{Keyed, Said};
 
 /// How deep a query or a condition is looked into; what is deeper is open-ended.
 const MAX_DEPTH: usize = 100;
@@ -150,6 +150,7 @@ impl Walker {
             has_inexact_params: self.has_inexact_params,
             columns: BTreeSet::new(),
             times: 1,
+            said: Vec::new(),
         };
         pinned.read(condition, MAX_DEPTH);
         if pinned.columns.is_empty() {
@@ -159,6 +160,7 @@ impl Walker {
             table: names::range(range),
             columns: pinned.columns,
             times: pinned.times,
+            said: pinned.said,
         })
     }
 }
@@ -184,6 +186,7 @@ struct Pinned<'a> {
     columns: BTreeSet<String>,
     /// How many combinations of values.
     times: u64,
+    said: Vec<(String, Said)>,
 }
 
 impl Pinned<'_> {
@@ -209,6 +212,9 @@ impl Pinned<'_> {
         if compared.kind == pb::AExprKind::AexprOp as i32 {
             for (column, value) in [(left, right), (right, left)] {
                 if let Some(name) = self.column(column).filter(|_| self.is_exact(value)) {
+                    if let Some(said) = say(value) {
+                        self.said.push((name.clone(), said));
+                    }
                     self.columns.insert(name);
                 }
             }
@@ -260,6 +266,21 @@ impl Pinned<'_> {
             }
             _ => false,
         }
+    }
+}
+
+/// A constant or parameter by itself: what a cast makes of one is another value.
+fn say(node: &pb::Node) -> Option<Said> {
+    use pb::a_const::Val;
+    match &node.node {
+        Some(N::ParamRef(parameter)) => Some(Said::Parameter(parameter.number)),
+        Some(N::AConst(constant)) if !constant.isnull => match &constant.val {
+            Some(Val::Ival(number)) => Some(Said::Constant(number.ival.to_string())),
+            Some(Val::Fval(number)) => Some(Said::Constant(number.fval.clone())),
+            Some(Val::Sval(text)) => Some(Said::Constant(text.sval.clone())),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

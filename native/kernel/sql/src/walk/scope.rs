@@ -335,9 +335,8 @@ fn qualified(frames: &[Frame], qualifier: &str, name: &str) -> Meaning {
 }
 
 fn dotted(frames: &[Frame], schema: &str, table: &str, name: &str) -> Meaning {
-    let in_scope = frames.iter().flat_map(|frame| &frame.sources).any(|source| {
-        matches!(&source.relation, Relation::Table { table: known, .. } if known.name == table && known.schema.as_deref() == Some(schema))
-    });
+    // Where a bare name in FROM is a relation of another schema, the server knows none of this name.
+    let in_scope = !in_schema(frames, schema, table).is_empty();
     let mut columns = vec![Column {
         schema: Some(schema.to_owned()),
         table: Some(table.to_owned()),

@@ -39,13 +39,14 @@ deny contains {
 # description: >-
 #   Where a sensitive column refers to plain rows of another table, the server looks for the row it refers to once a
 #   transaction changes a row for the second time, and locks it: other sessions see which one that is. So no agent
-#   changes such a table twice in a transaction.
+#   changes such a row twice in a transaction, or another column of the key. Rows that are named by other values of a
+#   key are not the same (`where id = 1`, `where id = 2`).
 # custom:
 #   id: postgres.guesses.rewritten
 #   severity: high
 #   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
-#   failure_msg: A table with a sensitive column that refers to plain rows may not be changed twice in a transaction.
-#   solution: COMMIT first, or change all its rows in one statement, as UPDATE with FROM (VALUES ...) does.
+#   failure_msg: A row with a sensitive column that refers to plain rows may not be changed twice in a transaction.
+#   solution: COMMIT first, name rows by their key, or change all in one statement (UPDATE with FROM VALUES).
 deny contains {
 	"rule": "postgres.guesses.rewritten",
 	"message": message,
@@ -56,7 +57,10 @@ deny contains {
 	some statement in input.postgres.facts.statements
 	some table in statement.referring
 	table.again
-	message := sprintf("the transaction has changed %v before, which refers to others by a sensitive column", [table.name])
+	message := sprintf(
+		"a sensitive column of %v would be looked up: its rows may have changed before in the transaction, or its key does",
+		[table.name],
+	)
 }
 
 # METADATA

@@ -85,7 +85,7 @@ deny contains {
 #   severity: medium
 #   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
 #   failure_msg: EXPLAIN ANALYZE over sensitive columns is not allowed.
-#   solution: Use EXPLAIN without ANALYZE; where none is named, ANALYZE without WAL and with BUFFERS off.
+#   solution: Use EXPLAIN without ANALYZE, and where no sensitive column is named, ANALYZE without WAL.
 deny contains {
 	"rule": "postgres.regulated.analyzed",
 	"message": "EXPLAIN ANALYZE over sensitive columns tells their values by counting",
