@@ -1,5 +1,6 @@
 """What objects of an owner tell of sensitive values all the same: the limits that LIMITATIONS.md names, as they are."""
 
+import psycopg
 import pytest
 
 from gateway.errors import TargetError
@@ -71,14 +72,16 @@ def test_the_planner_knows_how_many_rows_a_partial_index_has(people, start, conn
 
 
 @pytest.mark.parametrize("person", [1, 9])
-def test_the_partition_of_a_code_that_is_looked_up_is_named_by_its_lock(person, people, start, connect):
+def test_the_partition_of_a_code_that_another_client_has_looked_up_is_named_by_its_lock(person, people, start, connect):
     people.run("""create table codes (code text primary key) partition by range (code); grant all on codes to app;
         create table codes_low partition of codes for values from (minvalue) to ('c5');
         create table codes_high partition of codes for values from ('c5') to (maxvalue);
         insert into codes select 'c' || n from generate_series(1, 9) n; alter table people add foreign key (code) references codes""")
-    with start(sensitive=SENSITIVE) as running, connect(running) as session:
-        session.execute("begin")
+    place = {"host": people.host, "port": people.port, "user": "app", "password": "app", "dbname": "postgres"}
+    with start(sensitive=SENSITIVE) as running, connect(running) as session, psycopg.connect(**place, sslmode="disable") as other:
         for _ in range(2):  # the second has the code looked up
-            session.execute("update people set name = 'other' where id = %s", (person,))
+            other.execute("update people set name = 'other' where id = %s", (person,))
         asks = "select c.relname from pg_locks l join pg_class c on c.oid = l.relation where c.relname in ('codes_low', 'codes_high')"
         assert session.execute(asks).fetchall() == [("codes_high" if person == 9 else "codes_low",)]
+        other.rollback()
+        assert session.execute(asks).fetchall() == []

@@ -46,9 +46,6 @@ OBJECTS = {
     "row taken apart": """create function limited() returns trigger language plpgsql as $$ begin
             if (select x.bonus > x.income from (select new.*) x) then raise exception 'too much'; end if; return new; end $$;
         create trigger limited before update on people for each row execute function limited()""",
-    "key of several columns": """create table grades (low int, high int, primary key (low, high));
-        insert into grades select b, 1000 * n from generate_series(1, 9) n, (values (0), (500)) v(b);
-        alter table people add foreign key (bonus, income) references grades""",
     "rule": "create rule limited as on update to people where new.bonus > old.income do instead nothing",
 }
 
@@ -143,7 +140,7 @@ def test_a_code_that_sensitive_values_refer_to_is_no_way_to_find_them(action, pe
             "select label from codes where xmax::text <> '0'",
             "select p.id from people p where p.xmax::text <> '0'",
         ):
-            with pytest.raises(psycopg.Error, match=r"regulated\.(predicate|computed)"):
+            with pytest.raises(psycopg.Error, match=r"regulated\.(predicate|computed)|guesses\.rewritten"):
                 session.execute(statement)
         for view in ("codes_locked", "codes_held"):
             with pytest.raises(psycopg.Error, match=r"regulated\.(predicate|computed)"):
@@ -375,17 +372,18 @@ grant all on parts, parts_1, parts_2, parted to app;
 """
 
 
-def test_a_row_that_moves_is_held_against_the_keys_of_where_it_goes(people, start, connect):
+def test_a_row_does_not_move_to_where_a_key_has_it_looked_up(people, start, connect):
     people.run(PARTS)
     with start(sensitive=["public.parts.code", *SENSITIVE], hold_s=0) as running, connect(running) as session:
-        session.execute("update parts set year = 2 where id = 1 and year = 1")
-        with pytest.raises(psycopg.errors.ForeignKeyViolation):
-            session.execute("update parts set year = 2 where id = 2 and year = 1")
-        for statement in ("update parts set year = 2 where id > 0", "update parted set year = 2 where id = 2 and year = 1"):
-            with pytest.raises(psycopg.Error, match=r"guesses\.open_ended"):
+        for statement in (
+            "update parts set year = 2 where id = 1 and year = 1",
+            "update parts set year = 2 where id > 0",
+            "update parted set year = 2 where id = 2 and year = 1",
+        ):
+            with pytest.raises(psycopg.Error, match=r"guesses\.rewritten"):
                 session.execute(statement)
         session.execute("update parts_1 set year = 1 where id = 2 and year = 1")
-        assert count_guesses(session) == 2
+        assert count_guesses(session) == 0
 
 
 REFERRING = """create table codes (code text primary key); insert into codes select code from people;
