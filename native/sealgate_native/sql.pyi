@@ -71,7 +71,7 @@ class Statement(TypedDict):
     `attributes` are names used as a field of a row, which PostgreSQL takes for a function when the row has no such field.
     `assigned` are columns written to. `nested` is the verb of the statement inside, `object` what an ALTER, DROP or GRANT is about.
     `blended` are columns whose values stand where the server gives several one type: arms of a UNION, elements of an array, results of a
-    CASE. `filled` are the columns of `new` that a body of PL/pgSQL gives a value, `*` for every one.
+    CASE. `reassigned` are those that ON CONFLICT DO UPDATE sets. `filled` are the columns of `new` that a body of PL/pgSQL gives a value, `*` for every one.
     `stated_rows` is how many rows its INSERTs and UPDATEs write at most, beside those of `keyed_rows` and, with the flag `open_ended`, more.
     `makes_values` says that a value that is assigned, or an argument of EXECUTE, is not simply there in the text or its parameters.
     `has_new_numbers` says that there are numbers such as `1_000` or `0x1F`, which servers before 15 read as a number and an alias.
@@ -86,6 +86,7 @@ class Statement(TypedDict):
     blended: list[Column]
     assigned: list[Column]
     filled: list[str]
+    reassigned: list[str]
     makes_values: bool
     has_new_numbers: bool
     stated_rows: int

@@ -108,6 +108,7 @@ fn statement<'py>(py: Python<'py>, found: &Statement) -> PyResult<Bound<'py, PyD
             .collect::<PyResult<Vec<_>>>()?,
     )?;
     facts.set_item("filled", PyList::new(py, &found.filled)?)?;
+    facts.set_item("reassigned", PyList::new(py, &found.reassigned)?)?;
     facts.set_item("makes_values", found.makes_values)?;
     facts.set_item("has_new_numbers", found.has_new_numbers)?;
     facts.set_item("stated_rows", found.stated_rows)?;

@@ -201,7 +201,8 @@ def _key_action(row: Sequence[str]) -> tuple[int, KeyAction]:
     other, own, numbers, keys, on_delete, on_update = row
     writes = bool({on_delete, on_update} & {"n", "d"}) or on_update == "c"
     followed = tuple(json.loads(keys)) if on_update in _ACTIONS else ()
-    return int(other), KeyAction(int(own), tuple(json.loads(numbers)) if writes else (), on_delete in _ACTIONS, followed)
+    written = tuple(json.loads(numbers)) if writes else ()
+    return int(other), KeyAction(int(own), written, on_delete in _ACTIONS, followed, removes=on_delete == "c")
 
 
 _ACTIONS: Final = frozenset("cnd")

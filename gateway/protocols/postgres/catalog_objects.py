@@ -90,6 +90,7 @@ class KeyAction:
     Attributes:
         columns: attnums of the columns it writes to; none where rows only go.
         on_delete: it does something when rows of the other one go.
+        removes: its own rows go then, too.
         on_update: attnums of the columns of the other one that it follows; none where it does nothing then.
     """
 
@@ -97,6 +98,7 @@ class KeyAction:
     columns: tuple[int, ...]
     on_delete: bool
     on_update: tuple[int, ...]
+    removes: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ _UUID: Final = 2950
 _PINNING: Final = _WHOLE | {_UUID}
 """int8, int2, int4 and uuid: the types in which equal values are written alike."""
 
-_NUMBERS: Final = re.compile(r"-?\d{1,18}", re.ASCII)
+_NUMBERS: Final = re.compile(r"0|-?[1-9]\d{0,17}", re.ASCII)
 _UUIDS: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
 _SIZES: Final = {20: 8, 21: 2, 23: 4, _UUID: 16}
@@ -64,8 +64,14 @@ def find_pins(snapshot: CatalogSnapshot, analyzed: Analyzed, relations: Sequence
     return {
         column.name: Pin(column.type_oid, said)
         for column, said in found
-        if column is not None and column.type_oid in _PINNING and not column.is_generated
+        if column is not None and column.type_oid in _PINNING and not _is_made(snapshot, relation, column.name)
     }
+
+
+def _is_made(snapshot: CatalogSnapshot, relation: Relation, name: str) -> bool:
+    """Whether a column is generated, in a relation or in one of its children."""
+    columns = (each.find(name) for each in (relation, *snapshot.behind(relation.oid).relations))
+    return any(column is not None and column.is_generated for column in columns)
 
 
 def read_pins(pins: Mapping[str, Pin], params: Sequence[object], types: Sequence[int]) -> dict[str, int | str]:
@@ -106,7 +112,7 @@ def _read(type_oid: int, text: str) -> int | str | None:
     """One text for each value."""
     if type_oid == _UUID:
         return text.lower() if _UUIDS.fullmatch(text) else None
-    return int(text) if _NUMBERS.fullmatch(text) else None
+    return int(text) if _NUMBERS.fullmatch(text) else None  # as xid, `010` would be 8
 
 
 class ChangedRows:

@@ -33,7 +33,8 @@ def find_key_actions(snapshot: CatalogSnapshot, analyzed: Analyzed, relation: Re
     verb, is_single = analyzed["verb"], is_alone(analyzed)
     if verb in {"update", "insert"} and is_single and relation.kind != "v":  # an INSERT that adds only is above
         filled = find_filled(snapshot, relation) if snapshot.key_actions else frozenset[str]()
-        updates = frozenset(column["name"] for column in analyzed["assigned"]) | filled
+        changed = analyzed["reassigned"] if verb == "insert" else [column["name"] for column in analyzed["assigned"]]
+        updates = filled.union(changed)
         return snapshot.changed_by_keys(relation.oid, deletes=False, updates=None if "*" in updates else updates)
     return snapshot.changed_by_keys(relation.oid, updates=frozenset() if verb == "delete" and is_single else None)
 

@@ -9,7 +9,7 @@ A table stands here for the whole family of partitions or children it is the hea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.protocols.postgres.assigned import adds_only, is_alone
@@ -76,68 +76,8 @@ def rewrites(
     return bool(named) or any(find_followed(snapshot, sensitivity, actions))
 
 
-def describe_referring(
-    snapshot: CatalogSnapshot,
-    sensitivity: Sensitivity,
-    analyzed: Analyzed,
-    relations: Sequence[Relation],
-    assigned: Iterable[tuple[Relation, str]],
-    actions: Sequence[KeyAction],
-) -> list[dict[str, Any]]:
-    """The facts of all of them.
-
-    Args:
-        snapshot: what names mean.
-        sensitivity: which columns are sensitive.
-        analyzed: the statement.
-        relations: those it writes to, or alters.
-        assigned: tables and names of columns that get values: `*` for any.
-        actions: what foreign keys do with it.
-
-    One command changes no row twice, but keys that follow from it may: those that meet in a table, that change it along a chain, or that
-    give a row a default, which is the key of another one that goes. And a row is looked up at its first change where the key has
-    another, plain column that changes, or where it moves to another partition.
-    """
-    if not sensitivity.looks_up or {"write", "define"}.isdisjoint(analyzed["effects"]):
-        return []
-    named = {head for each in relations if changes_rows(analyzed) for head in find_heads(snapshot, sensitivity, each)}
-    followed = {head for heads in find_followed(snapshot, sensitivity, actions) for head in heads}
-    again = set(followed & named)
-    for head in followed - again:
-        if len(relations) != 1 or not is_alone(analyzed) or not _changes_once(snapshot, sensitivity, relations[0], actions, head):
-            again.add(head)
-    if changes_rows(analyzed) and analyzed["verb"] != "alter_table":
-        again |= {
-            head
-            for each, name in assigned
-            if _looks_up(sensitivity, each, name)
-            for head in find_heads(snapshot, sensitivity, each)
-        }
-    return [_describe(head, is_again=head in again) for head in sorted(named | followed)]
-
-
-def _changes_once(
-    snapshot: CatalogSnapshot, sensitivity: Sensitivity, written: Relation, actions: Sequence[KeyAction], head: Name
-) -> bool:
-    """Whether keys change each row of a table once at most: one does, straight from what the statement writes to, which no key changes."""
-    changing = [each for each in actions if head in find_heads(snapshot, sensitivity, snapshot.relations[each.relation])]
-    stored = {each.oid for each in (*snapshot.behind(written.oid).relations, *snapshot.above(written.oid))}
-    is_direct = all(each in snapshot.key_actions.get(written.oid, ()) for each in changing)
-    is_changed = any(each.relation in stored for each in actions)
-    return len(changing) == 1 and is_direct and not is_changed and not _may_default(snapshot, changing[0])
-
-
-def _looks_up(sensitivity: Sensitivity, relation: Relation, name: str) -> bool:
-    columns = relation.columns.values() if name == "*" else (relation.find(name),)
-    return any(column is None or sensitivity.looks_up_with(relation.oid, column.number) for column in columns)
-
-
-def _may_default(snapshot: CatalogSnapshot, action: KeyAction) -> bool:
-    columns = snapshot.relations[action.relation].columns if action.relation in snapshot.relations else {}
-    return any(number not in columns or columns[number].has_default for number in action.columns)
-
-
-def _describe(head: Name, *, is_again: bool) -> dict[str, Any]:
+def describe_table(head: Name, *, is_again: bool) -> dict[str, Any]:
+    """The fact of one; `is_again` tells that the server may look up what its rows refer to."""
     schema, name = head
     return {"schema": schema, "name": name, **({"again": True} if is_again else {})}
 
@@ -145,7 +85,7 @@ def _describe(head: Name, *, is_again: bool) -> dict[str, Any]:
 def mark_again(statement: Mapping[str, Any], changed: Callable[[Name], bool]) -> dict[str, Any]:
     """The facts of a statement that runs in a transaction which may have changed its rows of some tables before."""
     tables = [(each, (each["schema"], each["name"])) for each in statement[REFERRING]]
-    marked = [_describe(name, is_again=each.get("again", False) or changed(name)) for each, name in tables]
+    marked = [describe_table(name, is_again=each.get("again", False) or changed(name)) for each, name in tables]
     return {**statement, REFERRING: marked}
 
 

@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.protocols.postgres.assigned import Assigned
+from gateway.protocols.postgres.assigned import Assigned, is_alone
 from gateway.protocols.postgres.bodies import find_filled
 from gateway.protocols.postgres.calls import find_calls
 from gateway.protocols.postgres.catalog import CatalogSnapshot
@@ -20,6 +20,7 @@ from gateway.protocols.postgres.catalog_objects import KeyAction, Relation
 from gateway.protocols.postgres.changed_rows import Pin, find_pins
 from gateway.protocols.postgres.conversions import Conversions
 from gateway.protocols.postgres.copying import describe_copy
+from gateway.protocols.postgres.followed import Written, describe_referring
 from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, UNJUDGED, YIELDS_ANY
 from gateway.protocols.postgres.hooked import HookReader
 from gateway.protocols.postgres.hooks import COMPILED, ROW_VARIABLES
@@ -27,7 +28,7 @@ from gateway.protocols.postgres.implied import describe_cast, find_cast_code
 from gateway.protocols.postgres.own import NONE_OWN, OwnTables
 from gateway.protocols.postgres.plain import describe_flags
 from gateway.protocols.postgres.reached import find_reached, find_used_unnamed
-from gateway.protocols.postgres.rewritten import REFERRING, describe_referring
+from gateway.protocols.postgres.rewritten import REFERRING
 from gateway.protocols.postgres.rows import MARKS, PRIMARY_KEY, StarRows
 from gateway.protocols.postgres.sensitivity import Sensitivity
 from gateway.protocols.postgres.unclear import SPLIT_NUMBER
@@ -217,9 +218,12 @@ class _Reader:
             return {}
         written = self._list_written("define" if self.analyzed["verb"] == "alter_table" else "write")
         named = [(self._resolve(each.get("schema"), each.get("table", "")), each["name"]) for each in assigned]
+        if self.analyzed["verb"] == "insert" and is_alone(self.analyzed):  # of a row that is there, an upsert sets these alone
+            named = [(each, name) for each, name in named if name in self.analyzed["reassigned"]]
         filled = [(each, name) for each in written for name in find_filled(self.snapshot, each)]
         changed = [(each, name) for each, name in (*named, *filled) if each is not None and each.kind != "v"]
-        found = describe_referring(self.snapshot, self.sensitivity, self.analyzed, written, changed, actions)
+        what = Written(written, self.assigned.count_rows(), changed, actions)
+        found = describe_referring(self.snapshot, self.sensitivity, self.analyzed, what)
         return {REFERRING: found} if found else {}
 
     def find_pins(self, facts: Mapping[str, Any]) -> Mapping[str, Pin]:

@@ -149,15 +149,30 @@ def test_keys_that_may_change_a_row_twice_in_one_statement(run):
         create table towns (name text primary key); insert into towns values ('rome'), ('oslo');
         alter table clients add town text default 'oslo' references towns on delete set default,
             add home text references towns on delete set null;
+        create table marks (mark text primary key); insert into marks values ('m1'), ('m2');
+        alter table clients add mark char(3) references marks on update cascade;
+        create table rates (rate numeric primary key); insert into rates values (1), (2);
+        alter table clients add rate int references rates on update cascade;
+        create table names (name text primary key); insert into names values ('n1'), ('n2');
+        alter table clients add name text references names on update cascade on delete set null;
+        create function trim_name() returns trigger language plpgsql as
+            'begin new.name := coalesce(lower(new.name), old.name); return new; end';
+        create trigger trim_name before update of name on clients for each row execute function trim_name();
         create table wards (name text primary key); insert into wards values ('w1'), ('w2');
         alter table clients add ward text references wards on delete set null;
-        grant all on coins, pairs, towns, wards to app"""
+        grant all on coins, pairs, towns, marks, rates, names, wards to app"""
     running, connect = run(made)
     with running as gateway, connect(gateway) as session:
         refuses(session, "update coins set code = upper(code) where code in ('usd', 'eur')")
         refuses(session, "delete from towns where name in ('rome', 'oslo')")
+        refuses(session, "update rates set rate = case rate when 1 then 2.4 else 9 end where rate in (1, 2)")
+        refuses(session, "insert into rates values (1), (2) on conflict (rate) do update set rate = rates.rate + 1.4")
+        refuses(session, "update names set name = case name when 'n1' then 'N2' else 'n3' end where name in ('n1', 'n2')")
+        refuses(session, "delete from names where name in ('n1', 'n2')")
+        refuses(session, "update marks set mark = case mark when 'm1' then 'm2 ' else 'm3' end where mark in ('m1', 'm2')")
         refuses(session, "with gone as (delete from wards where name = 'w1' returning name) delete from wards where name = 'w2'")
         session.execute("delete from wards where name in ('w1', 'w2')")
+        session.execute("update rates set rate = 3 where rate = 1")
 
 
 def test_another_column_of_the_key_is_not_changed(run):
@@ -184,8 +199,49 @@ def test_a_key_that_is_made_of_two_columns_is_changed_by_neither(run):
         refuses(session, "update firms set country = 'de' where id = 1")
 
 
+def test_a_child_may_generate_what_its_parent_does_not(run):
+    made = """
+        create table grown (version int generated always as (id % 10) stored) inherits (clients_all);
+        insert into grown (id, grade) values (1, 'g1'); grant all on grown, clients_all to app"""
+    running, connect = run(
+        "create table clients_all (id int, version int, grade text references grades);" + made,
+        sensitive=["public.clients_all.grade"],
+    )
+    with running as gateway, connect(gateway) as session:
+        session.execute("begin")
+        session.execute("update clients_all set id = 2 where version = 1")
+        refuses(session, "update clients_all set id = 3 where version = 2")
+        session.execute("rollback")
+
+
+def test_keys_that_lead_to_a_table_that_refers_to_itself_are_followed_as_far_as_they_go(run):
+    made = """
+        create table depts (id int primary key, name text); insert into depts values (1, 'd'), (2, 'd'), (3, 'd');
+        alter table clients add dept int references depts on delete set null on update cascade,
+            add head int references clients on delete set null; grant all on depts to app"""
+    running, connect = run(made)
+    with running as gateway, connect(gateway) as session:
+        session.execute("delete from depts where id in (1, 2)")
+        session.execute("update depts set id = 4 where id = 3")
+        session.execute("delete from clients where id = 5")
+
+
+def test_keys_of_partitions_are_each_for_its_own_rows(run):
+    made = """
+        create table depts (id int primary key); insert into depts values (1), (2);
+        create table parted (id int, dept int references depts on update cascade, grade text not null references grades)
+            partition by hash (id);
+        create table parted_0 partition of parted for values with (modulus 2, remainder 0);
+        create table parted_1 partition of parted for values with (modulus 2, remainder 1);
+        insert into parted select n, 1, 'g1' from generate_series(1, 4) n; grant all on depts, parted, parted_0, parted_1 to app"""
+    running, connect = run(made, sensitive=["public.parted.grade"])
+    with running as gateway, connect(gateway) as session:
+        session.execute("update depts set id = 3 where id = 1")
+        refuses(session, "update depts set id = id + 10 where id in (2, 3)")
+
+
 def test_a_row_that_refers_to_its_own_table_is_changed(run):
-    running, connect = run("alter table clients add head int references clients on delete set null")
+    running, connect = run("alter table clients add head int references clients on delete set null on update cascade")
     with running as gateway, connect(gateway) as session:
         session.execute("insert into clients values (1, 'd', 'g1', 2) on conflict (id) do update set city = excluded.city")
         session.execute("update clients set head = 3 where id = 1")
@@ -272,15 +328,28 @@ def test_rows_that_may_be_the_same_are_not_told_apart(first, second, run):
         session.execute("rollback")
 
 
-def test_a_column_that_a_trigger_fills_tells_no_rows_apart(run):
-    made = """
-        create function swap() returns trigger language plpgsql as 'begin new.id := 10 - old.id; return new; end';
+@pytest.mark.parametrize("body", ["new.id := 10 - old.id; return new", "old.id := 10 - old.id; return old"])
+def test_a_column_that_a_trigger_fills_tells_no_rows_apart(body, run):
+    made = f"""
+        create function swap() returns trigger language plpgsql as 'begin {body}; end';
         create trigger swap before update on clients for each row execute function swap()"""
     running, connect = run(made)
     with running as gateway, connect(gateway) as session:
         session.execute("begin")
         session.execute("update clients set city = 'b' where id = 1")
         refuses(session, "update clients set city = 'c' where id = 9")
+        session.execute("rollback")
+
+
+def test_a_parameter_without_a_type_is_no_other_number(run):
+    """As a transaction number, `010` is read as 8."""
+    running, connect = run("update clients set id = 8 where id = 5")
+    with running as gateway, connect(gateway) as session:
+        raw = session.pgconn
+        session.execute("begin")
+        session.execute("update clients set city = 'b' where id = 8")
+        found = raw.exec_params(b"update clients set city = city where $1::xid is not null and $1 = id", [b"010"])
+        assert b"guesses.rewritten" in found.error_message
         session.execute("rollback")
 
 

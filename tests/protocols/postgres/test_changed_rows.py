@@ -49,7 +49,9 @@ def test_rows_beyond_the_limit_are_not_told_apart():
     [
         (INT4, "7", 7),
         (INT8, "-9000000000", -9000000000),
-        (INT4, "007", 7),
+        (INT4, "007", None),
+        (INT4, "-0", None),
+        (INT4, "0", 0),
         (INT4, "7.0", None),
         (INT4, " 7", None),
         (INT4, "7e0", None),
@@ -73,6 +75,7 @@ def test_constants_are_read_where_equal_ones_are_written_alike(column, said, val
         (INT8, 0, str((1 << 24) + 1), None),  # as float4 it would be the one before
         (INT8, 0, "-1", None),  # as oid it would be 4294967295
         (INT8, INT8, str((1 << 24) + 1), (1 << 24) + 1),
+        (INT4, 0, "010", None),  # as xid it would be 8
         (INT4, FLOAT4, "7", None),
         (INT4, NUMERIC, "7", None),
         (INT4, TEXT, "7", None),

@@ -204,6 +204,8 @@ pub struct Statement {
     pub assigned: BTreeSet<Column>,
     /// Of a body of PL/pgSQL, the columns of `new` that it gives a value; `*` for every one.
     pub filled: BTreeSet<String>,
+    /// Columns that ON CONFLICT DO UPDATE sets, which are among those that are assigned.
+    pub reassigned: BTreeSet<String>,
     /// How many rows its INSERTs and UPDATEs write at most, beside those of `keyed_rows` and, with the flag `open_ended`, more.
     pub stated_rows: u64,
     /// A value that is assigned, or an argument of EXECUTE, is not simply there in the text or its parameters.

@@ -87,6 +87,14 @@ impl Walker {
                 }
             }
             self.assignments(&conflict.target_list, target.as_ref());
+            let changed = conflict
+                .target_list
+                .iter()
+                .filter_map(|node| match &node.node {
+                    Some(NodeEnum::ResTarget(target)) => Some(target.name.clone()),
+                    _ => None,
+                });
+            self.statement.reassigned.extend(changed);
             self.optional(conflict.where_clause.as_deref(), Usage::Predicate);
             // RETURNING knows nothing of it, and the target itself can be called so.
             if let Some(frame) = self.frames.last_mut() {
@@ -189,9 +197,7 @@ impl Walker {
         }
         let names_target = used.iter().any(|column| {
             target.is_none_or(|target| {
-                column.table.is_none()
-                    || (column.table.as_ref() == Some(&target.name)
-                        && column.schema == target.schema)
+                column.table.is_none() || super::scope::is_of(&self.frames, target, column)
             })
         });
         if !names_target || !selects(condition) {
@@ -335,9 +341,7 @@ fn selects(condition: &pb::Node) -> bool {
 /// Whether two sides are one column, with a qualifier or without, cast or not.
 fn is_same_column(left: &NodeEnum, right: &NodeEnum) -> bool {
     match (column_of(left), column_of(right)) {
-        (Some(left), Some(right)) => {
-            left == right || left.last() == right.last() && (left.len() == 1 || right.len() == 1)
-        }
+        (Some(left), Some(right)) => left.ends_with(&right) || right.ends_with(&left),
         _ => false,
     }
 }

@@ -4,13 +4,13 @@ use serde_json::Value;
 
 use crate::row::returns_a_variable;
 
-/// The row a trigger may change.
-const NEW: &str = "new";
+/// The rows a trigger may change: it can return either.
+const ROWS: [&str; 2] = ["new", "old"];
 
 /// What a trigger returns without having made another row.
 const RETURNED_AS_IT_IS: [&str; 4] = ["null", "new", "coalesce(new,old)", "coalesce(old,new)"];
 
-/// The columns of `new` that a body assigns, `*` for every one: by assignment, INTO and its like, or by returning another row.
+/// The columns of `new` or `old` that a body assigns, `*` for every one: by assignment, INTO and its like, or by returning another row.
 pub(super) fn columns_of_new(tree: &Value, source: &str) -> Vec<String> {
     let mut found = Vec::new();
     let datums = members(tree, "datums").into_iter().next();
@@ -75,7 +75,7 @@ fn field_of_new(datum: &Value, datums: &[Value]) -> Option<String> {
         datum
             .pointer("/PLpgSQL_rec/refname")
             .and_then(Value::as_str)
-            == Some(NEW)
+            .is_some_and(|name| ROWS.contains(&name))
     };
     if is_new(datum) {
         return Some("*".to_owned());
@@ -113,6 +113,8 @@ mod tests {
                 vec!["code"],
             ),
             ("NEW.\"Code\" = 1; return null", vec!["Code"]),
+            ("old.code := 1; return old", vec!["code"]),
+            ("old := new; return old", vec!["*"]),
             (
                 "select a, b into new.c, new.d from t; return new",
                 vec!["c", "d"],

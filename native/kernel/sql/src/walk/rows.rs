@@ -145,8 +145,10 @@ impl Walker {
         {
             return Rows::Open; // columns have other names
         }
+        let is_whole = range.alias.is_none() && !range.schemaname.is_empty();
         let mut pinned = Pinned {
             alias,
+            whole: is_whole.then_some((&range.schemaname, &range.relname)),
             has_inexact_params: self.has_inexact_params,
             columns: BTreeSet::new(),
             times: 1,
@@ -182,6 +184,8 @@ fn limit_of(query: &pb::SelectStmt) -> Option<u64> {
 /// Columns that a condition lets have certain values only.
 struct Pinned<'a> {
     alias: &'a str,
+    /// Schema and name, where the relation is written with both and has no alias.
+    whole: Option<(&'a String, &'a String)>,
     has_inexact_params: bool,
     columns: BTreeSet<String>,
     /// How many combinations of values.
@@ -246,6 +250,9 @@ impl Pinned<'_> {
             (parts, false) => match parts.as_slice() {
                 [name] => Some(name.clone()),
                 [alias, name] if alias == self.alias => Some(name.clone()),
+                [.., schema, table, name] if self.whole == Some((schema, table)) => {
+                    Some(name.clone())
+                }
                 _ => None,
             },
             _ => None,

@@ -364,9 +364,23 @@ pub(super) fn in_schema<'a>(frames: &'a [Frame], schema: &str, table: &str) -> V
         .flat_map(|frame| &frame.sources)
         .filter(|source| {
             matches!(&source.relation, Relation::Table { table: known, .. } if known.name == table
+                && source.alias == known.name
                 && known.schema.as_deref().is_none_or(|known| known == schema))
         })
         .collect()
+}
+
+/// Whether a column that is written with its table, and maybe its schema, is that of a relation in scope, which may be written without.
+pub(super) fn is_of(frames: &[Frame], target: &Name, column: &Column) -> bool {
+    if column.table.as_ref() != Some(&target.name) {
+        return false;
+    }
+    match (&column.schema, &target.schema) {
+        (Some(schema), None) => in_schema(frames, schema, &target.name)
+            .iter()
+            .all(|source| matches!(&source.relation, Relation::Table { table, .. } if table.schema.is_none())),
+        (named, own) => named == own,
+    }
 }
 
 /// The innermost source visible under a name.
