@@ -252,6 +252,9 @@ def _forget_uncertain(judged: _Judged, statement: Statement, used: Sequence[Defi
     """The same, without the counts of guesses that do not hold for the types of the parameters."""
     named = [name for each in used for name in each.types]
     is_inexact, is_longer = guesses.compares_inexactly(statement.types, named), guesses.may_lengthen(statement.types, named)
+    if any(each.is_keyed for each in judged.described):
+        texts = [(statement.sql, statement.types), *((each.analyzed["text"], each.types) for each in used)]
+        is_inexact |= any(guesses.repeats_untyped(text, types) for text, types in texts)
     if not (is_inexact or is_longer):
         return judged
     described = (_forget_count(each) if is_inexact or guesses.counts_bytes(each.facts) else each for each in judged.described)

@@ -16,12 +16,15 @@ from gateway.protocols.postgres.assigned import is_alone
 from gateway.protocols.postgres.bodies import find_filled
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import KeyAction, Relation
-from gateway.protocols.postgres.rewritten import Name, changes_rows, describe_table, find_followed, find_heads
+from gateway.protocols.postgres.rewritten import Name, changes_rows, find_followed, find_heads
 from gateway.protocols.postgres.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
     # A type of the stub only: at run time an analysis is a plain dict.
     from sealgate_native.sql import Statement as Analyzed
+
+_NARROW: Final = frozenset({21, 23, 2950})
+"""int2, int4 and uuid: what no two values of are equal to one of another type."""
 
 _MAX_FOLLOWED: Final = 64
 """Changes by keys that are followed; more are taken for a circle."""
@@ -33,15 +36,47 @@ class Written:
 
     Attributes:
         relations: those it writes to, or alters.
-        rows: how many rows it writes at most, by INSERT and UPDATE; None where nothing says.
+        is_one: it changes one row at most.
         changed: tables and names of columns that rows which are there get other values in: `*` for any.
         actions: what foreign keys do with it.
     """
 
     relations: Sequence[Relation]
-    rows: int | None
+    is_one: bool
     changed: Iterable[tuple[Relation, str]]
     actions: Sequence[KeyAction]
+
+
+def list_written(
+    snapshot: CatalogSnapshot,
+    analyzed: Analyzed,
+    relations: Sequence[Relation],
+    assigned: Iterable[tuple[Relation | None, str]],
+    actions: Sequence[KeyAction],
+) -> Written:
+    """What a statement writes that writes to, or alters, these `relations`; `assigned` are tables and columns of `Assigned.describe`."""
+    named = list(assigned)
+    if analyzed["verb"] == "insert" and is_alone(analyzed):
+        # Of a row that is there an upsert sets these alone; below a view they have other names.
+        named = [(each, name) for each, name in named if each not in relations or name in analyzed["reassigned"]]
+    stored = {each.oid: each for relation in relations for each in (relation, *snapshot.behind(relation.oid).relations)}
+    filled = ((each, name) for each in stored.values() if each.kind != "v" for name in find_filled(snapshot, each))
+    changed = [(each, name) for each, name in (*named, *filled) if each is not None and each.kind != "v"]
+    is_one = len(relations) == 1 and analyzed["verb"] == "update" and _names_one(snapshot, analyzed, relations[0])
+    return Written(relations, is_one, changed, actions)
+
+
+def _names_one(snapshot: CatalogSnapshot, analyzed: Analyzed, relation: Relation) -> bool:
+    """Whether an UPDATE names one row by its key: by constants, or by parameters of which only one value can be meant.
+
+    Two of int8 or numeric are one as float8, which the server may take a parameter for.
+    """
+    if "open_ended" in analyzed["flags"] or len(analyzed["keyed_rows"]) != 1 or not is_alone(analyzed):
+        return False
+    said = analyzed["keyed_rows"][0]["said"].items()
+    columns = [(relation.find(name), value) for name, value in said]
+    sure = [each.name for each, value in columns if each is not None and (isinstance(value, str) or each.type_oid in _NARROW)]
+    return snapshot.has_key(relation, sure)
 
 
 def describe_referring(
@@ -53,12 +88,15 @@ def describe_referring(
     changes = changes_rows(analyzed)
     named = {head for each in written.relations if changes for head in find_heads(snapshot, sensitivity, each)}
     followed = {head for heads in find_followed(snapshot, sensitivity, written.actions) for head in heads}
-    again = set(followed & named)
-    again |= {head for head in followed if not _changes_once(snapshot, sensitivity, analyzed, written, head)}
+    looked_up = set(followed & named)
+    looked_up |= {head for head in followed if not _changes_once(snapshot, sensitivity, analyzed, written, head)}
     if changes and analyzed["verb"] != "alter_table":
         looking = [each for each, name in written.changed if _looks_up(sensitivity, each, name)]
-        again |= {head for each in looking for head in find_heads(snapshot, sensitivity, each)}
-    return [describe_table(head, is_again=head in again) for head in sorted(named | followed)]
+        looked_up |= {head for each in looking for head in find_heads(snapshot, sensitivity, each)}
+    return [
+        {"schema": schema, "name": name, **({"looked_up": True} if (schema, name) in looked_up else {})}
+        for schema, name in sorted(named | followed)
+    ]
 
 
 def _looks_up(sensitivity: Sensitivity, relation: Relation, name: str) -> bool:
@@ -83,7 +121,7 @@ def _changes_once(snapshot: CatalogSnapshot, sensitivity: Sensitivity, analyzed:
     most = max(Counter(each.relation for each in changing).values(), default=0)
     if applied is None or most > 1 or not all(each in direct for each in changing):
         return False
-    return all(_leaves_nulls(snapshot, each) for each in changing) if goes else written.rows is not None and written.rows <= 1
+    return all(_leaves_nulls(snapshot, each) for each in changing) if goes else written.is_one
 
 
 def _find_heads_of(snapshot: CatalogSnapshot, sensitivity: Sensitivity, action: KeyAction) -> set[Name]:

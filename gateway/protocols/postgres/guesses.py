@@ -6,7 +6,9 @@ how many (`inference_budget`), so each is counted when it is sent.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from gateway.action import Action
@@ -16,6 +18,8 @@ from gateway.protocols.postgres.type_names import name_types
 
 INEXACT_TYPES: Final = frozenset({700, 701, 1042})
 """float4, float8, and bpchar, in which trailing blanks count for nothing: a text is compared as one where it meets one."""
+
+_PARAMETER: Final = re.compile(r"\$([0-9]{1,9})")
 
 _INEXACT_NAMES: Final = frozenset(name_types(INEXACT_TYPES))
 _SHORT_NAMES: Final = frozenset(name_types(SHORT_TYPE_OIDS))
@@ -96,6 +100,12 @@ def compares_inexactly(oids: Iterable[int], names: Iterable[str]) -> bool:
     if any(oid in INEXACT_TYPES or oid >= FIRST_NORMAL_OID for oid in oids):
         return True
     return any(name in _INEXACT_NAMES or name.startswith("type ") for name in names)
+
+
+def repeats_untyped(text: str, types: Sequence[object]) -> bool:
+    """Whether a text uses a parameter twice that has no type: the server takes it from one place, and compares with it in another."""
+    found = Counter(map(int, _PARAMETER.findall(text))) if "$" in text else Counter[int]()
+    return any(count > 1 and (number > len(types) or not types[number - 1]) for number, count in found.items() if number)
 
 
 def may_lengthen(oids: Iterable[int], names: Iterable[str]) -> bool:

@@ -76,16 +76,9 @@ def rewrites(
     return bool(named) or any(find_followed(snapshot, sensitivity, actions))
 
 
-def describe_table(head: Name, *, is_again: bool) -> dict[str, Any]:
-    """The fact of one; `is_again` tells that the server may look up what its rows refer to."""
-    schema, name = head
-    return {"schema": schema, "name": name, **({"again": True} if is_again else {})}
-
-
 def mark_again(statement: Mapping[str, Any], changed: Callable[[Name], bool]) -> dict[str, Any]:
     """The facts of a statement that runs in a transaction which may have changed its rows of some tables before."""
-    tables = [(each, (each["schema"], each["name"])) for each in statement[REFERRING]]
-    marked = [describe_table(name, is_again=each.get("again", False) or changed(name)) for each, name in tables]
+    marked = [{**each, "again": True} if changed((each["schema"], each["name"])) else each for each in statement[REFERRING]]
     return {**statement, REFERRING: marked}
 
 

@@ -12,15 +12,14 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.protocols.postgres.assigned import Assigned, is_alone
-from gateway.protocols.postgres.bodies import find_filled
+from gateway.protocols.postgres.assigned import Assigned
 from gateway.protocols.postgres.calls import find_calls
 from gateway.protocols.postgres.catalog import CatalogSnapshot
 from gateway.protocols.postgres.catalog_objects import KeyAction, Relation
 from gateway.protocols.postgres.changed_rows import Pin, find_pins
 from gateway.protocols.postgres.conversions import Conversions
 from gateway.protocols.postgres.copying import describe_copy
-from gateway.protocols.postgres.followed import Written, describe_referring
+from gateway.protocols.postgres.followed import describe_referring, list_written
 from gateway.protocols.postgres.functions import EFFECTS, HARMLESS, UNJUDGED, YIELDS_ANY
 from gateway.protocols.postgres.hooked import HookReader
 from gateway.protocols.postgres.hooks import COMPILED, ROW_VARIABLES
@@ -72,6 +71,7 @@ class Described:
         facts: the entry of `postgres.statements`.
         effects: never empty.
         is_harmless: nothing it does can change anything or take long-lived locks, as far as known.
+        is_keyed: how many rows it writes is known by the keys it names.
         pins: what tells its rows from those of other statements, where it may not change a row that is changed already.
     """
 
@@ -79,6 +79,7 @@ class Described:
     effects: frozenset[str]
     is_harmless: bool
     pins: Mapping[str, Pin] = field(default_factory=dict)
+    is_keyed: bool = False
 
 
 def describe_statement(
@@ -122,7 +123,8 @@ def describe_statement(
     flags = describe_flags(analyzed, snapshot, tables)
     facts["flags"] = sorted([*flags, SPLIT_NUMBER]) if is_split else flags
     facts |= {name: found for name, found in (("operators", reader.operators), ("casts", reader.casts)) if found}
-    return Described(facts, effects, effects == {"read"} and reader.is_harmless, reader.find_pins(facts))
+    is_harmless, is_keyed = effects == {"read"} and reader.is_harmless, bool(analyzed["keyed_rows"])
+    return Described(facts, effects, is_harmless, reader.find_pins(facts), is_keyed)
 
 
 class _Reader:
@@ -218,11 +220,7 @@ class _Reader:
             return {}
         written = self._list_written("define" if self.analyzed["verb"] == "alter_table" else "write")
         named = [(self._resolve(each.get("schema"), each.get("table", "")), each["name"]) for each in assigned]
-        if self.analyzed["verb"] == "insert" and is_alone(self.analyzed):  # of a row that is there, an upsert sets these alone
-            named = [(each, name) for each, name in named if name in self.analyzed["reassigned"]]
-        filled = [(each, name) for each in written for name in find_filled(self.snapshot, each)]
-        changed = [(each, name) for each, name in (*named, *filled) if each is not None and each.kind != "v"]
-        what = Written(written, self.assigned.count_rows(), changed, actions)
+        what = list_written(self.snapshot, self.analyzed, written, named, actions)
         found = describe_referring(self.snapshot, self.sensitivity, self.analyzed, what)
         return {REFERRING: found} if found else {}
 

@@ -212,6 +212,23 @@ def test_a_parameter_is_compared_in_the_type_it_is_declared_with(oid: int, is_bo
     assert ("most_guesses" in facts) == is_bounded
 
 
+@pytest.mark.parametrize(
+    ("text", "oid", "is_bounded"),
+    [
+        ("update visits set ssn = 'x' where $1::float8 > 0 and id = $1", 0, False),
+        ("update visits set ssn = 'x' where $1::float8 > 0 and id = $01", 0, False),
+        ("update visits set ssn = 'x' where $1 > 0 and id = $1", 20, True),
+        ("insert into visits (id, ssn) values (1, $1), (2, $1)", 0, True),
+    ],
+)
+def test_a_parameter_without_a_type_that_is_there_twice_may_be_of_another(
+    text: str, oid: int, is_bounded: bool, snapshot: CatalogSnapshot
+) -> None:
+    """The server takes its type from one place, and in another compares a key with it as a float."""
+    _, facts = ask(Statement(text, ("1",), "extended", types=(oid,)), snapshot)
+    assert ("most_guesses" in facts) == is_bounded
+
+
 @pytest.mark.parametrize(("oid", "is_bounded"), [(20, True), (701, False)])
 def test_so_is_that_of_a_name(oid: int, is_bounded: bool, snapshot: CatalogSnapshot) -> None:
     names = SessionNames()

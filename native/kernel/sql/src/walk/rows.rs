@@ -233,8 +233,14 @@ impl Pinned<'_> {
             }
             _ => return,
         };
+        // A parameter in an array may be an array itself, all of whose elements count; beside a number it is none.
+        let may_nest = compared.kind == pb::AExprKind::AexprOpAny as i32
+            && !values.iter().any(is_number);
+        let is_one = |value: &pb::Node| {
+            self.is_exact(value) && !(may_nest && matches!(value.node, Some(N::ParamRef(_))))
+        };
         if let Some(name) = self.column(left) {
-            if values.iter().all(|value| self.is_exact(value)) {
+            if values.iter().all(is_one) {
                 self.columns.insert(name);
                 self.times = self.times.saturating_mul(values.len() as u64);
             }
@@ -289,6 +295,11 @@ fn say(node: &pb::Node) -> Option<Said> {
         },
         _ => None,
     }
+}
+
+fn is_number(node: &pb::Node) -> bool {
+    use pb::a_const::Val;
+    matches!(&node.node, Some(N::AConst(constant)) if matches!(constant.val, Some(Val::Ival(_) | Val::Fval(_))))
 }
 
 fn is_equality(name: &[pb::Node]) -> bool {

@@ -39,8 +39,8 @@ deny contains {
 # description: >-
 #   Where a sensitive column refers to plain rows of another table, the server looks for the row it refers to once a
 #   transaction changes a row for the second time, and locks it: other sessions see which one that is. So no agent
-#   changes such a row twice in a transaction, or another column of the key. Rows that are named by other values of a
-#   key are not the same (`where id = 1`, `where id = 2`).
+#   changes such a row twice in a transaction. Rows that are named by other values of a key are not the same
+#   (`where id = 1`, `where id = 2`).
 # custom:
 #   id: postgres.guesses.rewritten
 #   severity: high
@@ -57,10 +57,32 @@ deny contains {
 	some statement in input.postgres.facts.statements
 	some table in statement.referring
 	table.again
-	message := sprintf(
-		"a sensitive column of %v would be looked up: its rows may have changed before in the transaction, or its key does",
-		[table.name],
-	)
+	message := sprintf("the transaction may have changed the same rows of %v before, so this looks them up", [table.name])
+}
+
+# METADATA
+# title: Have rows looked up
+# description: >-
+#   The server looks for the row that a sensitive column refers to where another column of the key changes, where a row
+#   moves to another partition, and where foreign keys that follow from a change come to a row twice: those that meet in
+#   a table, or one that runs for several rows.
+# custom:
+#   id: postgres.guesses.looked_up
+#   severity: high
+#   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
+#   failure_msg: A change may not have rows looked up by a sensitive column that it does not name.
+#   solution: Change one row at a time, named by its key; instead of a part of a key, delete the row and insert it anew.
+deny contains {
+	"rule": "postgres.guesses.looked_up",
+	"message": message,
+	"severity": "high",
+	"controls": ["FFIEC-AIO-VI.B", "GLBA-501b", "NIST-AC-4"],
+} if {
+	input.phase == "request"
+	some statement in input.postgres.facts.statements
+	some table in statement.referring
+	table.looked_up
+	message := sprintf("the change would look up what a sensitive column of %v refers to", [table.name])
 }
 
 # METADATA

@@ -52,4 +52,6 @@ test_rows_are_not_changed_again if {
 	changing := given.statement("update", {"effects": ["write"], "referring": [object.union(table, {"again": true})]})
 	denied(changing, ["write"]) == {"postgres.guesses.rewritten"}
 	denied(object.union(changing, {"referring": [table]}), ["write"]) == set()
+	looking := object.union(changing, {"referring": [object.union(table, {"looked_up": true})]})
+	denied(looking, ["write"]) == {"postgres.guesses.looked_up"}
 }

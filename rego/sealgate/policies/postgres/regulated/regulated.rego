@@ -15,7 +15,7 @@ import data.sealgate.lib.postgres as lib
 #   severity: high
 #   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
 #   failure_msg: Sensitive columns may not be searched, sorted or grouped by.
-#   solution: Check the names, or use another column, such as the key of the row.
+#   solution: Check the names, or use another column, such as the key of the row, also in ON CONFLICT.
 deny contains {
 	"rule": "postgres.regulated.predicate",
 	"message": message,
@@ -85,7 +85,7 @@ deny contains {
 #   severity: medium
 #   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
 #   failure_msg: EXPLAIN ANALYZE over sensitive columns is not allowed.
-#   solution: Use EXPLAIN without ANALYZE, and where no sensitive column is named, ANALYZE without WAL.
+#   solution: Use EXPLAIN without ANALYZE; where the statement uses no sensitive column, leave out WAL.
 deny contains {
 	"rule": "postgres.regulated.analyzed",
 	"message": "EXPLAIN ANALYZE over sensitive columns tells their values by counting",
