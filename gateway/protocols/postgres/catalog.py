@@ -12,6 +12,7 @@ depends on (`pg_depend`). Temporary relations belong to another session than the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -354,6 +355,19 @@ class CatalogSnapshot:
                 pending += below
                 seen |= below
         return tuple(found)
+
+    def may_move(self, oid: int, numbers: AbstractSet[int] | None) -> bool:
+        """Whether rows of a relation that get other values in these columns may go to another partition: for keys to one they are gone.
+
+        None stands for any column.
+        """
+        columns = self.relations[oid].columns if oid in self.relations else {}
+        changed = {columns[number].name for number in numbers or () if number in columns}
+        for each in self.behind(oid).relations:
+            key = self.partition_keys.get(each.oid, frozenset())
+            if key and (numbers is None or 0 in key or any(each.columns[number].name in changed for number in key)):
+                return True
+        return False
 
     def _concerns(self, action: KeyAction, oid: int, deletes: bool, updates: frozenset[str] | None) -> bool:
         numbers = {source for number in action.on_update for source in (number, *self._generated.get((oid, number), ()))}

@@ -113,9 +113,9 @@ def _changes_once(snapshot: CatalogSnapshot, sensitivity: Sensitivity, analyzed:
     if len(written.relations) != 1 or not is_alone(analyzed):
         return False
     (relation,), goes = written.relations, analyzed["verb"] == "delete"
-    first = (each.oid for each in snapshot.behind(relation.oid).relations)
-    direct = [action for oid in first for action in snapshot.key_actions.get(oid, ()) if action in written.actions]
-    applied = _follow(snapshot, direct, goes=goes)
+    stored = snapshot.behind(relation.oid).relations
+    direct = [action for each in stored for action in snapshot.key_actions.get(each.oid, ()) if action in written.actions]
+    applied = _follow(snapshot, direct, goes=goes or any(each.oid in snapshot.partition_keys for each in stored))
     changing = [each for each in applied or () if each.columns and head in _find_heads_of(snapshot, sensitivity, each)]
     # Partitions and children have keys of their own, each for its rows.
     most = max(Counter(each.relation for each in changing).values(), default=0)
@@ -143,7 +143,8 @@ def _follow(snapshot: CatalogSnapshot, direct: Iterable[KeyAction], *, goes: boo
         applied.append(action)
         if len(applied) > _MAX_FOLLOWED:
             return None
-        removes, changed = is_gone and action.removes, _list_changed(snapshot, action)
+        changed = _list_changed(snapshot, action)
+        removes = (is_gone and action.removes) or (bool(action.columns) and snapshot.may_move(action.relation, changed))
         family = {action.relation} | {each.oid for each in snapshot.behind(action.relation).relations}
         family |= {each.oid for each in snapshot.above(action.relation)}
         for following in (each for oid in sorted(family) for each in snapshot.key_actions.get(oid, ())):

@@ -35,7 +35,9 @@ def find_key_actions(snapshot: CatalogSnapshot, analyzed: Analyzed, relation: Re
         filled = find_filled(snapshot, relation) if snapshot.key_actions else frozenset[str]()
         changed = analyzed["reassigned"] if verb == "insert" else [column["name"] for column in analyzed["assigned"]]
         updates = filled.union(changed)
-        return snapshot.changed_by_keys(relation.oid, deletes=False, updates=None if "*" in updates else updates)
+        names = None if "*" in updates else updates
+        numbers = None if names is None else {column.number for column in relation.columns.values() if column.name in names}
+        return snapshot.changed_by_keys(relation.oid, deletes=snapshot.may_move(relation.oid, numbers), updates=names)
     return snapshot.changed_by_keys(relation.oid, updates=frozenset() if verb == "delete" and is_single else None)
 
 

@@ -236,6 +236,25 @@ def test_keys_that_lead_to_a_table_that_refers_to_itself_are_followed_as_far_as_
         session.execute("delete from clients where id = 5")
 
 
+def test_a_row_that_moves_is_gone_for_keys_to_its_partition(run):
+    made = """
+        create table towns (id int primary key); insert into towns values (1), (2), (3);
+        create table halls (id int, town int references towns on update cascade, primary key (id, town)) partition by list (town);
+        create table halls_1 partition of halls for values in (1);
+        create table halls_2 partition of halls for values in (2, 3); insert into halls values (1, 1);
+        alter table halls_1 add unique (id);
+        alter table clients add hall int references halls_1 (id) on delete set null,
+            add town int references towns on update cascade; update clients set hall = 1, town = 1;
+        grant all on towns, halls, halls_1, halls_2 to app"""
+    running, connect = run(made)
+    with running as gateway, connect(gateway) as session:
+        session.execute("begin")
+        session.execute("update halls set town = 2 where id = 1 and town = 1")
+        refuses(session, "update clients set city = 'b' where id = 1")
+        session.execute("rollback")
+        refuses(session, "update towns set id = 4 where id = 1", LOOKED_UP)
+
+
 def test_one_parameter_is_two_numbers_as_a_float(run):
     made = """
         create table big (no numeric primary key); insert into big values (9007199254740992), (9007199254740993);

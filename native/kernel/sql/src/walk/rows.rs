@@ -234,8 +234,8 @@ impl Pinned<'_> {
             _ => return,
         };
         // A parameter in an array may be an array itself, all of whose elements count; beside a number it is none.
-        let may_nest = compared.kind == pb::AExprKind::AexprOpAny as i32
-            && !values.iter().any(is_number);
+        let may_nest =
+            compared.kind == pb::AExprKind::AexprOpAny as i32 && !values.iter().any(is_number);
         let is_one = |value: &pb::Node| {
             self.is_exact(value) && !(may_nest && matches!(value.node, Some(N::ParamRef(_))))
         };
