@@ -39,14 +39,14 @@ deny contains {
 # description: >-
 #   Where a sensitive column refers to plain rows of another table, the server looks for the row it refers to once a
 #   transaction changes a row for the second time, and locks it: other sessions see which one that is. So no agent
-#   changes such a row twice in a transaction. Rows that are named by other values of a key are not the same
-#   (`where id = 1`, `where id = 2`).
+#   changes such a row twice in a transaction. Rows that are named by other values of a whole number or uuid are not
+#   the same (`where id = 1`, `where id = 2`).
 # custom:
 #   id: postgres.guesses.rewritten
 #   severity: high
 #   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
 #   failure_msg: A row with a sensitive column that refers to plain rows may not be changed twice in a transaction.
-#   solution: COMMIT first, name rows by their key, or change all in one statement (UPDATE with FROM VALUES).
+#   solution: COMMIT first, name each row by a number or uuid, or change all in one statement (UPDATE FROM VALUES).
 deny contains {
 	"rule": "postgres.guesses.rewritten",
 	"message": message,
@@ -71,7 +71,7 @@ deny contains {
 #   severity: high
 #   controls: [FFIEC-AIO-VI.B, GLBA-501b, NIST-AC-4]
 #   failure_msg: A change may not have rows looked up by a sensitive column that it does not name.
-#   solution: Change one row at a time, named by its key; instead of a part of a key, delete the row and insert it anew.
+#   solution: Change one row at a time, named by its key; have a part of a foreign key changed past the gateway.
 deny contains {
 	"rule": "postgres.guesses.looked_up",
 	"message": message,
