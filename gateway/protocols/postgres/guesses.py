@@ -20,8 +20,8 @@ INEXACT_TYPES: Final = frozenset({700, 701, 1042})
 """float4, float8, and bpchar, in which trailing blanks count for nothing: a text is compared as one where it meets one."""
 
 _PARAMETER: Final = re.compile(r"\$([0-9]+)")
-_MOST_DIGITS: Final = 19
-"""Digits of the largest number of 64 bits; it stands for all that are larger."""
+_TOO_MANY_DIGITS: Final = 10
+"""The number of a parameter has less."""
 
 
 _INEXACT_NAMES: Final = frozenset(name_types(INEXACT_TYPES))
@@ -107,14 +107,9 @@ def compares_inexactly(oids: Iterable[int], names: Iterable[str]) -> bool:
 
 def repeats_untyped(text: str, types: Sequence[object]) -> bool:
     """Whether a text uses a parameter twice that has no type: the server takes it from one place, and compares with it in another."""
-    found = Counter(map(_read_number, _PARAMETER.findall(text))) if "$" in text else Counter[int]()
-    return any(count > 1 and not (0 < number <= len(types) and types[number - 1]) for number, count in found.items())
-
-
-def _read_number(digits: str) -> int:
-    """The parameter that the server takes digits for: it keeps 32 bits of the number, up to version 17."""
-    significant = digits.lstrip("0")
-    return (int(significant or 0) if len(significant) < _MOST_DIGITS else 2**63 - 1) % 2**32
+    digits = (found.lstrip("0") for found in _PARAMETER.findall(text))
+    found = Counter(int(each) for each in digits if 0 < len(each) < _TOO_MANY_DIGITS)  # no text with larger ones can be read
+    return any(count > 1 and not (number <= len(types) and types[number - 1]) for number, count in found.items())
 
 
 def may_lengthen(oids: Iterable[int], names: Iterable[str]) -> bool:
