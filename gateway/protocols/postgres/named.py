@@ -380,7 +380,7 @@ def describe_by_name(
     if is_execute:
         facts["prepared_name"] = definition.name
         facts.pop("nested", None)
-    return Described(facts, effects, is_harmless=False)
+    return Described(facts, effects, is_harmless=False, is_keyed=named.is_keyed)
 
 
 def _join(first: Sequence[Any], second: Sequence[Any]) -> list[Any]:

@@ -78,10 +78,14 @@ def rewrites(
 
 def mark_again(statement: Mapping[str, Any], changed: Callable[[Name], bool]) -> dict[str, Any]:
     """The facts of a statement that runs in a transaction which may have changed its rows of some tables before."""
+    if statement["verb"] == "prepare":
+        return dict(statement)
     marked = [{**each, "again": True} if changed((each["schema"], each["name"])) else each for each in statement[REFERRING]]
     return {**statement, REFERRING: marked}
 
 
 def list_changed(statement: Mapping[str, Any]) -> frozenset[Name]:
-    """The tables of a described statement whose rows have been changed once it has run."""
+    """The tables of a described statement whose rows have been changed once it has run; PREPARE runs nothing."""
+    if statement["verb"] == "prepare":
+        return frozenset()
     return frozenset((each["schema"], each["name"]) for each in statement.get(REFERRING, ()))

@@ -409,6 +409,18 @@ def test_a_parameter_without_a_type_is_no_other_number(run):
         session.execute("rollback")
 
 
+def test_what_is_prepared_changes_nothing_yet(run):
+    running, connect = run()
+    with running as gateway, connect(gateway) as session:
+        session.execute("begin")
+        session.execute("prepare first as update clients set city = 'b' where id = 1")
+        session.execute("execute first")
+        session.execute("prepare second as update clients set city = 'c' where id = 1")
+        for statement in ("execute first", "execute second", "update clients set city = 'd' where id = 1"):
+            refuses(session, statement)
+        session.execute("rollback")
+
+
 def test_what_is_known_by_heart_is_refused_all_the_same(run):
     running, connect = run()
     with running as gateway, connect(gateway) as session:

@@ -241,6 +241,25 @@ def test_so_is_that_of_a_name(oid: int, is_bounded: bool, snapshot: CatalogSnaps
     assert run.facts["statements"][0].get("most_guesses") == (1 if is_bounded else None)
 
 
+@pytest.mark.parametrize(
+    ("text", "is_bounded"),
+    [
+        ("prepare p as update visits set ssn = 'x' where id = $1", True),
+        ("prepare p as update visits set ssn = 'x' where $1::float8 > 0 and id = $1", False),
+        ("prepare p as update visits set ssn = 'x' where $001::float8 > 0 and id = $1", False),
+    ],
+)
+def test_a_name_with_a_parameter_that_is_there_twice_is_open_ended(
+    text: str, is_bounded: bool, snapshot: CatalogSnapshot
+) -> None:
+    names, facts = SessionNames(), {CATALOG: snapshot}
+    action, changes = describe_in_session(Statement(text), facts, SETTINGS, names)
+    names.send(1, changes, action.effects, 1)
+    names.end(1, is_completed=True)
+    run, _ = describe_in_session(Statement("execute p(1)"), facts, SETTINGS, names)
+    assert ("most_guesses" in run.facts["statements"][0]) == is_bounded
+
+
 def test_without_a_snapshot_nothing_is_known() -> None:
     action = describe(Statement("insert into ill values (1, '', 'x')"), {}, SETTINGS)
     assert "most_guesses" not in action.facts["statements"][0]
