@@ -14,7 +14,7 @@ from typing import Any, Final
 from gateway.action import Action
 from gateway.protocols.postgres.assigned import SHORT_TYPE_OIDS
 from gateway.protocols.postgres.catalog import FIRST_NORMAL_OID
-from gateway.protocols.postgres.type_names import name_types
+from gateway.protocols.postgres.type_names import UNTYPED, name_types
 
 INEXACT_TYPES: Final = frozenset({700, 701, 1042})
 """float4, float8, and bpchar, in which trailing blanks count for nothing: a text is compared as one where it meets one."""
@@ -106,10 +106,13 @@ def compares_inexactly(oids: Iterable[int], names: Iterable[str]) -> bool:
 
 
 def repeats_untyped(text: str, types: Sequence[object]) -> bool:
-    """Whether a text uses a parameter twice that has no type: the server takes it from one place, and compares with it in another."""
+    """Whether a text uses a parameter twice that has no type: the server takes it from one place, and compares with it in another.
+
+    `types` are their numbers, or what `name_types` makes of them.
+    """
     digits = (found.lstrip("0") for found in _PARAMETER.findall(text))
     found = Counter(int(each) for each in digits if 0 < len(each) < _TOO_MANY_DIGITS)  # no text with larger ones can be read
-    return any(count > 1 and not (number <= len(types) and types[number - 1]) for number, count in found.items())
+    return any(count > 1 and (number > len(types) or types[number - 1] in {0, UNTYPED}) for number, count in found.items())
 
 
 def may_lengthen(oids: Iterable[int], names: Iterable[str]) -> bool:

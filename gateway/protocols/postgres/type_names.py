@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+UNTYPED: Final = "as the statement implies"
+"""What a parameter is called whose type the server infers."""
+
 _NAMES: Final = {
-    0: "as the statement implies",
+    0: UNTYPED,
     16: "boolean",
     17: "bytea",
     20: "bigint",

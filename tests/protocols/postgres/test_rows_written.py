@@ -260,6 +260,24 @@ def test_a_name_with_a_parameter_that_is_there_twice_is_open_ended(
     assert ("most_guesses" in run.facts["statements"][0]) == is_bounded
 
 
+@pytest.mark.parametrize(("types", "is_bounded"), [((0, 20), False), ((20, 0), True), ((20, 20), True), ((), False)])
+def test_a_name_that_a_message_gives_has_types_too(types: tuple[int, ...], is_bounded: bool, snapshot: CatalogSnapshot) -> None:
+    names, facts = SessionNames(), {CATALOG: snapshot}
+    text = "update visits set ssn = 'x' where $1::float8 > 0 and id = $1 and id <> $2"
+    action, changes = describe_in_session(Statement(text, mode="extended", prepares="p", types=types), facts, SETTINGS, names)
+    names.send(1, changes, action.effects, 1)
+    names.end(1, is_completed=True)
+    run, _ = describe_in_session(Statement("execute p(1, 2)"), facts, SETTINGS, names)
+    assert ("most_guesses" in run.facts["statements"][0]) == is_bounded
+
+
+def test_a_null_may_stand_for_any_number_of_rows(snapshot: CatalogSnapshot) -> None:
+    """With transform_null_equals, as clients of MS Access have it."""
+    for condition in ("id = null", "null = id", "id in (1, null)"):
+        _, facts = ask(Statement(f"update visits set ssn = 'x' where {condition}"), snapshot)
+        assert "most_guesses" not in facts
+
+
 def test_without_a_snapshot_nothing_is_known() -> None:
     action = describe(Statement("insert into ill values (1, '', 'x')"), {}, SETTINGS)
     assert "most_guesses" not in action.facts["statements"][0]

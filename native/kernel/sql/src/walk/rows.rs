@@ -268,7 +268,8 @@ impl Pinned<'_> {
     /// Whether an expression is one value, which no comparison takes for another.
     fn is_exact(&self, node: &pb::Node) -> bool {
         match &node.node {
-            Some(N::AConst(_)) => true,
+            // With transform_null_equals `id = NULL` is true of any number of rows.
+            Some(N::AConst(constant)) => !constant.isnull,
             Some(N::ParamRef(_)) => !self.has_inexact_params,
             Some(N::TypeCast(cast)) => {
                 cast.type_name.as_ref().is_some_and(is_exact)
