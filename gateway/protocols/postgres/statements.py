@@ -124,7 +124,7 @@ def describe_statement(
     facts["flags"] = sorted([*flags, SPLIT_NUMBER]) if is_split else flags
     facts |= {name: found for name, found in (("operators", reader.operators), ("casts", reader.casts)) if found}
     is_harmless, is_keyed = effects == {"read"} and reader.is_harmless, bool(analyzed["keyed_rows"])
-    return Described(facts, effects, is_harmless, reader.find_pins(facts), is_keyed)
+    return Described(facts, effects, is_harmless, reader.find_pins(facts, actions), is_keyed)
 
 
 class _Reader:
@@ -224,9 +224,9 @@ class _Reader:
         found = describe_referring(self.snapshot, self.sensitivity, self.analyzed, what)
         return {REFERRING: found} if found else {}
 
-    def find_pins(self, facts: Mapping[str, Any]) -> Mapping[str, Pin]:
+    def find_pins(self, facts: Mapping[str, Any], actions: Sequence[KeyAction]) -> Mapping[str, Pin]:
         """What tells its rows from others of the table that it may not change again; nothing where keys change more."""
-        is_needed = self.snapshot is not None and len(facts.get(REFERRING, ())) == 1 and not self.changed_by_keys()
+        is_needed = self.snapshot is not None and len(facts.get(REFERRING, ())) == 1 and not actions
         return find_pins(self.snapshot, self.analyzed, self._list_written()) if self.snapshot and is_needed else {}
 
     def _list_written(self, access: str = "write") -> list[Relation]:

@@ -35,7 +35,7 @@ from gateway.protocols.postgres.large_objects import write_call
 from gateway.protocols.postgres.login import HEAP_ORDER_SETTINGS, read_search_path
 from gateway.protocols.postgres.named import ANY_CODE, ANY_NAME, Change, SessionNames, uses_moved
 from gateway.protocols.postgres.preview import choose_preview
-from gateway.protocols.postgres.rewritten import Name
+from gateway.protocols.postgres.rewritten import REFERRING, Name
 from gateway.protocols.postgres.sensitivity import find_sensitive
 from gateway.serve.postgres.changed_rows import ChangedRowsBook
 from gateway.serve.postgres.fixed_settings import find_telling_indexes
@@ -280,7 +280,9 @@ class PostgresDoor:
 
     def _list_changed_rows(self, action: Action) -> Mapping[Name, Mapping[str, int | str]]:
         event = self._event
-        return {} if event is None else actions.list_changed_rows(read_statement(event), action, self.facts, self._settings)
+        if event is None or not any(REFERRING in each for each in action.facts.get("statements", ())):
+            return {}
+        return actions.list_changed_rows(read_statement(event), action, self.facts, self._settings)
 
     def end(self, number: int, *, is_completed: bool) -> None:
         """No reply of an action can come any more: what it did to names and settings is certain."""

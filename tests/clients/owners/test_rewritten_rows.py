@@ -11,13 +11,20 @@ CODES = """
     grant all on grades, clients, offers to app;
 """
 
+PARTED = """
+    create table parted (id int, grade text not null references grades, city text) partition by list (id);
+    create table parted_1 partition of parted for values in (1, 2);
+    create table parted_3 partition of parted for values in (3, 4); insert into parted values (1, 'g1', 'a'), (3, 'g3', 'a');
+    grant all on parted, parted_1, parted_3 to app
+"""
+
 AGAIN = r"(?s)guesses\.rewritten.*COMMIT first"
 LOOKED_UP = r"(?s)guesses\.looked_up.*one row at a time"
 
 
 @pytest.fixture
 def run(server, start, connect):
-    """A session of a gateway for which grades of clients are sensitive; `made` is what the owner has beside, `listed` what the site trusts."""
+    """A session of a gateway for which grades of clients are sensitive; `made` is what the owner has beside."""
 
     def make(made="", **changes):
         server.run(CODES + made)
@@ -103,13 +110,8 @@ def test_several_in_one_text_or_pipeline_are_refused(run):
             session.execute("update clients set city = %s where id = %s", (city, 1), prepare=True)
 
 
-def test_a_family_of_partitions_counts_as_one_table(run, server):
-    made = """
-        create table parted (id int, grade text not null references grades, city text) partition by list (id);
-        create table parted_1 partition of parted for values in (1, 2);
-        create table parted_3 partition of parted for values in (3, 4); insert into parted values (1, 'g1', 'a'), (3, 'g3', 'a');
-        grant all on parted, parted_1, parted_3 to app"""
-    running, connect = run(made, sensitive=["public.parted.grade"])
+def test_a_family_of_partitions_counts_as_one_table(run):
+    running, connect = run(PARTED, sensitive=["public.parted.grade"])
     with running as gateway, connect(gateway) as session:
         for first, second in (("parted", "parted_1"), ("parted_1", "parted"), ("parted_1", "parted_1")):
             session.execute("begin")
@@ -305,18 +307,13 @@ def test_a_row_that_refers_to_its_own_table_is_changed(run):
 
 
 def test_a_row_does_not_move_to_another_partition(run):
-    made = """
-        create table parted (id int, grade text not null references grades, city text) partition by list (id);
-        create table parted_1 partition of parted for values in (1, 2);
-        create table parted_3 partition of parted for values in (3, 4); insert into parted values (1, 'g1', 'a'), (3, 'g3', 'a');
-        grant all on parted, parted_1, parted_3 to app"""
-    running, connect = run(made, sensitive=["public.parted.grade"])
+    running, connect = run(PARTED, sensitive=["public.parted.grade"])
     with running as gateway, connect(gateway) as session:
         refuses(session, "update parted set id = 3 where id = 1", r"postgres\.guesses\.(looked_up|open_ended)")
         session.execute("update parted set city = 'b' where id = 1")
 
 
-def test_a_definition_may_have_written_all_rows(run, server):
+def test_a_definition_may_have_written_all_rows(run):
     running, connect = run("alter table clients owner to app", site={"sandbox_environments": ["staging"]})
     with running as gateway, connect(gateway) as session:
         session.execute("begin")
